@@ -1,0 +1,316 @@
+//! Resources: what a task asks for, what a worker offers, what an attempt has taken.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::size::{PARTS, format_bytes, format_parts, parse_bytes, parse_parts};
+
+/// An amount of each resource. Readable form: `{cpu: 1.5, memory: 512MiB, gpu: 0.5}`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Resources {
+    /// Ten-thousandths of a core.
+    pub cpu: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Bytes.
+    pub disk: u64,
+    /// Bytes per second.
+    pub network: u64,
+    /// Ten-thousandths of a unit, by name. No zeros.
+    pub custom: BTreeMap<String, u64>,
+}
+
+/// How a named resource is written and compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scale {
+    Parts,
+    Bytes,
+}
+
+fn scale(name: &str) -> Scale {
+    if matches!(name, "memory" | "disk" | "network") { Scale::Bytes } else { Scale::Parts }
+}
+
+/// Writes an amount of the named resource as people read it: `1.5`, `512MiB`.
+pub fn format_amount(name: &str, amount: u64) -> String {
+    match scale(name) {
+        Scale::Parts => format_parts(amount),
+        Scale::Bytes => format_bytes(amount),
+    }
+}
+
+/// Reads an amount of the named resource.
+pub fn parse_amount(name: &str, text: &str) -> Result<u64, String> {
+    match scale(name) {
+        Scale::Parts => parse_parts(text),
+        Scale::Bytes => parse_bytes(text),
+    }
+}
+
+impl Resources {
+    /// `cores` whole cores and nothing else.
+    pub fn cores(cores: u64) -> Resources {
+        Resources { cpu: cores * PARTS, ..Resources::default() }
+    }
+
+    pub fn get(&self, name: &str) -> u64 {
+        match name {
+            "cpu" => self.cpu,
+            "memory" => self.memory,
+            "disk" => self.disk,
+            "network" => self.network,
+            custom => self.custom.get(custom).copied().unwrap_or(0),
+        }
+    }
+
+    pub fn set(&mut self, name: &str, amount: u64) {
+        match name {
+            "cpu" => self.cpu = amount,
+            "memory" => self.memory = amount,
+            "disk" => self.disk = amount,
+            "network" => self.network = amount,
+            custom if amount == 0 => drop(self.custom.remove(custom)),
+            custom => drop(self.custom.insert(custom.to_owned(), amount)),
+        }
+    }
+
+    /// Every resource that is not zero, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        let fixed =
+            [("cpu", self.cpu), ("memory", self.memory), ("disk", self.disk), ("network", self.network)];
+        let custom = self.custom.iter().map(|(name, amount)| (name.as_str(), *amount));
+        fixed.into_iter().chain(custom).filter(|(_, amount)| *amount > 0)
+    }
+
+    /// Whether `self` is at least `asked` in everything.
+    pub fn covers(&self, asked: &Resources) -> bool {
+        asked.cpu <= self.cpu
+            && asked.memory <= self.memory
+            && asked.disk <= self.disk
+            && asked.network <= self.network
+            && asked.custom.iter().all(|(name, amount)| *amount <= self.get(name))
+    }
+
+    pub fn add(&mut self, other: &Resources) {
+        for (name, amount) in other.iter() {
+            self.set(name, self.get(name).saturating_add(amount));
+        }
+    }
+
+    /// Less `other`, not below zero.
+    pub fn subtract(&mut self, other: &Resources) {
+        for (name, amount) in other.iter() {
+            self.set(name, self.get(name).saturating_sub(amount));
+        }
+    }
+
+    /// The largest share of `total` that `self` takes in any one resource, in millionths, at most 1,000,000.
+    /// Dominant share as in Ghodsi et al. (2011), Dominant Resource Fairness.
+    pub fn dominant_share(&self, total: &Resources) -> u64 {
+        let share = |(name, amount): (&str, u64)| match total.get(name) {
+            0 => 0,
+            all => (u128::from(amount) * 1_000_000 / u128::from(all)).min(1_000_000) as u64,
+        };
+        self.iter().map(share).max().unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list: Vec<String> =
+            self.iter().map(|(name, amount)| format!("{name} {}", format_amount(name, amount))).collect();
+        f.write_str(&list.join(", "))
+    }
+}
+
+struct Amount<'a>(&'a str, u64);
+
+impl Serialize for Amount<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if !s.is_human_readable() {
+            return s.serialize_u64(self.1);
+        }
+        match scale(self.0) {
+            Scale::Parts if self.1.is_multiple_of(PARTS) => s.serialize_u64(self.1 / PARTS),
+            Scale::Parts => s.serialize_f64(self.1 as f64 / PARTS as f64),
+            Scale::Bytes => s.serialize_str(&format_bytes(self.1)),
+        }
+    }
+}
+
+impl Serialize for Resources {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(Some(self.iter().count()))?;
+        for (name, amount) in self.iter() {
+            map.serialize_entry(name, &Amount(name, amount))?;
+        }
+        map.end()
+    }
+}
+
+/// A number or a text, as a person may write an amount.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Written {
+    Whole(u64),
+    Decimal(f64),
+    Text(String),
+}
+
+impl Written {
+    pub(crate) fn amount(self, name: &str) -> Result<u64, String> {
+        let text = match self {
+            Written::Whole(number) => number.to_string(),
+            Written::Decimal(number) => number.to_string(),
+            Written::Text(text) => text,
+        };
+        parse_amount(name, &text).map_err(|error| format!("{name}: {error}"))
+    }
+}
+
+struct ResourcesVisitor {
+    readable: bool,
+}
+
+impl<'de> Visitor<'de> for ResourcesVisitor {
+    type Value = Resources;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("resources such as {cpu: 1, memory: 512MiB}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Resources, A::Error> {
+        let mut resources = Resources::default();
+        while let Some(name) = map.next_key::<String>()? {
+            let amount = if self.readable {
+                map.next_value::<Written>()?.amount(&name).map_err(serde::de::Error::custom)?
+            } else {
+                map.next_value::<u64>()?
+            };
+            resources.set(&name, amount);
+        }
+        Ok(resources)
+    }
+}
+
+impl<'de> Deserialize<'de> for Resources {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let readable = d.is_human_readable();
+        d.deserialize_map(ResourcesVisitor { readable })
+    }
+}
+
+/// How a worker offers a custom resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Offer {
+    /// So many ten-thousandths, all alike.
+    Sum(u64),
+    /// Units 0, 1, .. each of which can be told apart, for example GPUs. An allocation names its units.
+    Indexed(u32),
+}
+
+impl Offer {
+    /// Ten-thousandths in all.
+    pub fn total(self) -> u64 {
+        match self {
+            Offer::Sum(parts) => parts,
+            Offer::Indexed(units) => u64::from(units) * PARTS,
+        }
+    }
+}
+
+/// What a worker offers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Every resource, custom ones included.
+    pub total: Resources,
+    /// Of the custom ones, those with indexed units: how many units.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub indexed: BTreeMap<String, u32>,
+}
+
+impl Capacity {
+    pub fn of(total: Resources) -> Capacity {
+        Capacity { total, indexed: BTreeMap::new() }
+    }
+
+    pub fn offer(&mut self, name: &str, offer: Offer) {
+        self.total.set(name, offer.total());
+        match offer {
+            Offer::Sum(_) => drop(self.indexed.remove(name)),
+            Offer::Indexed(units) => drop(self.indexed.insert(name.to_owned(), units)),
+        }
+    }
+}
+
+/// Part of one unit of an indexed resource, held by an allocation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct UnitShare {
+    pub resource: String,
+    pub unit: u32,
+    /// Ten-thousandths of the unit.
+    pub parts: u32,
+}
+
+/// Chooses units for `parts` of a resource, given what is free of each unit: whole units first from the lowest
+/// index, then a rest from the unit with the least free that still holds it, so that whole units stay whole.
+/// `None` if they do not suffice.
+pub fn choose_units(resource: &str, free: &[u32], parts: u64) -> Option<Vec<UnitShare>> {
+    let share = |unit: usize, parts: u64| UnitShare {
+        resource: resource.to_owned(),
+        unit: unit as u32,
+        parts: parts as u32,
+    };
+    let (whole, rest) = ((parts / PARTS) as usize, parts % PARTS);
+    let is_whole = |unit: &usize| u64::from(free[*unit]) == PARTS;
+    let mut chosen: Vec<UnitShare> =
+        (0..free.len()).filter(is_whole).take(whole).map(|unit| share(unit, PARTS)).collect();
+    if chosen.len() < whole {
+        return None;
+    }
+    if rest > 0 {
+        let taken = |unit: usize| chosen.iter().any(|share| share.unit as usize == unit);
+        let fits = (0..free.len()).filter(|unit| !taken(*unit) && u64::from(free[*unit]) >= rest);
+        let unit = fits.min_by_key(|unit| (free[*unit], *unit))?;
+        chosen.push(share(unit, rest));
+    }
+    Some(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_are_written_and_read_alike() {
+        let json = r#"{"cpu":1.5,"memory":"512MiB","gpu":0.5}"#;
+        let resources: Resources = serde_json::from_str(json).unwrap();
+        assert_eq!((resources.cpu, resources.memory, resources.get("gpu")), (15_000, 512 << 20, 5_000));
+        assert_eq!(serde_json::to_string(&resources).unwrap(), json);
+        let binary = rmp_serde::to_vec_named(&resources).unwrap();
+        assert_eq!(rmp_serde::from_slice::<Resources>(&binary).unwrap(), resources);
+        assert!(serde_json::from_str::<Resources>(r#"{"cpu":-1}"#).is_err());
+        assert!(serde_json::from_str::<Resources>(r#"{"cpu":0.00001}"#).is_err());
+    }
+
+    #[test]
+    fn dominant_share_is_the_largest() {
+        let total: Resources = serde_json::from_str(r#"{"cpu":9,"memory":"18GB"}"#).unwrap();
+        let a: Resources = serde_json::from_str(r#"{"cpu":1,"memory":"4GB"}"#).unwrap();
+        assert_eq!(a.dominant_share(&total), 222_222);
+    }
+
+    #[test]
+    fn whole_units_stay_whole() {
+        let free = [10_000, 5_000, 10_000];
+        assert_eq!(choose_units("gpu", &free, 5_000).unwrap()[0].unit, 1);
+        let units: Vec<u32> = choose_units("gpu", &free, 15_000).unwrap().iter().map(|s| s.unit).collect();
+        assert_eq!(units, [0, 1]);
+        assert_eq!(choose_units("gpu", &free, 30_000), None);
+    }
+}

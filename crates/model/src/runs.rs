@@ -1,0 +1,213 @@
+//! Sets of numbers kept as runs, so that an array of a million tasks is a few rows.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The numbers `first .. first + len`. `len` is at least 1 in any set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Run {
+    pub first: u32,
+    pub len: u32,
+}
+
+impl Run {
+    pub fn new(first: u32, len: u32) -> Run {
+        Run { first, len }
+    }
+
+    /// One past the last.
+    pub fn end(self) -> u32 {
+        self.first + self.len
+    }
+
+    pub fn contains(self, number: u32) -> bool {
+        self.first <= number && number < self.end()
+    }
+
+    /// What both hold.
+    pub fn overlap(self, other: Run) -> Option<Run> {
+        let (first, end) = (self.first.max(other.first), self.end().min(other.end()));
+        (first < end).then(|| Run::new(first, end - first))
+    }
+}
+
+/// A set of numbers as disjoint runs that do not touch, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct RunSet {
+    /// first -> one past the last
+    runs: BTreeMap<u32, u32>,
+    len: u32,
+}
+
+impl RunSet {
+    pub fn new() -> RunSet {
+        RunSet::default()
+    }
+
+    pub fn of(run: Run) -> RunSet {
+        let mut set = RunSet::new();
+        set.insert(run);
+        set
+    }
+
+    /// How many numbers.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many runs: what the set costs.
+    pub fn runs_len(&self) -> usize {
+        self.runs.len()
+    }
+
+    pub fn runs(&self) -> impl DoubleEndedIterator<Item = Run> + '_ {
+        self.runs.iter().map(|(first, end)| Run::new(*first, end - first))
+    }
+
+    pub fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.runs().flat_map(|run| run.first..run.end())
+    }
+
+    pub fn first(&self) -> Option<Run> {
+        self.runs().next()
+    }
+
+    pub fn contains(&self, number: u32) -> bool {
+        self.runs.range(..=number).next_back().is_some_and(|(_, end)| number < *end)
+    }
+
+    pub fn insert(&mut self, run: Run) {
+        if run.len == 0 {
+            return;
+        }
+        let (mut first, mut end) = (run.first, run.end());
+        if let Some((before, before_end)) = self.runs.range(..=first).next_back().map(|(f, e)| (*f, *e))
+            && before_end >= first
+        {
+            first = before;
+            end = end.max(before_end);
+            self.forget(before, before_end);
+        }
+        while let Some((next, next_end)) = self.runs.range(first..=end).next().map(|(f, e)| (*f, *e)) {
+            end = end.max(next_end);
+            self.forget(next, next_end);
+        }
+        self.runs.insert(first, end);
+        self.len += end - first;
+    }
+
+    pub fn remove(&mut self, run: Run) {
+        for part in self.overlap(run) {
+            let (first, end) = self
+                .runs
+                .range(..=part.first)
+                .next_back()
+                .map(|(f, e)| (*f, *e))
+                .expect("part lies in a run");
+            self.forget(first, end);
+            self.keep(first, part.first);
+            self.keep(part.end(), end);
+        }
+    }
+
+    fn forget(&mut self, first: u32, end: u32) {
+        self.runs.remove(&first);
+        self.len -= end - first;
+    }
+
+    fn keep(&mut self, first: u32, end: u32) {
+        if first < end {
+            self.runs.insert(first, end);
+            self.len += end - first;
+        }
+    }
+
+    /// The parts of `run` that are in the set, in order.
+    pub fn overlap(&self, run: Run) -> Vec<Run> {
+        let from = self.runs.range(..=run.first).next_back().map_or(run.first, |(first, _)| *first);
+        self.runs
+            .range(from..run.end().max(from))
+            .filter_map(|(first, end)| Run::new(*first, end - first).overlap(run))
+            .collect()
+    }
+
+    /// Takes the parts of `run` out of the set and returns them.
+    pub fn take(&mut self, run: Run) -> Vec<Run> {
+        let parts = self.overlap(run);
+        self.remove(run);
+        parts
+    }
+
+    pub fn extend(&mut self, runs: impl IntoIterator<Item = Run>) {
+        for run in runs {
+            self.insert(run);
+        }
+    }
+
+    pub fn intersection(&self, other: &RunSet) -> RunSet {
+        let mut both = RunSet::new();
+        for run in self.runs() {
+            both.extend(other.overlap(run));
+        }
+        both
+    }
+}
+
+impl Serialize for RunSet {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(self.runs.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for RunSet {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let pairs = Vec::<(u32, u32)>::deserialize(d)?;
+        let mut set = RunSet::new();
+        for (first, end) in pairs {
+            let len = end
+                .checked_sub(first)
+                .ok_or_else(|| serde::de::Error::custom("a run ends before it begins"))?;
+            set.insert(Run::new(first, len));
+        }
+        Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_set_of_numbers(steps in prop::collection::vec((any::<bool>(), 0u32..60, 0u32..20), 0..60)) {
+            let (mut runs, mut plain) = (RunSet::new(), BTreeSet::new());
+            for (insert, first, len) in steps {
+                let run = Run::new(first, len);
+                if insert {
+                    runs.insert(run);
+                    plain.extend(run.first..run.end());
+                } else {
+                    runs.remove(run);
+                    plain.retain(|n| !run.contains(*n));
+                }
+                prop_assert_eq!(runs.numbers().collect::<Vec<_>>(), plain.iter().copied().collect::<Vec<_>>());
+                prop_assert_eq!(runs.len() as usize, plain.len());
+                // Runs that touch would make equal sets look different.
+                let list: Vec<Run> = runs.runs().collect();
+                prop_assert!(list.windows(2).all(|pair| pair[0].end() < pair[1].first));
+            }
+            for number in 0..80 {
+                prop_assert_eq!(runs.contains(number), plain.contains(&number));
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Replicated settings: every figure that apply may read. Flags only seed them at bootstrap.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A preset of leases, to go with the election settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failover {
+    Fast,
+    #[default]
+    Default,
+    Wan,
+}
+
+impl std::str::FromStr for Failover {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "fast" => Ok(Failover::Fast),
+            "default" => Ok(Failover::Default),
+            "wan" => Ok(Failover::Wan),
+            other => Err(format!("`{other}` is not one of fast, default, wan")),
+        }
+    }
+}
+
+/// Election timing of the Raft group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Election {
+    pub heartbeat: Duration,
+    pub timeout_min: Duration,
+    pub timeout_max: Duration,
+}
+
+impl Failover {
+    pub fn election(self) -> Election {
+        let (heartbeat, min, max) = match self {
+            Failover::Fast => (50, 150, 300),
+            Failover::Default => (150, 500, 900),
+            Failover::Wan => (250, 1000, 2000),
+        };
+        let ms = Duration::from_millis;
+        Election { heartbeat: ms(heartbeat), timeout_min: ms(min), timeout_max: ms(max) }
+    }
+
+    pub fn lease(self) -> Lease {
+        let (heartbeat, lease, margin) = match self {
+            Failover::Fast => (500, 4_000, 1_000),
+            Failover::Default => (1_000, 10_000, 2_000),
+            Failover::Wan => (2_000, 30_000, 5_000),
+        };
+        let ms = Duration::from_millis;
+        Lease { heartbeat: ms(heartbeat), ttl: ms(lease), margin: ms(margin) }
+    }
+}
+
+/// A session's lease, copied into it when it registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Lease {
+    #[serde(with = "crate::time::duration")]
+    pub heartbeat: Duration,
+    /// From the sending of the renewal that was answered.
+    #[serde(with = "crate::time::duration")]
+    pub ttl: Duration,
+    /// What the leader waits beyond the worker's own deadline.
+    #[serde(with = "crate::time::duration")]
+    pub margin: Duration,
+}
+
+impl Lease {
+    /// Whether a failover leaves the worker time to renew twice: ttl - margin - heartbeat >= 2 x failover,
+    /// a failover taking at most the leader's lease (timeout_max) and two election timeouts.
+    pub fn outlasts(&self, election: Election) -> bool {
+        let failover = election.timeout_max * 3;
+        self.ttl.saturating_sub(self.margin).saturating_sub(self.heartbeat) >= failover * 2
+    }
+}
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr,)*) => {
+        /// Named limits, windows and retention figures. A refusal by a limit names it.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct Limits {
+            $($(#[$doc])* pub $name: $type,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Limits {
+                Limits { $($name: $default,)* }
+            }
+        }
+    };
+}
+
+settings! {
+    /// Entries of `tasks` in one job.
+    groups_per_job_max: u32 = 10_000,
+    /// Tasks of one job, arrays counted through.
+    tasks_per_job_max: u32 = 10_000_000,
+    /// Bytes of one job's spec in its logged form.
+    spec_bytes_max: u64 = 1_048_576,
+    /// Bytes of all in-line files and inputs of one job.
+    inline_bytes_per_job_max: u64 = 262_144,
+    /// Dependencies of one task.
+    dependencies_per_task_max: u32 = 10_000,
+    /// Jobs that are not finished.
+    unfinished_jobs_max: u64 = 2_000_000,
+    /// Queues.
+    queues_max: u32 = 1_000,
+    /// Workers known, live or not.
+    workers_max: u32 = 10_000,
+    /// Bytes of one attempt's result.
+    result_bytes_max: u64 = 65_536,
+    /// Bytes of all results of one job kept in the state; later ones are cut off and say so.
+    results_bytes_per_job_max: u64 = 1_048_576,
+    /// Bytes of all results in the state.
+    results_bytes_max: u64 = 268_435_456,
+    /// Bytes of a failed attempt's tail.
+    tail_bytes_max: u64 = 2_048,
+    /// Outcomes kept per group; beyond it only counts and states are.
+    outcomes_per_group_max: u32 = 10_000,
+    /// Earlier outcomes kept per task.
+    earlier_outcomes_max: u32 = 8,
+    /// Finished jobs kept in the hot state.
+    finished_jobs_max: u64 = 10_000,
+    /// Seconds that a finished job stays in the hot state.
+    finished_age_max_s: u64 = 604_800,
+    /// Tombstones of jobs that have left the hot state.
+    tombstones_max: u64 = 1_000_000,
+    /// Seconds within which a repeated request id is answered alike.
+    request_window_s: u64 = 3_600,
+    /// Request ids remembered.
+    requests_max: u64 = 1_000_000,
+    /// Seconds that a request id may be ahead of the log's wall clock.
+    request_ahead_max_s: u64 = 300,
+    /// Seconds that a ready task may be passed over before a worker drains for it.
+    starve_after_s: u64 = 60,
+    /// Seconds after which a queue's past use counts half.
+    usage_half_life_s: u64 = 300,
+    /// Seconds of wall-clock difference that is tolerated between replicas.
+    clock_skew_max_s: u64 = 2,
+    /// Retries a job may ask for.
+    retries_max: u32 = 1_000,
+}
+
+/// All settings of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub failover: Failover,
+    pub lease: Lease,
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+impl Settings {
+    pub fn preset(failover: Failover) -> Settings {
+        Settings { failover, lease: failover.lease(), limits: Limits::default() }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::preset(Failover::Default)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_outlasts_its_failover() {
+        for failover in [Failover::Fast, Failover::Default, Failover::Wan] {
+            assert!(failover.lease().outlasts(failover.election()), "{failover:?}");
+        }
+        assert!(!Failover::Fast.lease().outlasts(Failover::Wan.election()));
+    }
+
+    #[test]
+    fn settings_read_back_and_refuse_what_they_do_not_know() {
+        let settings = Settings::default();
+        let json = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&json).unwrap(), settings);
+        assert!(serde_json::from_str::<Limits>(r#"{"querys_max":1}"#).is_err());
+    }
+}

@@ -1,0 +1,382 @@
+//! Checks a job spec, once, at the edge. All errors at once, each with the path of its field.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::constraint::is_label;
+use crate::settings::Limits;
+use crate::spec::is_job_id;
+use crate::{Blob, Dependency, JobSpec, TaskSpec, Work};
+
+/// One thing that is wrong with a spec.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct SpecError {
+    /// Where: `tasks[2].after[0]`.
+    pub path: String,
+    pub message: String,
+}
+
+/// Longest timeout, delay and backoff: a year.
+pub const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Every error of the spec; none means it is valid.
+pub fn validate(spec: &JobSpec, limits: &Limits) -> Vec<SpecError> {
+    let mut check = Check { errors: Vec::new() };
+    check.job(spec, limits);
+    for (place, task) in spec.tasks.iter().enumerate() {
+        check.task(&format!("tasks[{place}]"), task, limits);
+    }
+    check.names_and_edges(spec);
+    check.errors
+}
+
+struct Check {
+    errors: Vec<SpecError>,
+}
+
+/// Names of tasks and queues: letters, digits, `-`, `_`, `.`.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= NAME_BYTES_MAX
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+fn is_env_name(text: &str) -> bool {
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    first && text.len() <= NAME_BYTES_MAX && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+impl Check {
+    fn refuse(&mut self, path: String, message: impl Into<String>) {
+        self.errors.push(SpecError { path, message: message.into() });
+    }
+
+    fn require(&mut self, holds: bool, path: impl FnOnce() -> String, message: &str) {
+        if !holds {
+            self.refuse(path(), message);
+        }
+    }
+
+    fn at_most(&mut self, value: u64, max: u64, path: &str, limit: &str) {
+        if value > max {
+            self.refuse(path.to_owned(), format!("{value} is above the limit {limit} = {max}"));
+        }
+    }
+
+    fn job(&mut self, spec: &JobSpec, limits: &Limits) {
+        if spec.name.len() > NAME_BYTES_MAX || spec.name.chars().any(char::is_control) {
+            self.refuse(
+                "job".to_owned(),
+                format!("a job name has at most {NAME_BYTES_MAX} bytes and no control characters"),
+            );
+        }
+        self.require(
+            is_name(&spec.queue),
+            || "queue".to_owned(),
+            "a queue name has letters, digits, -, _ and . only",
+        );
+        self.require(!spec.tasks.is_empty(), || "tasks".to_owned(), "a job has at least one task");
+        for (label, value) in &spec.labels {
+            let valid = is_label(label) && is_label(value);
+            self.require(
+                valid,
+                || format!("labels.{label}"),
+                "labels and values have letters, digits, -, _, . and / only",
+            );
+        }
+        self.duration("delay", spec.delay);
+        if spec.delay.is_some() && spec.start_at.is_some() {
+            self.refuse("start_at".to_owned(), "give either delay or start_at");
+        }
+        self.at_most(
+            spec.after.len() as u64,
+            limits.dependencies_per_task_max.into(),
+            "after",
+            "dependencies_per_task_max",
+        );
+        self.at_most(
+            spec.tasks.len() as u64,
+            limits.groups_per_job_max.into(),
+            "tasks",
+            "groups_per_job_max",
+        );
+        self.at_most(spec.tasks_count(), limits.tasks_per_job_max.into(), "tasks", "tasks_per_job_max");
+        self.at_most(
+            inline_bytes(spec),
+            limits.inline_bytes_per_job_max,
+            "tasks",
+            "inline_bytes_per_job_max",
+        );
+    }
+
+    fn duration(&mut self, path: &str, duration: Option<Duration>) {
+        let fits = duration.is_none_or(|duration| duration <= DURATION_MAX);
+        self.require(fits, || path.to_owned(), "longer than 365 days");
+    }
+
+    fn task(&mut self, path: &str, task: &TaskSpec, limits: &Limits) {
+        let at = |field: &str| format!("{path}.{field}");
+        self.require(is_name(&task.name), || at("name"), "a task name has letters, digits, -, _ and . only");
+        let free = !is_job_id(&task.name) && !task.name.bytes().all(|b| b.is_ascii_digit());
+        self.require(free, || at("name"), "would be read as a job id or a task number");
+        self.work(path, &task.work);
+        self.require(
+            !(task.array.is_some() && task.each_line.is_some()),
+            || at("each_line"),
+            "give either array or each_line",
+        );
+        self.require(task.count() > 0, || at("each_line"), "has no lines");
+        self.duration(&at("timeout"), task.timeout);
+        self.require(task.timeout != Some(Duration::ZERO), || at("timeout"), "a timeout is longer than 0");
+        self.duration(&at("retry.backoff"), Some(task.retry.backoff.cap));
+        self.at_most(task.retry.max.into(), limits.retries_max.into(), &at("retry.max"), "retries_max");
+        self.at_most(
+            task.retry.lost_max.into(),
+            limits.retries_max.into(),
+            &at("retry.lost_max"),
+            "retries_max",
+        );
+        let dependencies = (task.after.len() + task.after_each.len()) as u64;
+        self.at_most(
+            dependencies,
+            limits.dependencies_per_task_max.into(),
+            &at("after"),
+            "dependencies_per_task_max",
+        );
+        for name in task.env.keys() {
+            self.require(
+                is_env_name(name),
+                || at(&format!("env.{name}")),
+                "not a name of an environment variable",
+            );
+            self.require(
+                !name.starts_with("BATON_"),
+                || at(&format!("env.{name}")),
+                "BATON_ names are set by Baton",
+            );
+        }
+        for name in task.resources.custom.keys() {
+            self.require(is_name(name), || at(&format!("resources.{name}")), "not a resource name");
+        }
+        let absolute = task.workdir.as_ref().is_none_or(|dir| dir.starts_with('/'));
+        self.require(
+            absolute,
+            || at("workdir"),
+            "a working directory is absolute, or absent for a fresh one",
+        );
+        for (place, file) in task.files.iter().enumerate() {
+            let path = || at(&format!("files[{place}].to"));
+            self.require(is_inside(&file.to), path, "a file goes to a relative path without `..`");
+        }
+    }
+
+    fn work(&mut self, path: &str, work: &Work) {
+        let argv = match work {
+            Work::Run(argv) => argv,
+            Work::Service(service) => &service.run,
+            Work::Function(function) => {
+                self.require(
+                    is_name(&function.name),
+                    || format!("{path}.function.name"),
+                    "not a function name",
+                );
+                return;
+            }
+            Work::Sleep(duration) => {
+                self.duration(&format!("{path}.sleep"), Some(*duration));
+                return;
+            }
+            Work::Script(_) | Work::Noop | Work::Container(_) | Work::Wasm(_) => return,
+        };
+        let named = argv.first().is_some_and(|program| !program.is_empty());
+        self.require(named, || format!("{path}.run"), "names no program");
+        let whole = argv.iter().all(|arg| !arg.contains('\0'));
+        self.require(whole, || format!("{path}.run"), "an argument holds a NUL byte");
+    }
+
+    fn names_and_edges(&mut self, spec: &JobSpec) {
+        let mut places = BTreeMap::new();
+        for (place, task) in spec.tasks.iter().enumerate() {
+            if places.insert(task.name.as_str(), place).is_some() {
+                self.refuse(
+                    format!("tasks[{place}].name"),
+                    format!("another task is called `{}` too", task.name),
+                );
+            }
+        }
+        let mut edges = vec![Vec::new(); spec.tasks.len()];
+        for (place, task) in spec.tasks.iter().enumerate() {
+            for (path, name) in named_dependencies(place, task) {
+                match places.get(name) {
+                    None => self.refuse(path, unknown_name(name, places.keys().copied())),
+                    Some(other) if *other == place => self.refuse(path, format!("`{name}` waits for itself")),
+                    Some(other) => edges[place].push(*other),
+                }
+            }
+            self.same_shape(place, task, spec, &places);
+        }
+        if let Some(cycle) = find_cycle(&edges) {
+            let names: Vec<&str> = cycle.iter().map(|place| spec.tasks[*place].name.as_str()).collect();
+            self.refuse(format!("tasks[{}].after", cycle[0]), format!("a cycle: {}", names.join(" -> ")));
+        }
+    }
+
+    // `after_each` pairs members by position, so both need as many.
+    fn same_shape(&mut self, place: usize, task: &TaskSpec, spec: &JobSpec, places: &BTreeMap<&str, usize>) {
+        for (nth, name) in task.after_each.iter().enumerate() {
+            let Some(other) = places.get(name.as_str()).map(|place| &spec.tasks[*place]) else { continue };
+            if other.count() != task.count() {
+                let message =
+                    format!("`{name}` has {} tasks and `{}` has {}", other.count(), task.name, task.count());
+                self.refuse(format!("tasks[{place}].after_each[{nth}]"), message);
+            }
+        }
+    }
+}
+
+fn inline_bytes(spec: &JobSpec) -> u64 {
+    let size = |blob: &Blob| blob.inline_bytes().map_or(0, |bytes| bytes.len() as u64);
+    let of_task = |task: &TaskSpec| {
+        let files: u64 = task.files.iter().map(|file| size(&file.content)).sum();
+        let optional: u64 = [&task.stdin, &task.each_line].into_iter().flatten().map(|blob| size(blob)).sum();
+        let input = match &task.work {
+            Work::Function(function) => function.input.as_ref().map_or(0, |blob| size(blob)),
+            Work::Wasm(wasm) => size(&wasm.module),
+            _ => 0,
+        };
+        files + optional + input
+    };
+    spec.tasks.iter().map(of_task).sum()
+}
+
+fn is_inside(path: &str) -> bool {
+    !path.is_empty()
+        && !path.starts_with('/')
+        && !path.contains('\0')
+        && path.split('/').all(|part| !matches!(part, ".." | ""))
+}
+
+fn named_dependencies(place: usize, task: &TaskSpec) -> impl Iterator<Item = (String, &str)> {
+    let after = task.after.iter().enumerate().filter_map(move |(nth, dependency)| match dependency {
+        Dependency::Task(name) => Some((format!("tasks[{place}].after[{nth}]"), name.as_str())),
+        Dependency::Job(_) => None,
+    });
+    let each = task.after_each.iter().enumerate();
+    after.chain(each.map(move |(nth, name)| (format!("tasks[{place}].after_each[{nth}]"), name.as_str())))
+}
+
+fn unknown_name<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    match nearest(name, known) {
+        Some(near) => format!("there is no task `{name}`; did you mean `{near}`?"),
+        None => format!("there is no task `{name}`"),
+    }
+}
+
+/// The known word nearest to `word` by edit distance, if it is near at all.
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = word.len().div_ceil(3).max(1);
+    known
+        .map(|other| (distance(word, other), other))
+        .filter(|(d, _)| *d <= near)
+        .min()
+        .map(|(_, other)| other)
+}
+
+/// Levenshtein (1966): insertions, deletions and substitutions.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// A cycle as places, first and last alike. Depth first, without recursion: a chain may have 10,000 tasks.
+pub fn find_cycle(edges: &[Vec<usize>]) -> Option<Vec<usize>> {
+    let mut done = vec![false; edges.len()];
+    for start in 0..edges.len() {
+        let mut path: Vec<(usize, usize)> = Vec::new();
+        let mut on_path = BTreeSet::new();
+        if !done[start] {
+            path.push((start, 0));
+            on_path.insert(start);
+        }
+        while let Some((place, next)) = path.last_mut() {
+            let Some(target) = edges[*place].get(*next).copied() else {
+                done[*place] = true;
+                on_path.remove(place);
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            if on_path.contains(&target) {
+                let from = path.iter().position(|(place, _)| *place == target).unwrap_or(0);
+                return Some(path[from..].iter().map(|(place, _)| *place).chain([target]).collect());
+            }
+            if !done[target] {
+                path.push((target, 0));
+                on_path.insert(target);
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(json: &str) -> Vec<String> {
+        let spec: JobSpec = serde_json::from_str(json).unwrap();
+        validate(&spec, &Limits::default()).iter().map(SpecError::to_string).collect()
+    }
+
+    #[test]
+    fn all_errors_come_at_once_with_their_paths() {
+        let found = errors(
+            r#"{"queue":"a b","tasks":[
+              {"name":"fetch","noop":true,"after":["fetsh"]},
+              {"name":"clean","run":[],"after":["clean"]},
+              {"name":"fetch","noop":true,"workdir":"rel"}]}"#,
+        );
+        assert_eq!(found.len(), 6, "{found:#?}");
+        assert!(
+            found.contains(&"tasks[0].after[0]: there is no task `fetsh`; did you mean `fetch`?".to_owned())
+        );
+        assert!(found.contains(&"tasks[1].after[0]: `clean` waits for itself".to_owned()));
+    }
+
+    #[test]
+    fn a_cycle_is_named_by_its_path() {
+        let found = errors(
+            r#"{"tasks":[{"name":"a","noop":true,"after":["c"]},{"name":"b","noop":true,"after":["a"]},
+                         {"name":"c","noop":true,"after_each":["b"]}]}"#,
+        );
+        assert_eq!(found, ["tasks[0].after: a cycle: a -> c -> b -> a"]);
+    }
+
+    #[test]
+    fn a_long_chain_is_no_cycle() {
+        let edges: Vec<Vec<usize>> =
+            (0..100_000).map(|n: usize| n.checked_sub(1).into_iter().collect()).collect();
+        assert_eq!(find_cycle(&edges), None);
+    }
+
+    #[test]
+    fn limits_are_named() {
+        let found = errors(r#"{"tasks":[{"name":"a","noop":true,"array":"0-4294967294"}]}"#);
+        assert!(found[0].contains("tasks_per_job_max"), "{found:?}");
+        let found = errors(
+            r#"{"tasks":[{"name":"a","noop":true,"array":"0-3"},{"name":"b","noop":true,"after_each":["a"]}]}"#,
+        );
+        assert!(found[0].contains("has 4 tasks"), "{found:?}");
+    }
+}

@@ -1,0 +1,318 @@
+//! What reads return: plain pictures of the state, the same for API, CLI and pages.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Actor, Capacity, JobId, Kind, LogIndex, NodeId, Outcome, Resources, SessionId, TaskId, Term, Timestamp,
+};
+
+/// Where a task is in its round. The last four are final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Waits for other tasks or jobs.
+    Blocked,
+    /// Waits for a time: a delayed start or a retry's backoff.
+    Delayed,
+    /// Waits for a worker.
+    Ready,
+    /// Given to a worker that has not yet said that it started.
+    Placed,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+    /// Never run, because something it waited for did not succeed.
+    Skipped,
+}
+
+impl TaskState {
+    pub const ALL: [TaskState; 9] = [
+        TaskState::Blocked,
+        TaskState::Delayed,
+        TaskState::Ready,
+        TaskState::Placed,
+        TaskState::Running,
+        TaskState::Succeeded,
+        TaskState::Failed,
+        TaskState::Cancelled,
+        TaskState::Skipped,
+    ];
+
+    pub fn is_final(self) -> bool {
+        matches!(self, TaskState::Succeeded | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            TaskState::Blocked => "blocked",
+            TaskState::Delayed => "delayed",
+            TaskState::Ready => "ready",
+            TaskState::Placed => "placed",
+            TaskState::Running => "running",
+            TaskState::Succeeded => "succeeded",
+            TaskState::Failed => "failed",
+            TaskState::Cancelled => "cancelled",
+            TaskState::Skipped => "skipped",
+        }
+    }
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where a job is. The last three are final until a retry opens the next round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Nothing of it has been placed yet.
+    Waiting,
+    Running,
+    /// Unfinished, and nothing more of it is placed until it is resumed.
+    Paused,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl JobState {
+    pub fn is_final(self) -> bool {
+        matches!(self, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            JobState::Waiting => "waiting",
+            JobState::Running => "running",
+            JobState::Paused => "paused",
+            JobState::Succeeded => "succeeded",
+            JobState::Failed => "failed",
+            JobState::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Tasks by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    pub blocked: u64,
+    pub delayed: u64,
+    pub ready: u64,
+    /// Placed or running.
+    pub running: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+    pub skipped: u64,
+}
+
+impl Counts {
+    pub fn total(&self) -> u64 {
+        self.unfinished() + self.finished()
+    }
+
+    pub fn unfinished(&self) -> u64 {
+        self.blocked + self.delayed + self.ready + self.running
+    }
+
+    pub fn finished(&self) -> u64 {
+        self.succeeded + self.failed + self.cancelled + self.skipped
+    }
+
+    pub fn add(&mut self, other: &Counts) {
+        self.blocked += other.blocked;
+        self.delayed += other.delayed;
+        self.ready += other.ready;
+        self.running += other.running;
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.cancelled += other.cancelled;
+        self.skipped += other.skipped;
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    pub id: JobId,
+    pub name: String,
+    pub state: JobState,
+    pub queue: String,
+    pub priority: i32,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    pub actor: Actor,
+    pub submitted: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Timestamp>,
+    pub counts: Counts,
+    pub groups: Vec<GroupView>,
+}
+
+/// One entry of a job's `tasks`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupView {
+    pub name: String,
+    /// Number of its first task.
+    pub first: u32,
+    pub len: u32,
+    pub is_array: bool,
+    pub counts: Counts,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskView {
+    pub id: TaskId,
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array_index: Option<u32>,
+    pub state: TaskState,
+    /// Attempts so far, through all rounds.
+    pub attempt: u32,
+    /// From 1.
+    pub round: u32,
+    /// Where it runs now or ran last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Outcome>,
+    /// Why it was skipped or waits, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    Live,
+    /// Live, takes no new work.
+    Cordoned,
+    /// Live, takes no new work and leaves when it is idle.
+    Draining,
+    /// It has no session.
+    Gone,
+}
+
+impl fmt::Display for WorkerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WorkerState::Live => "live",
+            WorkerState::Cordoned => "cordoned",
+            WorkerState::Draining => "draining",
+            WorkerState::Gone => "gone",
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerView {
+    pub name: String,
+    pub state: WorkerState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    pub capacity: Capacity,
+    pub used: Resources,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    pub kinds: Vec<Kind>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<String>,
+    /// Attempts on it now.
+    pub attempts: u64,
+    /// How it holds tasks to their limits: `cgroup v2`, `rlimits`.
+    #[serde(default)]
+    pub isolation: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueueView {
+    pub name: String,
+    pub weight: u32,
+    pub paused: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_max: Option<u32>,
+    pub counts: Counts,
+    pub unfinished_jobs: u64,
+    /// Decayed dominant-resource-seconds.
+    pub usage: f64,
+    /// How long its oldest ready task has waited.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
+    pub oldest_wait: Option<Duration>,
+}
+
+/// Why a task does not run: every reason, most telling first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub task: TaskId,
+    pub name: String,
+    pub state: TaskState,
+    /// One sentence.
+    pub summary: String,
+    pub reasons: Vec<ReasonView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReasonView {
+    /// A stable word: `does_not_fit`, `queue_paused`.
+    pub code: String,
+    pub message: String,
+    /// How many workers or tasks it holds for.
+    pub count: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<String>,
+    /// What would mend it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub fix: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberView {
+    pub id: NodeId,
+    pub name: String,
+    pub raft_address: String,
+    pub api_address: String,
+    /// `leader`, `follower`, `learner`, `unreachable`.
+    pub role: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched: Option<LogIndex>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClusterView {
+    pub cluster: String,
+    pub answered_by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    pub term: Term,
+    pub last_log: LogIndex,
+    pub committed: LogIndex,
+    pub applied: LogIndex,
+    pub snapshot: LogIndex,
+    pub level: u32,
+    pub digest: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<String>,
+    pub members: Vec<MemberView>,
+    pub workers_live: u64,
+    pub workers_known: u64,
+    pub unfinished_jobs: u64,
+    pub counts: Counts,
+    pub version: String,
+}
