@@ -9,7 +9,7 @@ use crate::spec::is_job_id;
 use crate::{Blob, Dependency, JobSpec, TaskSpec, Work};
 
 /// One thing that is wrong with a spec.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[error("{path}: {message}")]
 pub struct SpecError {
     /// Where: `tasks[2].after[0]`.

@@ -1,0 +1,216 @@
+//! Dependencies: what becomes ready, or is skipped, because something else became final.
+
+use model::views::{JobState, TaskState};
+use model::{JobId, Run, RunSet};
+
+use crate::Event;
+use crate::chores::{Budget, Chore, Progress};
+use crate::state::State;
+use crate::state::jobs::{Cause, Hold, Job};
+
+/// Nothing of the whole job's holds it back any more.
+pub(crate) fn open(state: &mut State, id: JobId) {
+    let Some(job) = state.jobs.get_mut(id.0) else { return };
+    job.open = true;
+    state.chores.push_back(Chore::OpenJob { job: id, next: 0 });
+}
+
+pub(crate) fn open_if_free(state: &mut State, id: JobId) {
+    let Some(job) = state.job(id) else { return };
+    if !job.open && job.waiting == 0 && job.hold == Hold::None {
+        open(state, id);
+    }
+}
+
+pub(crate) fn open_job(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Progress {
+    let Some(groups) = state.job(id).map(|job| job.groups.len()) else { return Progress::Done };
+    for place in next as usize..groups {
+        if !budget.take() {
+            return Progress::Rest(Chore::OpenJob { job: id, next: place as u32 });
+        }
+        release_all(state, id, place);
+    }
+    Progress::Done
+}
+
+pub(crate) fn release_all(state: &mut State, id: JobId, place: usize) {
+    let Some(positions) = state.job(id).map(|job| job.groups[place].positions()) else { return };
+    release(state, id, place, positions);
+}
+
+/// Makes ready what of `positions` waits for nothing any more.
+pub(crate) fn release(state: &mut State, id: JobId, place: usize, positions: Run) {
+    let Some(job) = state.job(id) else { return };
+    let free = releasable(job, place, positions);
+    if free.is_empty() {
+        return;
+    }
+    state.change_group(id, place, |group| {
+        for run in free.runs() {
+            group.blocked.remove(run);
+            group.ready.insert(run);
+        }
+    });
+    tell(state, id, place, &free, TaskState::Ready);
+}
+
+fn releasable(job: &Job, place: usize, positions: Run) -> RunSet {
+    let group = &job.groups[place];
+    let mut free = RunSet::new();
+    if !job.open || job.cancelled || group.waiting > 0 {
+        return free;
+    }
+    free.extend(group.blocked.overlap(positions));
+    for upstream in &group.each {
+        free = free.intersection(&job.groups[*upstream as usize].succeeded);
+    }
+    free
+}
+
+pub(crate) fn tell(state: &mut State, id: JobId, place: usize, positions: &RunSet, to: TaskState) {
+    let Some(job) = state.job(id) else { return };
+    let group = &job.groups[place];
+    let numbers: Vec<(Run, u32)> =
+        positions.runs().map(|run| (group.numbers_of(run), group.attempts(run.first))).collect();
+    for (tasks, attempt) in numbers {
+        state.event(Event::Tasks { job: id, tasks, state: to, attempt, worker: None });
+    }
+}
+
+pub(crate) fn group_settled(
+    state: &mut State,
+    id: JobId,
+    place: u32,
+    next: u32,
+    budget: &mut Budget,
+) -> Progress {
+    let Some(job) = state.job(id) else { return Progress::Done };
+    let group = &job.groups[place as usize];
+    // A retry may have opened it again before the chore's turn came; it will settle again.
+    if !group.settled {
+        return Progress::Done;
+    }
+    let succeeded = group.all_succeeded();
+    let dependents = group.dependents.clone();
+    for (nth, dependent) in dependents.iter().enumerate().skip(next as usize) {
+        if !budget.take() {
+            return Progress::Rest(Chore::Settled { job: id, group: place, next: nth as u32 });
+        }
+        if succeeded {
+            satisfied(state, id, *dependent as usize);
+        } else {
+            skip_group(state, id, *dependent as usize, Cause::Group(place));
+        }
+    }
+    Progress::Done
+}
+
+/// One of the things that the group waits for has succeeded.
+pub(crate) fn satisfied(state: &mut State, id: JobId, place: usize) {
+    let Some(job) = state.jobs.get_mut(id.0) else { return };
+    job.groups[place].waiting = job.groups[place].waiting.saturating_sub(1);
+    if job.groups[place].waiting == 0 {
+        release_all(state, id, place);
+    }
+}
+
+/// Everything of the group that still waits is skipped.
+pub(crate) fn skip_group(state: &mut State, id: JobId, place: usize, cause: Cause) {
+    let Some(job) = state.job(id) else { return };
+    let positions = job.groups[place].blocked.clone();
+    skip(state, id, place, &positions, cause);
+}
+
+fn skip(state: &mut State, id: JobId, place: usize, positions: &RunSet, cause: Cause) {
+    if positions.is_empty() {
+        return;
+    }
+    state.change_group(id, place, |group| {
+        group.cause = Some(cause);
+        for run in positions.runs() {
+            group.blocked.remove(run);
+            group.skipped.insert(run);
+        }
+    });
+    tell(state, id, place, positions, TaskState::Skipped);
+    each_final(state, id, place, positions.clone(), false);
+}
+
+/// Element-wise dependents hear of every position as it becomes final.
+pub(crate) fn each_final(state: &mut State, id: JobId, place: usize, positions: RunSet, succeeded: bool) {
+    let Some(job) = state.job(id) else { return };
+    if !job.groups[place].each_dependents.is_empty() && !positions.is_empty() {
+        state.chores.push_back(Chore::Each { job: id, group: place as u32, positions, succeeded, next: 0 });
+    }
+}
+
+pub(crate) fn positions_final(
+    state: &mut State,
+    id: JobId,
+    place: u32,
+    positions: RunSet,
+    succeeded: bool,
+    next: u32,
+    budget: &mut Budget,
+) -> Progress {
+    let Some(job) = state.job(id) else { return Progress::Done };
+    let dependents = job.groups[place as usize].each_dependents.clone();
+    for (nth, dependent) in dependents.iter().enumerate().skip(next as usize) {
+        if !budget.take() {
+            let next = nth as u32;
+            return Progress::Rest(Chore::Each { job: id, group: place, positions, succeeded, next });
+        }
+        let dependent = *dependent as usize;
+        if succeeded {
+            positions.runs().for_each(|run| release(state, id, dependent, run));
+        } else {
+            let Some(job) = state.job(id) else { return Progress::Done };
+            let waiting = job.groups[dependent].blocked.intersection(&positions);
+            skip(state, id, dependent, &waiting, Cause::Group(place));
+        }
+    }
+    Progress::Done
+}
+
+pub(crate) fn job_finished(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Progress {
+    let Some(job) = state.job(id).filter(|job| job.is_finished()) else { return Progress::Done };
+    let (succeeded, dependents) = (job.state == JobState::Succeeded, job.dependents.clone());
+    for (nth, dependent) in dependents.iter().enumerate().skip(next as usize) {
+        if !budget.take() {
+            return Progress::Rest(Chore::JobFinished { job: id, next: nth as u32 });
+        }
+        match (dependent.group, succeeded) {
+            (Some(group), true) => satisfied(state, dependent.job, group as usize),
+            (Some(group), false) => skip_group(state, dependent.job, group as usize, Cause::Job(id)),
+            (None, true) => job_satisfied(state, dependent.job),
+            (None, false) => {
+                let cause = Cause::Job(id);
+                state.chores.push_back(Chore::SkipJob { job: dependent.job, next: 0, cause });
+            }
+        }
+    }
+    Progress::Done
+}
+
+pub(crate) fn job_satisfied(state: &mut State, id: JobId) {
+    let Some(job) = state.jobs.get_mut(id.0) else { return };
+    job.waiting = job.waiting.saturating_sub(1);
+    open_if_free(state, id);
+}
+
+pub(crate) fn skip_job(
+    state: &mut State,
+    id: JobId,
+    next: u32,
+    cause: Cause,
+    budget: &mut Budget,
+) -> Progress {
+    let Some(groups) = state.job(id).map(|job| job.groups.len()) else { return Progress::Done };
+    for place in next as usize..groups {
+        if !budget.take() {
+            return Progress::Rest(Chore::SkipJob { job: id, next: place as u32, cause });
+        }
+        skip_group(state, id, place, cause);
+    }
+    Progress::Done
+}

@@ -1,0 +1,96 @@
+//! Commands become changes. Reads only the state and the entry: no clock, no chance, no order of a hash.
+
+pub(crate) mod cancel;
+pub(crate) mod change;
+pub(crate) mod deps;
+pub(crate) mod place;
+pub(crate) mod queues;
+pub(crate) mod report;
+pub(crate) mod retry;
+pub(crate) mod sessions;
+pub(crate) mod submit;
+pub(crate) mod tick;
+pub(crate) mod write;
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Elapsed, LogIndex};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::state::queues::Queue;
+use crate::state::{LEVEL, Out, State};
+use crate::{Applied, Bootstrap, Command, Entry, Rejection, Reply, Stamp};
+
+/// How much faster than the cluster's own clock the wall clock may run within one entry.
+pub const WALL_SLEW_MAX: Duration = Duration::from_millis(500);
+
+impl State {
+    /// Applies the entry at `index`, which is above every one before.
+    pub fn apply(&mut self, index: LogIndex, entry: &Entry) -> Applied {
+        self.advance(index, entry);
+        let replies: Vec<Reply> = entry.commands.iter().map(|command| self.apply_command(command)).collect();
+        self.run_chores();
+        tick::evict(self);
+        let Out { effects, events, woken: _ } = std::mem::take(&mut self.out);
+        let applied = Applied { replies, effects, events };
+        self.meta.digest = chained(self.meta.digest, index, self.meta.stamp, &applied);
+        applied
+    }
+
+    fn advance(&mut self, index: LogIndex, entry: &Entry) {
+        self.meta.index = index;
+        let before = self.meta.stamp;
+        let elapsed = entry.stamp.elapsed.max(before.elapsed);
+        let leaps =
+            entry.commands.iter().any(|command| matches!(command, Command::SetClock | Command::Bootstrap(_)));
+        let ceiling = before.wall.plus(elapsed.since(before.elapsed)).plus(WALL_SLEW_MAX);
+        let wall = if leaps { entry.stamp.wall } else { entry.stamp.wall.min(ceiling) };
+        self.meta.stamp = Stamp { elapsed, wall: wall.max(before.wall) };
+    }
+
+    fn apply_command(&mut self, command: &Command) -> Reply {
+        if !self.is_bootstrapped() && !matches!(command, Command::Bootstrap(_)) {
+            return Reply::Rejected(Rejection::NotBootstrapped);
+        }
+        let result = match command {
+            Command::Bootstrap(bootstrap) => self.bootstrap(bootstrap),
+            Command::Write(write) => return write::apply(self, write),
+            Command::Place(plan) => Ok(place::apply(self, plan)),
+            Command::OpenSession(open) => sessions::open(self, open),
+            Command::EndSession { session } => sessions::end(self, *session),
+            Command::Report(batch) => report::apply(self, batch),
+            Command::Tick => Ok(tick::apply(self)),
+            Command::SetClock => Ok(Reply::Done),
+        };
+        result.unwrap_or_else(Reply::Rejected)
+    }
+
+    fn bootstrap(&mut self, bootstrap: &Bootstrap) -> Result<Reply, Rejection> {
+        if self.is_bootstrapped() {
+            return Err(Rejection::Bootstrapped);
+        }
+        self.meta.level = LEVEL;
+        self.meta.cluster = bootstrap.cluster.clone();
+        self.meta.settings = Arc::new(bootstrap.settings.clone());
+        self.meta.epoch = bootstrap.epoch;
+        self.meta.next_node = bootstrap.next_node;
+        let name = model::spec::QUEUE_DEFAULT;
+        let queue = Queue::new(0, name, crate::command::WEIGHT_DEFAULT, Elapsed::default());
+        self.meta.next_queue = 1;
+        self.index.queue_names.insert(name.to_owned(), 0);
+        self.queues.insert(0, queue);
+        Ok(Reply::Done)
+    }
+}
+
+/// Replies, effects and events say what changed; two replicas that agree on all of them agree.
+fn chained(before: u64, index: LogIndex, stamp: Stamp, applied: &Applied) -> u64 {
+    let mut hasher = Xxh3::new();
+    (before, index, stamp).hash(&mut hasher);
+    applied.replies.hash(&mut hasher);
+    applied.effects.hash(&mut hasher);
+    applied.events.hash(&mut hasher);
+    hasher.finish()
+}

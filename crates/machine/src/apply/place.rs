@@ -1,0 +1,145 @@
+//! A plan is checked again, placement by placement; what is no longer eligible is dropped.
+
+use model::views::TaskState;
+use model::{Run, RunSet, SessionId, Token};
+
+use crate::eligible::{Ineligible, accepts, gate, has_room, unreserved};
+use crate::state::State;
+use crate::state::jobs::Live;
+use crate::state::sessions::{Allocation, Phase};
+use crate::{Effect, Event, Placement, Plan, Reply, Reservation};
+
+/// Tasks of one placement, so that taking one back is bounded.
+pub const TASKS_PER_PLACEMENT_MAX: u32 = 1_024;
+
+pub(crate) fn apply(state: &mut State, plan: &Plan) -> Reply {
+    let (mut taken, mut dropped) = (0, 0);
+    for placement in &plan.placements {
+        match eligible(state, placement) {
+            Ok(()) => {
+                take(state, placement);
+                taken += 1;
+            }
+            Err(_) => dropped += 1,
+        }
+    }
+    for reservation in &plan.reservations {
+        reserve(state, reservation);
+    }
+    Reply::Placed { taken, dropped }
+}
+
+/// Whether these tasks may go to this session now.
+pub fn eligible(state: &State, placement: &Placement) -> Result<(), Ineligible> {
+    let job = state.job(placement.job).ok_or(Ineligible::UnknownJob)?;
+    let (_, group) = job.group_of(placement.tasks.first).ok_or(Ineligible::NotReady)?;
+    gate(state, job, group)?;
+    let positions = group.positions_of(placement.tasks).filter(|run| run.len == placement.tasks.len);
+    let positions = positions.ok_or(Ineligible::NotReady)?;
+    let few = positions.len <= TASKS_PER_PLACEMENT_MAX;
+    if !few || group.ready.overlap(positions) != [positions] || !alike(group, positions) {
+        return Err(Ineligible::NotReady);
+    }
+    let queue = state.queue(job.queue).ok_or(Ineligible::QueuePaused)?;
+    if queue.room() < u64::from(positions.len) {
+        return Err(Ineligible::QueueFull { running_max: queue.running_max.unwrap_or(0) });
+    }
+    let session = state.session(placement.session).ok_or(Ineligible::SessionEnded)?;
+    let class = &state.class(group.class).ok_or(Ineligible::UnknownJob)?.key;
+    accepts(state, session, class)?;
+    unreserved(state, session, placement.job, placement.tasks)?;
+    if placement.held { Ok(()) } else { has_room(&session.room(), class) }
+}
+
+/// Tasks of one allocation share its attempt number, so those with a history are placed one by one.
+fn alike(group: &crate::state::jobs::Group, positions: Run) -> bool {
+    positions.len == 1 || group.rows.range(positions.first..positions.end()).next().is_none()
+}
+
+fn take(state: &mut State, placement: &Placement) {
+    let job = state.job(placement.job).expect("eligible");
+    let (place, group) = job.group_of(placement.tasks.first).expect("eligible");
+    let positions = group.positions_of(placement.tasks).expect("eligible");
+    let attempt = group.attempts(positions.first) + 1;
+    let (queue, class) = (job.queue, group.class);
+    let resources = state.class(class).expect("eligible").key.resources.clone();
+    let share = resources.dominant_share(state.total());
+    let token = Token::new(state.epoch(), state.index());
+    let stamp = state.stamp();
+
+    let session = state.sessions.get_mut(placement.session.0).expect("eligible");
+    let phase = if placement.held { Phase::Held } else { Phase::Running };
+    let units = if placement.held { Vec::new() } else { session.room().fit(&resources).expect("eligible") };
+    if !placement.held {
+        session.take(&resources, &units);
+    }
+    session.last_seq += 1;
+    if session.reserved == Some((placement.job, placement.tasks.first)) {
+        session.reserved = None;
+    }
+    let (seq, worker) = (session.last_seq, session.worker.clone());
+    let allocation = Allocation {
+        seq,
+        token,
+        job: placement.job,
+        queue,
+        tasks: placement.tasks,
+        attempt,
+        phase,
+        resources,
+        units,
+        share,
+        placed: stamp,
+        started: None,
+        reported: RunSet::new(),
+    };
+    session.allocations.insert(seq, allocation);
+    if phase == Phase::Running {
+        charge(state, queue, share, 0);
+    }
+    state.change_group(placement.job, place, |group| {
+        group.ready.remove(positions);
+        group.passed_since = stamp.elapsed;
+        let live = Live { len: positions.len, session: placement.session, seq, token, attempt };
+        group.put_live(positions, live);
+    });
+    let (job, tasks) = (placement.job, placement.tasks);
+    state.event(Event::Tasks { job, tasks, state: TaskState::Placed, attempt, worker: Some(worker) });
+    state.effect(Effect::Run { session: placement.session, seq });
+}
+
+pub(crate) fn charge(state: &mut State, queue: u32, plus: u64, minus: u64) {
+    let (now, half_life) = (state.now(), state.half_life());
+    if let Some(queue) = state.queues.get_mut(&queue) {
+        queue.usage.change_rate(now, half_life, plus, minus);
+    }
+}
+
+/// The allocation is over: what it took is free again.
+pub(crate) fn release(state: &mut State, session: SessionId, allocation: &Allocation) {
+    if !allocation.takes_capacity() {
+        return;
+    }
+    if let Some(session) = state.sessions.get_mut(session.0) {
+        session.give_back(&allocation.resources, &allocation.units);
+    }
+    charge(state, allocation.queue, 0, allocation.share);
+    state.wake();
+}
+
+fn reserve(state: &mut State, reservation: &Reservation) {
+    let waits = crate::eligible::still_waits(state, reservation.job, reservation.task);
+    let Some(session) = state.session(reservation.session).filter(|session| waits && !session.ended) else {
+        return;
+    };
+    let class = state
+        .job(reservation.job)
+        .and_then(|job| job.group_of(reservation.task))
+        .map(|(_, group)| group.class);
+    let Some(class) = class.and_then(|class| state.class(class)) else { return };
+    let stale = session.reserved.is_none_or(|(job, task)| !crate::eligible::still_waits(state, job, task));
+    if stale && accepts(state, session, &class.key).is_ok() {
+        let session = state.sessions.get_mut(reservation.session.0).expect("looked up above");
+        session.reserved = Some((reservation.job, reservation.task));
+    }
+}

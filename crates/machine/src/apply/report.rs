@@ -1,0 +1,345 @@
+//! What workers say of their attempts. Only the current token counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::views::TaskState;
+use model::{Blob, Elapsed, JobId, Outcome, Reason, Retry, Run, RunSet, SessionId, Timestamp, Verdict};
+
+use crate::apply::deps::{each_final, tell};
+use crate::apply::place::{charge, release};
+use crate::state::State;
+use crate::state::index::Timer;
+use crate::state::jobs::{Group, OutcomeRun};
+use crate::state::sessions::{Allocation, Phase};
+use crate::{Ended, Event, News, Rejection, Reply, Report, ReportBatch};
+
+pub(crate) fn apply(state: &mut State, batch: &ReportBatch) -> Result<Reply, Rejection> {
+    let live = state.session(batch.session).is_some_and(|session| !session.ended);
+    if !live {
+        return Err(Rejection::SessionEnded { session: batch.session });
+    }
+    let mut fenced = Vec::new();
+    for report in &batch.reports {
+        if !apply_one(state, batch.session, report) {
+            fenced.push(report.seq);
+        }
+    }
+    Ok(Reply::Reported { fenced })
+}
+
+/// False: it came too late and counts for nothing.
+fn apply_one(state: &mut State, session: SessionId, report: &Report) -> bool {
+    let allocation = state.session(session).and_then(|session| session.allocations.get(&report.seq));
+    let current = allocation.filter(|allocation| allocation.token == report.token);
+    let Some(allocation) = current else { return false };
+    let Some(tasks) = allocation.tasks.overlap(report.tasks) else { return false };
+    match &report.news {
+        News::Started { at } => started(state, session, report.seq, tasks, *at),
+        News::Ended(ended) => end(state, session, report.seq, tasks, ended),
+        News::Recalled => recalled(state, session, report.seq, tasks),
+    }
+    true
+}
+
+fn allocation_mut(state: &mut State, session: SessionId, seq: u64) -> Option<&mut Allocation> {
+    state.sessions.get_mut(session.0)?.allocations.get_mut(&seq)
+}
+
+fn started(state: &mut State, session: SessionId, seq: u64, tasks: Run, at: Timestamp) {
+    begin_held(state, session, seq);
+    let Some(allocation) = allocation_mut(state, session, seq) else { return };
+    let first = allocation.started.is_none();
+    allocation.started.get_or_insert(at);
+    let (job, attempt, running) = (allocation.job, allocation.attempt, allocation.phase == Phase::Running);
+    if first && running {
+        let worker = state.session(session).map(|session| session.worker.clone());
+        state.event(Event::Tasks { job, tasks, state: TaskState::Running, attempt, worker });
+    }
+}
+
+/// Held work that has started takes its capacity from here on.
+fn begin_held(state: &mut State, session: SessionId, seq: u64) {
+    let Some(session) = state.sessions.get_mut(session.0) else { return };
+    let room = session.room();
+    let Some(allocation) = session.allocations.get_mut(&seq).filter(|a| a.phase == Phase::Held) else {
+        return;
+    };
+    allocation.phase = Phase::Running;
+    // The worker counts as the state does; should it be wrong, what it runs is still taken from its capacity.
+    allocation.units = room.fit(&allocation.resources).unwrap_or_default();
+    let (resources, units) = (allocation.resources.clone(), allocation.units.clone());
+    let (queue, share) = (allocation.queue, allocation.share);
+    session.take(&resources, &units);
+    charge(state, queue, share, 0);
+}
+
+fn end(state: &mut State, session: SessionId, seq: u64, tasks: Run, ended: &Ended) {
+    begin_held(state, session, seq);
+    let Some(allocation) = settle_part(state, session, seq, tasks) else { return };
+    let worker = state.session(session).map(|session| session.worker.clone()).unwrap_or_default();
+    finish(state, session, &allocation, tasks, ended, &worker);
+}
+
+/// Notes that these tasks of the allocation are over; the last of them frees it. Returns it as it was.
+fn settle_part(state: &mut State, session: SessionId, seq: u64, tasks: Run) -> Option<Allocation> {
+    let allocation = allocation_mut(state, session, seq)?;
+    allocation.reported.insert(tasks);
+    let copy = allocation.clone();
+    if copy.is_reported() {
+        state.sessions.get_mut(session.0)?.allocations.remove(&seq);
+        release(state, session, &copy);
+    }
+    Some(copy)
+}
+
+fn recalled(state: &mut State, session: SessionId, seq: u64, tasks: Run) {
+    let Some(allocation) = settle_part(state, session, seq, tasks) else { return };
+    for (place, positions) in owned(state, session, &allocation, tasks) {
+        state.change_group(allocation.job, place, |group| {
+            group.take_live(positions, Some((session, seq)));
+            group.ready.insert(positions);
+        });
+        tell(state, allocation.job, place, &RunSet::of(positions), TaskState::Ready);
+    }
+}
+
+/// The positions of `tasks` that this allocation still owns. A cancel may have taken some of them away.
+fn owned(state: &State, session: SessionId, allocation: &Allocation, tasks: Run) -> Vec<(usize, Run)> {
+    let Some(job) = state.job(allocation.job) else { return Vec::new() };
+    let Some((place, group)) = job.group_of(tasks.first) else { return Vec::new() };
+    let Some(positions) = group.positions_of(tasks) else { return Vec::new() };
+    let from = group.live.range(..=positions.first).next_back().map_or(positions.first, |(first, _)| *first);
+    let live = group.live.range(from..positions.end());
+    let ours = live.filter(|(_, live)| live.session == session && live.seq == allocation.seq);
+    ours.filter_map(|(first, live)| Run::new(*first, live.len).overlap(positions))
+        .map(|run| (place, run))
+        .collect()
+}
+
+/// Gives the attempts of `tasks` their outcome, and their tasks what follows from it.
+pub(crate) fn finish(
+    state: &mut State,
+    session: SessionId,
+    allocation: &Allocation,
+    tasks: Run,
+    ended: &Ended,
+    worker: &str,
+) {
+    let id = allocation.job;
+    for (place, positions) in owned(state, session, allocation, tasks) {
+        let outcome = Arc::new(outcome(state, id, place, positions, allocation, ended, worker));
+        match outcome.verdict {
+            Verdict::Succeeded => succeed(state, id, place, positions, &outcome),
+            // Nobody asked, or the task would not be live: the worker gave it up on its own.
+            Verdict::Failed | Verdict::Lost | Verdict::Cancelled => {
+                (positions.first..positions.end())
+                    .for_each(|position| fail(state, id, place, position, &outcome));
+            }
+        }
+    }
+}
+
+fn outcome(
+    state: &mut State,
+    id: JobId,
+    place: usize,
+    positions: Run,
+    allocation: &Allocation,
+    ended: &Ended,
+    worker: &str,
+) -> Outcome {
+    let mut message = ended.message.clone();
+    truncate(&mut message, state.limits().tail_bytes_max as usize);
+    let result = keep_result(state, id, ended.result.clone(), &mut message);
+    let round = state.job(id).map_or(1, |job| job.groups[place].round(positions.first));
+    Outcome {
+        verdict: ended.verdict,
+        reason: ended.reason,
+        exit_code: ended.exit_code,
+        signal: ended.signal,
+        message,
+        result,
+        placed: allocation.placed.wall,
+        started: ended.started.or(allocation.started),
+        ended: ended.ended,
+        cpu_time: ended.cpu_time,
+        memory_peak: ended.memory_peak,
+        worker: worker.to_owned(),
+        token: allocation.token,
+        attempt: allocation.attempt,
+        round,
+    }
+}
+
+fn truncate(text: &mut String, max: usize) {
+    if text.len() > max {
+        let end = (0..=max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+}
+
+/// The result, if the limits leave room for it; else the message says what was cut.
+fn keep_result(
+    state: &mut State,
+    id: JobId,
+    result: Option<Box<Blob>>,
+    message: &mut String,
+) -> Option<Box<Blob>> {
+    let blob = result?;
+    let size = blob.inline_bytes().map_or(0, |bytes| bytes.len() as u64);
+    let limits = state.limits();
+    let (one, per_job, all) =
+        (limits.result_bytes_max, limits.results_bytes_per_job_max, limits.results_bytes_max);
+    let total = state.meta.results_bytes;
+    let job = state.jobs.get_mut(id.0)?;
+    let over = [
+        (size > one, "result_bytes_max"),
+        (job.results_bytes + size > per_job, "results_bytes_per_job_max"),
+        (total + size > all, "results_bytes_max"),
+    ];
+    if let Some((_, limit)) = over.iter().find(|(over, _)| *over) {
+        message.push_str(&format!("[result of {size} bytes not kept: above the limit {limit}]"));
+        return None;
+    }
+    job.results_bytes += size;
+    state.meta.results_bytes += size;
+    Some(blob)
+}
+
+fn succeed(state: &mut State, id: JobId, place: usize, positions: Run, outcome: &Arc<Outcome>) {
+    let limits = state.meta.settings.clone();
+    state.change_group(id, place, |group| {
+        group.take_live(positions, None);
+        group.succeeded.insert(positions);
+        if let Some(row) = group.rows.get_mut(&positions.first) {
+            row.attempts = outcome.attempt;
+        }
+        record(group, positions, outcome, &limits.limits);
+    });
+    tell_ended(state, id, place, positions, TaskState::Succeeded, outcome);
+    each_final(state, id, place, RunSet::of(positions), true);
+}
+
+fn tell_ended(state: &mut State, id: JobId, place: usize, positions: Run, to: TaskState, outcome: &Outcome) {
+    let Some(tasks) = state.job(id).map(|job| job.groups[place].numbers_of(positions)) else { return };
+    let worker = Some(outcome.worker.clone());
+    state.event(Event::Tasks { job: id, tasks, state: to, attempt: outcome.attempt, worker });
+}
+
+/// Keeps the outcome as the last one of its tasks, and the one before as an earlier one.
+fn record(group: &mut Group, positions: Run, outcome: &Arc<Outcome>, limits: &model::settings::Limits) {
+    if let Some(before) = group.outcomes.remove(&positions.first) {
+        if before.len > positions.len {
+            let rest = Run::new(positions.end(), before.len - positions.len);
+            group.outcomes.insert(rest.first, OutcomeRun { len: rest.len, outcome: before.outcome.clone() });
+        }
+        let row = group.rows.entry(positions.first).or_default();
+        row.earlier.push(before.outcome);
+        let excess = row.earlier.len().saturating_sub(limits.earlier_outcomes_max as usize);
+        row.earlier.drain(..excess);
+    } else if let Some((first, before)) =
+        group.outcomes.range(..positions.first).next_back().map(|(f, o)| (*f, o.clone()))
+        && first + before.len > positions.first
+    {
+        split(group, first, &before, positions);
+    }
+    let full = group.outcomes.len() >= limits.outcomes_per_group_max as usize;
+    let plain = outcome.verdict == Verdict::Succeeded && outcome.result.is_none();
+    if !(full && plain) {
+        group.outcomes.insert(positions.first, OutcomeRun { len: positions.len, outcome: outcome.clone() });
+    }
+}
+
+/// Takes `positions` out of the middle of an earlier run of outcomes.
+fn split(group: &mut Group, first: u32, before: &OutcomeRun, positions: Run) {
+    let end = first + before.len;
+    group
+        .outcomes
+        .insert(first, OutcomeRun { len: positions.first - first, outcome: before.outcome.clone() });
+    if positions.end() < end {
+        let len = end - positions.end();
+        group.outcomes.insert(positions.end(), OutcomeRun { len, outcome: before.outcome.clone() });
+    }
+    group.rows.entry(positions.first).or_default().earlier.push(before.outcome.clone());
+}
+
+/// The task tries again, at once or later, or has failed for good.
+fn fail(state: &mut State, id: JobId, place: usize, position: u32, outcome: &Arc<Outcome>) {
+    let Some(job) = state.job(id) else { return };
+    let retry = job.task_spec(place).retry.clone();
+    let settings = state.meta.settings.clone();
+    let now = state.now();
+    let own = outcome.verdict == Verdict::Failed;
+    let run = Run::new(position, 1);
+    let next = state.change_group(id, place, |group| {
+        group.take_live(run, None);
+        record(group, run, outcome, &settings.limits);
+        let row = group.rows.entry(position).or_default();
+        row.attempts = outcome.attempt;
+        if own {
+            row.failures += 1
+        } else {
+            row.lost += 1
+        };
+        let next = next_try(&retry, own, row.failures, row.lost, backoff_seed(id, position, row.attempts));
+        match next {
+            None => group.failed.insert(run),
+            Some(wait) if wait.is_zero() => group.ready.insert(run),
+            Some(wait) => drop(group.delayed.insert(position, now.plus(wait))),
+        }
+        next
+    });
+    let to = match next {
+        None => TaskState::Failed,
+        Some(wait) if wait.is_zero() => TaskState::Ready,
+        Some(wait) => {
+            add_timer(state, id, place, position, now.plus(wait));
+            TaskState::Delayed
+        }
+    };
+    tell_ended(state, id, place, run, to, outcome);
+    if next.is_none() {
+        each_final(state, id, place, RunSet::of(run), false);
+    }
+}
+
+fn add_timer(state: &mut State, job: JobId, place: usize, position: u32, at: Elapsed) {
+    state.index.timers.insert(Timer { at, job, task: Some((place as u32, position)) });
+}
+
+/// How long to wait before the next attempt; `None`: there is none.
+fn next_try(retry: &Retry, own: bool, failures: u32, lost: u32, seed: u64) -> Option<Duration> {
+    if !own {
+        return (lost <= retry.lost_max).then_some(Duration::ZERO);
+    }
+    (failures <= retry.max).then(|| jittered(retry.backoff.after(failures), seed))
+}
+
+/// Between half of the wait and the whole, so that what failed together does not come back together.
+fn jittered(wait: Duration, seed: u64) -> Duration {
+    let half = wait / 2;
+    half + half.mul_f64((seed % 1024) as f64 / 1024.0)
+}
+
+fn backoff_seed(job: JobId, position: u32, attempt: u32) -> u64 {
+    let bytes =
+        [job.0.to_le_bytes(), u64::from(position).to_le_bytes(), u64::from(attempt).to_le_bytes()].concat();
+    xxhash_rust::xxh3::xxh3_64(&bytes)
+}
+
+/// What the cluster says of an attempt whose worker can say nothing any more.
+pub(crate) fn lost(at: Timestamp, message: &str) -> Ended {
+    Ended {
+        verdict: Verdict::Lost,
+        reason: Reason::WorkerLost,
+        exit_code: None,
+        signal: None,
+        message: message.to_owned(),
+        result: None,
+        started: None,
+        ended: at,
+        cpu_time: Duration::ZERO,
+        memory_peak: 0,
+    }
+}

@@ -1,0 +1,155 @@
+//! Workers come, go, are cordoned and drained.
+
+use model::views::WorkerState;
+use model::{Resources, Run, SessionId};
+
+use crate::apply::report;
+use crate::apply::write::within;
+use crate::chores::{Budget, Chore, Progress};
+use crate::state::State;
+use crate::state::sessions::{Session, Worker};
+use crate::{Effect, Event, OpenSession, Rejection, Reply};
+
+pub(crate) fn open(state: &mut State, open: &OpenSession) -> Result<Reply, Rejection> {
+    if open.session <= state.meta.last_session {
+        return Err(Rejection::StaleId);
+    }
+    let known = state.workers.get(&open.worker);
+    if known.and_then(|worker| worker.session).is_some() {
+        return Err(Rejection::WorkerLive { worker: open.worker.clone() });
+    }
+    if known.is_none() {
+        within(state.workers.len() as u64 + 1, state.limits().workers_max.into(), "workers_max", "workers")?;
+    }
+    state.meta.last_session = open.session;
+    let lease = state.settings().lease;
+    let session = Session {
+        id: open.session,
+        worker: open.worker.clone(),
+        secret_hash: open.secret_hash,
+        lease,
+        ended: false,
+        capacity: open.capacity.clone(),
+        labels: open.labels.clone(),
+        kinds: open.kinds.clone(),
+        functions: open.functions.clone(),
+        isolation: open.isolation.clone(),
+        used: Resources::default(),
+        units: Session::fresh_units(&open.capacity),
+        last_seq: 0,
+        allocations: Default::default(),
+        reserved: None,
+    };
+    state.total.add(&session.capacity.total);
+    state.sessions.insert(open.session.0, session);
+    remember_worker(state, open);
+    tell(state, &open.worker);
+    state.effect(Effect::SessionOpened { session: open.session });
+    state.wake();
+    Ok(Reply::SessionOpened { session: open.session, lease })
+}
+
+fn remember_worker(state: &mut State, open: &OpenSession) {
+    let before = state.workers.get(&open.worker);
+    let worker = Worker {
+        name: open.worker.clone(),
+        // A cordon is the operator's and outlives the process; a drain ends with it.
+        cordoned: before.is_some_and(|worker| worker.cordoned),
+        draining: false,
+        session: Some(open.session),
+        capacity: open.capacity.clone(),
+        labels: open.labels.clone(),
+        kinds: open.kinds.clone(),
+        functions: open.functions.clone(),
+        isolation: open.isolation.clone(),
+    };
+    state.workers.insert(open.worker.clone(), worker);
+}
+
+pub fn worker_state(worker: &Worker) -> WorkerState {
+    match (worker.session, worker.draining, worker.cordoned) {
+        (None, _, _) => WorkerState::Gone,
+        (Some(_), true, _) => WorkerState::Draining,
+        (Some(_), false, true) => WorkerState::Cordoned,
+        (Some(_), false, false) => WorkerState::Live,
+    }
+}
+
+fn tell(state: &mut State, name: &str) {
+    let Some(now) = state.workers.get(name).map(worker_state) else { return };
+    state.event(Event::Worker { worker: name.to_owned(), state: now });
+}
+
+pub(crate) fn end(state: &mut State, id: SessionId) -> Result<Reply, Rejection> {
+    let session = state.sessions.get_mut(id.0).filter(|session| !session.ended);
+    let session = session.ok_or(Rejection::SessionEnded { session: id })?;
+    session.ended = true;
+    session.reserved = None;
+    let (name, capacity) = (session.worker.clone(), session.capacity.total.clone());
+    state.total.subtract(&capacity);
+    if let Some(worker) = state.workers.get_mut(&name) {
+        worker.session = None;
+        worker.draining = false;
+    }
+    tell(state, &name);
+    state.chores.push_back(Chore::EndSession { session: id });
+    state.effect(Effect::SessionEnded { session: id });
+    // What was reserved on it must be planned anew.
+    state.wake();
+    Ok(Reply::Done)
+}
+
+/// Declares lost what the session still held, and then forgets it.
+pub(crate) fn take_back(state: &mut State, id: SessionId, budget: &mut Budget) -> Progress {
+    let at = state.stamp().wall;
+    loop {
+        let Some(session) = state.sessions.get_mut(id.0) else { return Progress::Done };
+        let Some((_, allocation)) = session.allocations.pop_first() else { break };
+        if budget.0 == 0 {
+            session.allocations.insert(allocation.seq, allocation);
+            return Progress::Rest(Chore::EndSession { session: id });
+        }
+        // An allocation is taken back whole: its tasks are few by TASKS_PER_PLACEMENT_MAX.
+        budget.0 = budget.0.saturating_sub(allocation.tasks.len as usize);
+        let worker = session.worker.clone();
+        let lost = report::lost(at, "the worker's lease ended");
+        let whole = Run::new(allocation.tasks.first, allocation.tasks.len);
+        report::finish(state, id, &allocation, whole, &lost, &worker);
+        crate::apply::place::release(state, id, &allocation);
+    }
+    state.sessions.remove(id.0);
+    Progress::Done
+}
+
+fn worker<'a>(state: &'a mut State, name: &str) -> Result<&'a mut Worker, Rejection> {
+    state.workers.get_mut(name).ok_or_else(|| Rejection::UnknownWorker { worker: name.to_owned() })
+}
+
+pub(crate) fn cordon(state: &mut State, name: &str) -> Result<Reply, Rejection> {
+    worker(state, name)?.cordoned = true;
+    tell(state, name);
+    Ok(Reply::Done)
+}
+
+pub(crate) fn uncordon(state: &mut State, name: &str) -> Result<Reply, Rejection> {
+    let worker = worker(state, name)?;
+    (worker.cordoned, worker.draining) = (false, false);
+    tell(state, name);
+    state.wake();
+    Ok(Reply::Done)
+}
+
+pub(crate) fn drain(state: &mut State, name: &str) -> Result<Reply, Rejection> {
+    let worker = worker(state, name)?;
+    worker.draining = worker.session.is_some();
+    tell(state, name);
+    Ok(Reply::Done)
+}
+
+pub(crate) fn forget(state: &mut State, name: &str) -> Result<Reply, Rejection> {
+    if worker(state, name)?.session.is_some() {
+        return Err(Rejection::WorkerLive { worker: name.to_owned() });
+    }
+    state.workers.remove(name);
+    Ok(Reply::Done)
+}

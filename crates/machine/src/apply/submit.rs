@@ -1,0 +1,269 @@
+//! A job is accepted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::validate::validate;
+use model::views::{Counts, JobState};
+use model::{Actor, Dependency, JobId, JobSpec, Placement, RunSet, TaskSpec};
+
+use crate::apply::write::within;
+use crate::chores::Chore;
+use crate::state::State;
+use crate::state::jobs::{Cause, Dependent, Group, Hold, Job, On};
+use crate::state::sessions::ClassKey;
+use crate::{Event, Rejection, Reply};
+
+pub(crate) fn apply(
+    state: &mut State,
+    id: JobId,
+    spec: &Arc<JobSpec>,
+    actor: &Actor,
+) -> Result<Reply, Rejection> {
+    if id <= state.meta.last_job {
+        return Err(Rejection::StaleId);
+    }
+    let limits = &state.settings().limits;
+    // The edge has validated it; checked again, because settings may have changed since and apply trusts nobody.
+    let errors = validate(spec, limits);
+    if !errors.is_empty() {
+        return Err(Rejection::Invalid { errors });
+    }
+    within(
+        state.unfinished_jobs() + 1,
+        limits.unfinished_jobs_max,
+        "unfinished_jobs_max",
+        "unfinished jobs",
+    )?;
+    let queue = state.queue_named(&spec.queue).map(|queue| queue.id);
+    let queue = queue.ok_or_else(|| Rejection::UnknownQueue { queue: spec.queue.clone() })?;
+    let earlier = EarlierJobs::look_up(state, spec)?;
+
+    state.meta.last_job = id;
+    let groups = groups(state, spec, &earlier);
+    let job = Job {
+        id,
+        spec: spec.clone(),
+        actor: Arc::new(actor.clone()),
+        submitted: state.stamp(),
+        queue,
+        priority: spec.priority,
+        paused: false,
+        cancelled: false,
+        after: spec.after.clone(),
+        waiting: earlier.waiting(&spec.after),
+        hold: hold(state, spec),
+        open: false,
+        counts: Counts::default(),
+        settled: 0,
+        state: JobState::Waiting,
+        finished: None,
+        dependents: Vec::new(),
+        results_bytes: 0,
+        groups,
+    };
+    accept(state, job, &earlier);
+    Ok(Reply::Submitted { job: id })
+}
+
+fn accept(state: &mut State, mut job: Job, earlier: &EarlierJobs) {
+    let id = job.id;
+    job.groups.iter().for_each(|group| job.counts.add(&group.counts()));
+    let queue = state.queues.get_mut(&job.queue).expect("looked up above");
+    queue.counts.add(&job.counts);
+    queue.jobs += 1;
+    queue.unfinished_jobs += 1;
+    state.meta.unfinished_jobs += 1;
+    state.event(Event::Job { job: id, state: JobState::Waiting });
+    earlier.register(state, &job);
+    let failed = job.after.iter().find(|after| earlier.failed(**after)).copied();
+    let failed_groups = failed_groups(&job, earlier);
+    let open = job.waiting == 0 && job.hold == Hold::None;
+    state.index.set_hold(id, job.hold, true);
+    state.jobs.insert(id.0, job);
+    if let Some(after) = failed {
+        state.chores.push_back(Chore::SkipJob { job: id, next: 0, cause: Cause::Job(after) });
+        return;
+    }
+    for (group, cause) in failed_groups {
+        crate::apply::deps::skip_group(state, id, group, cause);
+    }
+    if open {
+        crate::apply::deps::open(state, id);
+    }
+}
+
+fn failed_groups(job: &Job, earlier: &EarlierJobs) -> Vec<(usize, Cause)> {
+    let failed = |on: &On| matches!(on, On::Job(after) if earlier.failed(*after));
+    let cause = |(place, group): (usize, &Group)| {
+        let on = group.after.iter().find(|on| failed(on))?;
+        let On::Job(after) = on else { return None };
+        Some((place, Cause::Job(*after)))
+    };
+    job.groups.iter().enumerate().filter_map(cause).collect()
+}
+
+fn hold(state: &State, spec: &JobSpec) -> Hold {
+    match (spec.delay, spec.start_at) {
+        (Some(delay), _) if !delay.is_zero() => Hold::Elapsed(state.now().plus(delay)),
+        (_, Some(at)) if at > state.stamp().wall => Hold::Wall(at),
+        _ => Hold::None,
+    }
+}
+
+/// What became of the earlier jobs that a spec names.
+struct EarlierJobs(BTreeMap<JobId, Option<JobState>>);
+
+impl EarlierJobs {
+    fn look_up(state: &State, spec: &JobSpec) -> Result<EarlierJobs, Rejection> {
+        let in_tasks =
+            spec.tasks.iter().flat_map(|task| &task.after).filter_map(|dependency| match dependency {
+                Dependency::Job(job) => Some(job),
+                Dependency::Task(_) => None,
+            });
+        let mut found = BTreeMap::new();
+        for job in spec.after.iter().chain(in_tasks) {
+            found.insert(*job, outcome_of(state, *job)?);
+        }
+        Ok(EarlierJobs(found))
+    }
+
+    fn unsatisfied(&self, job: JobId) -> bool {
+        self.0.get(&job) != Some(&Some(JobState::Succeeded))
+    }
+
+    fn failed(&self, job: JobId) -> bool {
+        matches!(self.0.get(&job), Some(Some(JobState::Failed | JobState::Cancelled)))
+    }
+
+    fn waiting(&self, jobs: &[JobId]) -> u32 {
+        jobs.iter().filter(|job| self.unsatisfied(**job)).count() as u32
+    }
+
+    /// Has the earlier jobs tell this one when they finish.
+    fn register(&self, state: &mut State, job: &Job) {
+        let whole = job.after.iter().map(|after| (*after, None));
+        let groups = job.groups.iter().enumerate().flat_map(|(place, group)| {
+            group.after.iter().filter_map(move |on| match on {
+                On::Job(after) => Some((*after, Some(place as u32))),
+                On::Group(_) => None,
+            })
+        });
+        for (after, group) in whole.chain(groups).collect::<Vec<_>>() {
+            if let Some(earlier) = state.jobs.get_mut(after.0).filter(|_| self.unsatisfied(after)) {
+                earlier.dependents.push(Dependent { job: job.id, group });
+            }
+        }
+    }
+}
+
+/// `None`: not finished yet.
+pub(crate) fn outcome_of(state: &State, id: JobId) -> Result<Option<JobState>, Rejection> {
+    if let Some(job) = state.job(id) {
+        return Ok(job.is_finished().then_some(job.state));
+    }
+    if let Some(tombstone) = state.tombstone(id) {
+        return Ok(Some(tombstone.state));
+    }
+    if id <= state.meta.forgotten {
+        Err(Rejection::JobTooOld { job: id })
+    } else {
+        Err(Rejection::UnknownJob { job: id })
+    }
+}
+
+fn groups(state: &mut State, spec: &JobSpec, earlier: &EarlierJobs) -> Vec<Group> {
+    let places: BTreeMap<&str, u32> =
+        spec.tasks.iter().zip(0..).map(|(task, place)| (task.name.as_str(), place)).collect();
+    let mut first = 0;
+    let mut groups = Vec::with_capacity(spec.tasks.len());
+    for task in &spec.tasks {
+        let group = group(state, spec, task, first, &places, earlier);
+        first += group.len;
+        groups.push(group);
+    }
+    link(&mut groups);
+    groups
+}
+
+/// Has every group know who waits for it.
+fn link(groups: &mut [Group]) {
+    for place in 0..groups.len() {
+        for on in groups[place].after.clone() {
+            if let On::Group(other) = on {
+                groups[other as usize].dependents.push(place as u32);
+            }
+        }
+        for other in groups[place].each.clone() {
+            groups[other as usize].each_dependents.push(place as u32);
+        }
+    }
+}
+
+fn group(
+    state: &mut State,
+    spec: &JobSpec,
+    task: &TaskSpec,
+    first: u32,
+    places: &BTreeMap<&str, u32>,
+    earlier: &EarlierJobs,
+) -> Group {
+    let mut after: Vec<On> = Vec::new();
+    for dependency in &task.after {
+        let on = match dependency {
+            Dependency::Task(name) => On::Group(places[name.as_str()]),
+            Dependency::Job(job) => On::Job(*job),
+        };
+        // Named twice is waited for once.
+        if !after.contains(&on) {
+            after.push(on);
+        }
+    }
+    let mut each: Vec<u32> = task.after_each.iter().map(|name| places[name.as_str()]).collect();
+    each.sort_unstable();
+    each.dedup();
+    let unsatisfied = |on: &&On| match on {
+        On::Group(_) => true,
+        On::Job(job) => earlier.unsatisfied(*job),
+    };
+    let waiting = after.iter().filter(unsatisfied).count() as u32;
+    let len = task.count();
+    Group {
+        first,
+        len,
+        class: state.intern(class_key(task, spec.placement)),
+        after,
+        each,
+        waiting,
+        dependents: Vec::new(),
+        each_dependents: Vec::new(),
+        blocked: RunSet::of(model::Run::new(0, len)),
+        ready: RunSet::new(),
+        delayed: BTreeMap::new(),
+        live: BTreeMap::new(),
+        live_len: 0,
+        succeeded: RunSet::new(),
+        failed: RunSet::new(),
+        cancelled: RunSet::new(),
+        skipped: RunSet::new(),
+        ready_since: state.now(),
+        passed_since: state.now(),
+        settled: false,
+        cause: None,
+        later: Vec::new(),
+        rows: BTreeMap::new(),
+        outcomes: BTreeMap::new(),
+    }
+}
+
+fn class_key(task: &TaskSpec, placement: Placement) -> ClassKey {
+    let mut constraints = task.constraints.clone();
+    constraints.sort();
+    ClassKey {
+        resources: task.resources.clone(),
+        constraints,
+        kind: task.work.kind(),
+        function: task.work.function().map(str::to_owned),
+        placement,
+    }
+}

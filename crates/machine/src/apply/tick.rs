@@ -1,0 +1,100 @@
+//! What time brings: the end of holds and delays, and the eviction of what is old.
+
+use std::time::Duration;
+
+use model::views::TaskState;
+use model::{JobId, Run, RunSet};
+
+use crate::Reply;
+use crate::apply::change::subtract;
+use crate::apply::deps::{open_if_free, tell};
+use crate::apply::queues::drop_queue;
+use crate::chores::ROWS_PER_APPLY_MAX;
+use crate::state::State;
+use crate::state::index::Timer;
+use crate::state::jobs::{Hold, Tombstone};
+
+/// Finished jobs, tombstones and request ids that one entry lets go.
+const EVICTIONS_PER_APPLY_MAX: usize = 256;
+
+pub(crate) fn apply(state: &mut State) -> Reply {
+    let mut budget = ROWS_PER_APPLY_MAX;
+    while budget > 0 {
+        let due = state.index.timers.first().copied().filter(|timer| timer.at <= state.now());
+        let Some(timer) = due else { break };
+        state.index.timers.remove(&timer);
+        fire(state, timer);
+        budget -= 1;
+    }
+    while budget > 0 {
+        let due = state.index.wall_timers.first().copied().filter(|(at, _)| *at <= state.stamp().wall);
+        let Some((at, job)) = due else { break };
+        state.index.wall_timers.remove(&(at, job));
+        end_hold(state, job);
+        budget -= 1;
+    }
+    Reply::Done
+}
+
+fn fire(state: &mut State, timer: Timer) {
+    match timer.task {
+        None => end_hold(state, timer.job),
+        Some((place, position)) => end_delay(state, timer.job, place as usize, position),
+    }
+}
+
+fn end_hold(state: &mut State, id: JobId) {
+    if let Some(job) = state.jobs.get_mut(id.0) {
+        job.hold = Hold::None;
+        open_if_free(state, id);
+    }
+}
+
+fn end_delay(state: &mut State, id: JobId, place: usize, position: u32) {
+    if !state.job(id).is_some_and(|job| job.groups[place].delayed.contains_key(&position)) {
+        return;
+    }
+    let run = Run::new(position, 1);
+    state.change_group(id, place, |group| {
+        group.delayed.remove(&position);
+        group.ready.insert(run);
+    });
+    tell(state, id, place, &RunSet::of(run), TaskState::Ready);
+}
+
+/// Bounds what is kept: finished jobs by count and age, request ids by age and count, tombstones by count.
+pub(crate) fn evict(state: &mut State) {
+    let settings = state.meta.settings.clone();
+    let (now, limits) = (state.now(), &settings.limits);
+    state.requests.evict(now, limits, EVICTIONS_PER_APPLY_MAX);
+    let age = Duration::from_secs(limits.finished_age_max_s);
+    for _ in 0..EVICTIONS_PER_APPLY_MAX {
+        let Some((at, id)) = state.index.finished.first().copied() else { return };
+        let many = state.index.finished.len() as u64 > limits.finished_jobs_max;
+        if !many && at.plus(age) > now {
+            return;
+        }
+        evict_job(state, id);
+    }
+}
+
+fn evict_job(state: &mut State, id: JobId) {
+    let Some(job) = state.jobs.remove(id.0) else { return };
+    if let Some(finished) = job.finished {
+        state.index.finished.remove(&(finished.elapsed, id));
+        state.tombstones.insert(id.0, Tombstone { state: job.state, finished });
+    }
+    job.groups.iter().for_each(|group| state.release_class(group.class));
+    state.meta.results_bytes -= job.results_bytes;
+    let queue = state.queues.get_mut(&job.queue).expect("a job's queue exists");
+    queue.jobs -= 1;
+    subtract(&mut queue.counts, &job.counts);
+    if queue.deleted && queue.jobs == 0 {
+        drop_queue(state, job.queue);
+    }
+    while state.tombstones.len() > state.limits().tombstones_max {
+        let Some(oldest) = state.tombstones.first() else { return };
+        state.tombstones.remove(oldest);
+        state.meta.forgotten = JobId(oldest);
+    }
+}

@@ -1,0 +1,178 @@
+//! Invariants of the state. Tests and the simulation call this after every entry; it costs O(state).
+
+use std::collections::BTreeMap;
+
+use model::views::Counts;
+use model::{Run, RunSet, SessionId};
+
+use crate::state::State;
+use crate::state::index::Index;
+use crate::state::jobs::{Group, Job};
+use crate::state::sessions::{Phase, Session};
+
+/// Every broken invariant, in words; none is a sound state.
+pub fn broken(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for job in state.jobs() {
+        check_job(state, job, &mut found);
+    }
+    for session in state.sessions() {
+        check_session(state, session, &mut found);
+    }
+    check_queues(state, &mut found);
+    check_index(state, &mut found);
+    found
+}
+
+fn check_job(state: &State, job: &Job, found: &mut Vec<String>) {
+    let mut counts = Counts::default();
+    for (place, group) in job.groups.iter().enumerate() {
+        let name = format!("{} group {place}", job.id);
+        counts.add(&group.counts());
+        check_positions(&name, group, found);
+        check_live(state, job, &name, group, found);
+        if group.settled != (group.counts().unfinished() == 0) {
+            found.push(format!("{name}: settled is {} with {:?}", group.settled, group.counts()));
+        }
+    }
+    if counts != job.counts {
+        found.push(format!("{}: counts {:?} are kept as {:?}", job.id, counts, job.counts));
+    }
+    let settled = job.groups.iter().filter(|group| group.settled).count() as u32;
+    if settled != job.settled {
+        found.push(format!("{}: {settled} settled groups are kept as {}", job.id, job.settled));
+    }
+    if job.is_finished() != (counts.unfinished() == 0) {
+        found.push(format!("{}: finished is {} with {counts:?}", job.id, job.is_finished()));
+    }
+}
+
+/// Each position is in exactly one place.
+fn check_positions(name: &str, group: &Group, found: &mut Vec<String>) {
+    let mut seen = RunSet::new();
+    let sets =
+        [&group.blocked, &group.ready, &group.succeeded, &group.failed, &group.cancelled, &group.skipped];
+    let delayed = group.delayed.keys().map(|position| Run::new(*position, 1));
+    let live = group.live.iter().map(|(first, live)| Run::new(*first, live.len));
+    for run in sets.into_iter().flat_map(RunSet::runs).chain(delayed).chain(live) {
+        if !seen.overlap(run).is_empty() {
+            found.push(format!("{name}: positions {run:?} are in two places"));
+        }
+        seen.insert(run);
+    }
+    if seen.len() != group.len || seen.first().is_some_and(|run| run.first != 0) {
+        found.push(format!("{name}: has {} of {} positions", seen.len(), group.len));
+    }
+    let live_len: u32 = group.live.values().map(|live| live.len).sum();
+    if live_len != group.live_len {
+        found.push(format!("{name}: {live_len} live positions are kept as {}", group.live_len));
+    }
+}
+
+/// Whatever is placed has an allocation on a session, with the same token.
+fn check_live(state: &State, job: &Job, name: &str, group: &Group, found: &mut Vec<String>) {
+    for (first, live) in &group.live {
+        let allocation = state.session(live.session).and_then(|session| session.allocations.get(&live.seq));
+        let holds = allocation.is_some_and(|allocation| {
+            let numbers = group.numbers_of(Run::new(*first, live.len));
+            allocation.token == live.token
+                && allocation.job == job.id
+                && allocation.tasks.overlap(numbers) == Some(numbers)
+                && allocation.phase != Phase::Stopping
+        });
+        if !holds {
+            found.push(format!(
+                "{name}: position {first} is placed on {} without an allocation",
+                live.session
+            ));
+        }
+    }
+}
+
+/// Nobody is given more than there is.
+fn check_session(state: &State, session: &Session, found: &mut Vec<String>) {
+    let mut used = model::Resources::default();
+    let mut held = 0;
+    for allocation in session.allocations.values() {
+        if allocation.takes_capacity() {
+            used.add(&allocation.resources);
+        } else {
+            held += 1;
+        }
+        if allocation.seq > session.last_seq {
+            found.push(format!("{}: allocation {} is above the last number", session.id, allocation.seq));
+        }
+    }
+    if used != session.used {
+        found.push(format!("{}: uses {used}, kept as {}", session.id, session.used));
+    }
+    if held == 0 && !session.capacity.total.covers(&used) {
+        found.push(format!("{}: {used} is more than {}", session.id, session.capacity.total));
+    }
+    let named = state.worker(&session.worker).and_then(|worker| worker.session);
+    if !session.ended && named != Some(session.id) {
+        found.push(format!("{}: its worker {} is on {named:?}", session.id, session.worker));
+    }
+}
+
+fn check_queues(state: &State, found: &mut Vec<String>) {
+    let mut rates: BTreeMap<u32, u64> = BTreeMap::new();
+    for allocation in
+        state.sessions().flat_map(|session| session.allocations.values()).filter(|a| a.takes_capacity())
+    {
+        *rates.entry(allocation.queue).or_default() += allocation.share;
+    }
+    let mut unfinished = 0;
+    for queue in state.queues() {
+        let jobs: Vec<&Job> = state.jobs().filter(|job| job.queue == queue.id).collect();
+        let mut counts = Counts::default();
+        jobs.iter().for_each(|job| counts.add(&job.counts));
+        let open = jobs.iter().filter(|job| !job.is_finished()).count() as u64;
+        unfinished += open;
+        if counts != queue.counts || jobs.len() as u64 != queue.jobs || open != queue.unfinished_jobs {
+            found.push(format!(
+                "queue {}: {counts:?} of {} jobs is kept as {:?}",
+                queue.name,
+                jobs.len(),
+                queue.counts
+            ));
+        }
+        let rate = rates.get(&queue.id).copied().unwrap_or(0);
+        if rate != queue.usage.rate() {
+            found.push(format!("queue {}: takes {rate}, kept as {}", queue.name, queue.usage.rate()));
+        }
+    }
+    if unfinished != state.unfinished_jobs() {
+        found.push(format!("{unfinished} unfinished jobs are kept as {}", state.unfinished_jobs()));
+    }
+}
+
+/// The indexes say what the rows imply, no more and no less.
+fn check_index(state: &State, found: &mut Vec<String>) {
+    let mut fresh = Index::default();
+    state.jobs().for_each(|job| fresh.add_job(job));
+    for (what, same) in [
+        ("ready", fresh.ready == state.index.ready),
+        ("timers", fresh.timers == state.index.timers),
+        ("wall timers", fresh.wall_timers == state.index.wall_timers),
+        ("finished", fresh.finished == state.index.finished),
+    ] {
+        if !same {
+            found.push(format!("the index of {what} is not what the rows imply"));
+        }
+    }
+    let refs =
+        |id: u32| state.jobs().flat_map(|job| &job.groups).filter(|group| group.class == id).count() as u64;
+    for (id, class) in &state.classes {
+        if refs(*id) != class.refs {
+            found.push(format!("class {id} has {} groups, kept as {}", refs(*id), class.refs));
+        }
+    }
+    let live: Vec<SessionId> =
+        state.sessions().filter(|session| !session.ended).map(|session| session.id).collect();
+    let mut total = model::Resources::default();
+    live.iter().filter_map(|id| state.session(*id)).for_each(|session| total.add(&session.capacity.total));
+    if total != state.total {
+        found.push(format!("live sessions offer {total}, kept as {}", state.total));
+    }
+}

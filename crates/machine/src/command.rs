@@ -1,0 +1,275 @@
+//! What may change the state: entries of commands.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{
+    Actor, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, NodeId, Reason, RequestId, Run, RunSet,
+    Seq, SessionId, Settings, Timestamp, Token, Verdict,
+};
+use serde::{Deserialize, Serialize};
+
+/// One entry of the log: a batch of commands under one stamp.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub stamp: Stamp,
+    pub commands: Vec<Command>,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} commands at {:?}", self.commands.len(), self.stamp.elapsed)
+    }
+}
+
+/// The two times of an entry, written by the leader. Apply never lets either go back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stamp {
+    pub elapsed: Elapsed,
+    pub wall: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// The first command of a cluster; a later one is rejected.
+    Bootstrap(Bootstrap),
+    /// What a client asked for.
+    Write(Write),
+    Place(Plan),
+    OpenSession(OpenSession),
+    EndSession {
+        session: SessionId,
+    },
+    Report(ReportBatch),
+    /// Fires what is due and goes on with chores.
+    Tick,
+    /// Lets the wall clock leap forward to the entry's stamp.
+    SetClock,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bootstrap {
+    pub cluster: String,
+    pub settings: Settings,
+    /// Grows at every restore, so that tokens never go back.
+    pub epoch: u64,
+    /// The first node id that no replica has had.
+    pub next_node: NodeId,
+}
+
+/// A client's write. The same request id is answered alike; with another body it is a conflict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Write {
+    pub request: RequestId,
+    /// Hash of the validated operation.
+    pub body_hash: u64,
+    pub actor: Actor,
+    pub op: Op,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// `job` is the proposer's choice: above every id before.
+    Submit {
+        job: JobId,
+        spec: Arc<JobSpec>,
+    },
+    Cancel {
+        targets: Vec<Target>,
+    },
+    Pause {
+        jobs: Vec<JobId>,
+    },
+    Resume {
+        jobs: Vec<JobId>,
+    },
+    /// Opens the next round of what failed, and unless `failed_only` of what was cancelled.
+    Retry {
+        targets: Vec<Target>,
+        failed_only: bool,
+    },
+    SetJob {
+        job: JobId,
+        change: JobChange,
+    },
+    PutQueue(QueueSpec),
+    PauseQueue {
+        name: String,
+    },
+    ResumeQueue {
+        name: String,
+    },
+    DeleteQueue {
+        name: String,
+    },
+    Cordon {
+        worker: String,
+    },
+    Uncordon {
+        worker: String,
+    },
+    Drain {
+        worker: String,
+    },
+    /// Forgets a worker that has no session.
+    ForgetWorker {
+        worker: String,
+    },
+    PutSettings(Box<Settings>),
+}
+
+/// Tasks of a job by number; `None` is all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub job: JobId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<RunSet>,
+}
+
+impl Target {
+    pub fn job(job: JobId) -> Target {
+        Target { job, tasks: None }
+    }
+}
+
+/// What may change while tasks of the job wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobChange {
+    pub priority: Option<i32>,
+    pub queue: Option<String>,
+    pub add_after: Vec<Edge>,
+    pub remove_after: Vec<Edge>,
+}
+
+/// `task` of this job (`None`: every task) waits for `on`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    pub on: Dependency,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueSpec {
+    pub name: String,
+    /// Share of the capacity relative to other queues, 1 to 10,000.
+    #[serde(default = "weight_default")]
+    pub weight: u32,
+    /// Tasks of the queue that may be placed at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_max: Option<u32>,
+}
+
+pub const WEIGHT_DEFAULT: u32 = 100;
+pub const WEIGHT_MAX: u32 = 10_000;
+
+fn weight_default() -> u32 {
+    WEIGHT_DEFAULT
+}
+
+/// The placements of one evaluation. Each is checked again when applied; what is no longer eligible is dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub placements: Vec<Placement>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reservations: Vec<Reservation>,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.placements.is_empty() && self.reservations.is_empty()
+    }
+}
+
+/// Tasks `tasks` of `job` on `session`, one after the other in one allocation that takes the resources of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    pub job: JobId,
+    /// Task numbers, all of one group.
+    pub tasks: Run,
+    pub session: SessionId,
+    /// Sent ahead: beyond the capacity, started by the worker when it has room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+}
+
+/// `session` takes no other task until this one has been placed or no longer waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    pub session: SessionId,
+    pub job: JobId,
+    pub task: u32,
+}
+
+/// A worker process registers. `session` is the proposer's choice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenSession {
+    pub session: SessionId,
+    pub worker: String,
+    /// Hash of the secret in the worker's data directory: only its owner may take the name over.
+    pub secret_hash: u64,
+    pub capacity: Capacity,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    pub kinds: Vec<Kind>,
+    #[serde(default)]
+    pub functions: Vec<String>,
+    /// How it holds tasks to their limits.
+    #[serde(default)]
+    pub isolation: String,
+}
+
+/// What a worker has to say, in the order in which it happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportBatch {
+    pub session: SessionId,
+    pub reports: Vec<Report>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub seq: Seq,
+    pub token: Token,
+    /// Task numbers.
+    pub tasks: Run,
+    pub news: News,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum News {
+    Started {
+        at: Timestamp,
+    },
+    Ended(Box<Ended>),
+    /// Given back unstarted: no attempt is counted as failed or lost.
+    Recalled,
+}
+
+/// How an attempt ended, as its worker saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    pub verdict: Verdict,
+    pub reason: Reason,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Box<Blob>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    pub ended: Timestamp,
+    #[serde(default, with = "model::time::duration")]
+    pub cpu_time: Duration,
+    #[serde(default)]
+    pub memory_peak: u64,
+}

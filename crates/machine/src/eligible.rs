@@ -1,0 +1,171 @@
+//! Whether a task may go to a session now. The same code decides when a plan is made, when it is applied, and when
+//! somebody asks why nothing happens.
+
+use model::resources::format_amount;
+use model::{Constraint, JobId, Kind, Run};
+
+use crate::state::State;
+use crate::state::jobs::{Group, Job};
+use crate::state::sessions::{ClassKey, Room, Session};
+
+/// Why not.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ineligible {
+    UnknownJob,
+    /// It waits for something, or it is placed or final already.
+    NotReady,
+    JobPaused,
+    JobCancelled,
+    QueuePaused,
+    QueueFull {
+        running_max: u32,
+    },
+    SessionEnded,
+    Cordoned,
+    Draining,
+    /// The worker drains for another task.
+    Reserved {
+        job: JobId,
+        task: u32,
+    },
+    Kind {
+        kind: Kind,
+    },
+    Function {
+        function: String,
+    },
+    Label {
+        constraint: Constraint,
+    },
+    /// More than the worker has in all.
+    TooLarge {
+        resource: String,
+        asked: u64,
+        total: u64,
+    },
+    /// More than the worker has free now.
+    NoRoom {
+        resource: String,
+        asked: u64,
+        free: u64,
+    },
+}
+
+impl std::fmt::Display for Ineligible {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ineligible::UnknownJob => f.write_str("the job is unknown"),
+            Ineligible::NotReady => f.write_str("the task is not ready"),
+            Ineligible::JobPaused => f.write_str("the job is paused"),
+            Ineligible::JobCancelled => f.write_str("the job is being cancelled"),
+            Ineligible::QueuePaused => f.write_str("the queue is paused"),
+            Ineligible::QueueFull { running_max } => {
+                write!(f, "the queue runs its running_max of {running_max} tasks")
+            }
+            Ineligible::SessionEnded => f.write_str("the worker is gone"),
+            Ineligible::Cordoned => f.write_str("the worker is cordoned"),
+            Ineligible::Draining => f.write_str("the worker is draining"),
+            Ineligible::Reserved { job, task } => {
+                write!(f, "the worker drains for {job}.{task}, which has waited long")
+            }
+            Ineligible::Kind { kind } => write!(f, "the worker does not run tasks of kind {kind}"),
+            Ineligible::Function { function } => write!(f, "the worker has no function `{function}`"),
+            Ineligible::Label { constraint } => {
+                write!(f, "the worker's labels do not satisfy `{constraint}`")
+            }
+            Ineligible::TooLarge { resource, asked, total } => write!(
+                f,
+                "asks for {resource} {}, the worker has {} in all",
+                format_amount(resource, *asked),
+                format_amount(resource, *total)
+            ),
+            Ineligible::NoRoom { resource, asked, free } => write!(
+                f,
+                "asks for {resource} {}, the worker has {} free now",
+                format_amount(resource, *asked),
+                format_amount(resource, *free)
+            ),
+        }
+    }
+}
+
+/// What of job and queue keeps the group from being placed.
+pub fn gate(state: &State, job: &Job, group: &Group) -> Result<(), Ineligible> {
+    if job.cancelled {
+        return Err(Ineligible::JobCancelled);
+    }
+    if job.paused {
+        return Err(Ineligible::JobPaused);
+    }
+    if group.ready.is_empty() {
+        return Err(Ineligible::NotReady);
+    }
+    let queue = state.queue(job.queue).ok_or(Ineligible::QueuePaused)?;
+    if queue.paused {
+        return Err(Ineligible::QueuePaused);
+    }
+    if queue.room() == 0 {
+        return Err(Ineligible::QueueFull { running_max: queue.running_max.unwrap_or(0) });
+    }
+    Ok(())
+}
+
+/// What of the worker keeps tasks of the class from it for good, or until somebody changes the worker.
+pub fn accepts(state: &State, session: &Session, class: &ClassKey) -> Result<(), Ineligible> {
+    if session.ended {
+        return Err(Ineligible::SessionEnded);
+    }
+    let worker = state.worker(&session.worker).ok_or(Ineligible::SessionEnded)?;
+    if worker.draining {
+        return Err(Ineligible::Draining);
+    }
+    if worker.cordoned {
+        return Err(Ineligible::Cordoned);
+    }
+    if !session.kinds.contains(&class.kind) {
+        return Err(Ineligible::Kind { kind: class.kind });
+    }
+    if let Some(function) = class.function.as_ref().filter(|name| !session.functions.contains(name)) {
+        return Err(Ineligible::Function { function: function.clone() });
+    }
+    if let Some(constraint) = class.constraints.iter().find(|constraint| !constraint.holds(&session.labels)) {
+        return Err(Ineligible::Label { constraint: constraint.clone() });
+    }
+    let total = &session.capacity.total;
+    match class.resources.iter().find(|(name, asked)| *asked > total.get(name)) {
+        None => Ok(()),
+        Some((name, asked)) => {
+            Err(Ineligible::TooLarge { resource: name.to_owned(), asked, total: total.get(name) })
+        }
+    }
+}
+
+/// Whether the worker drains for another task than this.
+pub fn unreserved(state: &State, session: &Session, job: JobId, tasks: Run) -> Result<(), Ineligible> {
+    match session.reserved {
+        Some((other, task)) if (other != job || !tasks.contains(task)) && still_waits(state, other, task) => {
+            Err(Ineligible::Reserved { job: other, task })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the task of a reservation could still use it.
+pub fn still_waits(state: &State, job: JobId, task: u32) -> bool {
+    let Some(job) = state.job(job) else { return false };
+    let Some((_, group)) = job.group_of(task) else { return false };
+    group.ready.contains(task - group.first) && gate(state, job, group).is_ok()
+}
+
+/// What the worker has too little of now.
+pub fn has_room(room: &Room, class: &ClassKey) -> Result<(), Ineligible> {
+    if room.fit(&class.resources).is_some() {
+        return Ok(());
+    }
+    let short = class.resources.iter().find(|(name, asked)| *asked > room.free.get(name));
+    // Enough in all, but in pieces of units that do not make a whole one.
+    let (name, asked) = short
+        .or_else(|| class.resources.iter().find(|(name, _)| room.units.contains_key(*name)))
+        .unwrap_or(("cpu", class.resources.cpu));
+    Err(Ineligible::NoRoom { resource: name.to_owned(), asked, free: room.free.get(name) })
+}

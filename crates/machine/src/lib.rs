@@ -1,0 +1,26 @@
+//! The replicated state machine: commands in, replies, effects and events out. Pure and deterministic: apply
+//! reads only the state and the entry.
+
+pub(crate) mod apply;
+pub mod check;
+pub mod chores;
+pub mod command;
+pub mod eligible;
+pub mod paged;
+pub mod reply;
+pub mod snapshot;
+pub mod state;
+pub mod views;
+
+pub use apply::place::{TASKS_PER_PLACEMENT_MAX, eligible};
+pub use command::{
+    Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, QueueSpec,
+    Report, ReportBatch, Reservation, Stamp, Target, Write,
+};
+pub use eligible::Ineligible;
+pub use reply::{Applied, Effect, Event, Rejection, Reply};
+pub use snapshot::{Corrupt, Frozen, Row};
+pub use state::jobs::{Group, Job};
+pub use state::sessions::{Allocation, Phase, Session, Worker};
+pub use state::{Due, State};
+pub use views::JobFilter;

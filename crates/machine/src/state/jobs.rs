@@ -1,0 +1,295 @@
+//! Jobs and their tasks. An entry of a job's `tasks` is one `Group`, whose tasks are kept as runs of positions:
+//! an array of a million costs as much as the runs its history has broken it into.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::views::{Counts, JobState};
+use model::{
+    Actor, ClassId, Elapsed, JobId, JobSpec, Outcome, Run, RunSet, Seq, SessionId, TaskSpec, Timestamp, Token,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::Stamp;
+use crate::state::queues::QueueId;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    pub id: JobId,
+    pub spec: Arc<JobSpec>,
+    pub actor: Arc<Actor>,
+    pub submitted: Stamp,
+    pub queue: QueueId,
+    pub priority: i32,
+    pub paused: bool,
+    /// Marked at once; a chore makes its tasks final.
+    pub cancelled: bool,
+    /// Earlier jobs that this one waits for as a whole.
+    pub after: Vec<JobId>,
+    /// How many of them have not succeeded yet.
+    pub waiting: u32,
+    pub hold: Hold,
+    /// Nothing of the whole job's holds its tasks back any more.
+    pub open: bool,
+    pub groups: Vec<Group>,
+    /// Groups that are wholly final.
+    pub settled: u32,
+    pub counts: Counts,
+    pub state: JobState,
+    pub finished: Option<Stamp>,
+    /// Later jobs that wait for this one.
+    pub dependents: Vec<Dependent>,
+    /// Bytes of results kept.
+    pub results_bytes: u64,
+}
+
+/// Until when the whole job waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    #[default]
+    None,
+    Elapsed(Elapsed),
+    Wall(Timestamp),
+}
+
+/// What waits for a job: another job, or one group of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependent {
+    pub job: JobId,
+    pub group: Option<u32>,
+}
+
+/// What a group waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum On {
+    Group(u32),
+    Job(JobId),
+}
+
+/// Why tasks were skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    Group(u32),
+    Job(JobId),
+}
+
+/// The tasks of one entry of `tasks`. Sets hold positions, 0 to `len`; each position is in exactly one of `blocked`,
+/// `ready`, `delayed`, `live`, `succeeded`, `failed`, `cancelled` and `skipped`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Number of its first task in the job.
+    pub first: u32,
+    pub len: u32,
+    pub class: ClassId,
+    pub after: Vec<On>,
+    pub each: Vec<u32>,
+    /// How many of `after` have not succeeded yet.
+    pub waiting: u32,
+    pub dependents: Vec<u32>,
+    pub each_dependents: Vec<u32>,
+
+    pub blocked: RunSet,
+    pub ready: RunSet,
+    pub delayed: BTreeMap<u32, Elapsed>,
+    /// Placed, by first position.
+    pub live: BTreeMap<u32, Live>,
+    pub live_len: u32,
+    pub succeeded: RunSet,
+    pub failed: RunSet,
+    pub cancelled: RunSet,
+    pub skipped: RunSet,
+
+    /// Since when it has had something ready.
+    pub ready_since: Elapsed,
+    /// Since when it has had something ready and got nothing.
+    pub passed_since: Elapsed,
+    pub settled: bool,
+    pub cause: Option<Cause>,
+    /// `later[r]`: positions whose round is above r + 1.
+    pub later: Vec<RunSet>,
+    /// Of tasks that did not simply succeed at once.
+    pub rows: BTreeMap<u32, TaskRow>,
+    /// The last outcomes, by first position.
+    pub outcomes: BTreeMap<u32, OutcomeRun>,
+}
+
+/// A run of positions in one allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    pub len: u32,
+    pub session: SessionId,
+    pub seq: Seq,
+    pub token: Token,
+    pub attempt: u32,
+}
+
+/// What a task's earlier attempts left.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskRow {
+    /// Ended or running attempts, through all rounds.
+    pub attempts: u32,
+    /// Its own failures in this round.
+    pub failures: u32,
+    /// Lost workers in this round.
+    pub lost: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Arc<Outcome>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutcomeRun {
+    pub len: u32,
+    pub outcome: Arc<Outcome>,
+}
+
+impl Job {
+    /// The group that has the task of this number.
+    pub fn group_of(&self, number: u32) -> Option<(usize, &Group)> {
+        let place = self.groups.partition_point(|group| group.first <= number).checked_sub(1)?;
+        let group = &self.groups[place];
+        group.numbers().contains(number).then_some((place, group))
+    }
+
+    pub fn group_named(&self, name: &str) -> Option<usize> {
+        self.spec.tasks.iter().position(|task| task.name == name)
+    }
+
+    pub fn task_spec(&self, group: usize) -> &TaskSpec {
+        &self.spec.tasks[group]
+    }
+
+    pub fn tasks_count(&self) -> u32 {
+        self.groups.last().map_or(0, |group| group.first + group.len)
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.finished.is_some()
+    }
+
+    /// Whether tasks of it may be placed now, as far as the job goes.
+    pub fn may_place(&self) -> bool {
+        !self.paused && !self.cancelled
+    }
+}
+
+impl Group {
+    pub fn numbers(&self) -> Run {
+        Run::new(self.first, self.len)
+    }
+
+    pub fn positions(&self) -> Run {
+        Run::new(0, self.len)
+    }
+
+    /// Positions of these task numbers, as far as they are of this group.
+    pub fn positions_of(&self, numbers: Run) -> Option<Run> {
+        let run = self.numbers().overlap(numbers)?;
+        Some(Run::new(run.first - self.first, run.len))
+    }
+
+    pub fn numbers_of(&self, positions: Run) -> Run {
+        Run::new(positions.first + self.first, positions.len)
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            blocked: self.blocked.len().into(),
+            delayed: self.delayed.len() as u64,
+            ready: self.ready.len().into(),
+            running: self.live_len.into(),
+            succeeded: self.succeeded.len().into(),
+            failed: self.failed.len().into(),
+            cancelled: self.cancelled.len().into(),
+            skipped: self.skipped.len().into(),
+        }
+    }
+
+    pub fn all_succeeded(&self) -> bool {
+        self.succeeded.len() == self.len
+    }
+
+    /// From 1.
+    pub fn round(&self, position: u32) -> u32 {
+        1 + self.later.iter().take_while(|set| set.contains(position)).count() as u32
+    }
+
+    pub(crate) fn next_round(&mut self, positions: Run) {
+        let mut rest = vec![positions];
+        for set in 0.. {
+            if rest.is_empty() {
+                return;
+            }
+            if self.later.len() == set {
+                self.later.push(RunSet::new());
+            }
+            // Those that are in this set already go on to the next one, the others end here.
+            let beyond: Vec<Run> = rest.iter().flat_map(|run| self.later[set].overlap(*run)).collect();
+            for run in rest {
+                self.later[set].insert(run);
+            }
+            rest = beyond;
+        }
+    }
+
+    /// The allocation that has this position.
+    pub fn live_at(&self, position: u32) -> Option<(Run, &Live)> {
+        let (first, live) = self.live.range(..=position).next_back()?;
+        let run = Run::new(*first, live.len);
+        run.contains(position).then_some((run, live))
+    }
+
+    pub(crate) fn put_live(&mut self, positions: Run, live: Live) {
+        self.live.insert(positions.first, Live { len: positions.len, ..live });
+        self.live_len += positions.len;
+    }
+
+    /// Takes the live parts of `positions` out, or only those of one allocation.
+    pub(crate) fn take_live(&mut self, positions: Run, of: Option<(SessionId, Seq)>) -> Vec<(Run, Live)> {
+        let from =
+            self.live.range(..=positions.first).next_back().map_or(positions.first, |(first, _)| *first);
+        let touched: Vec<(u32, Live)> =
+            self.live.range(from..positions.end().max(from)).map(|(first, live)| (*first, *live)).collect();
+        let mut taken = Vec::new();
+        for (first, live) in touched {
+            let whole = Run::new(first, live.len);
+            let wanted = of.is_none_or(|(session, seq)| live.session == session && live.seq == seq);
+            let Some(part) = whole.overlap(positions).filter(|_| wanted) else { continue };
+            self.live.remove(&first);
+            self.live_len -= whole.len;
+            for rest in [Run::new(first, part.first - first), Run::new(part.end(), whole.end() - part.end())]
+            {
+                if rest.len > 0 {
+                    self.put_live(rest, live);
+                }
+            }
+            taken.push((part, live));
+        }
+        taken
+    }
+
+    /// Attempts so far of the task at `position`.
+    pub fn attempts(&self, position: u32) -> u32 {
+        if let Some((_, live)) = self.live_at(position) {
+            return live.attempt;
+        }
+        match self.rows.get(&position) {
+            Some(row) => row.attempts,
+            None => u32::from(self.succeeded.contains(position)),
+        }
+    }
+
+    pub fn outcome_at(&self, position: u32) -> Option<&Arc<Outcome>> {
+        let (first, run) = self.outcomes.range(..=position).next_back()?;
+        Run::new(*first, run.len).contains(position).then_some(&run.outcome)
+    }
+}
+
+/// What is left of a job that has left the hot state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    pub state: JobState,
+    pub finished: Stamp,
+}

@@ -1,0 +1,373 @@
+//! The replicated state: one plain value. Rows are in tables that share pages with their copies; indexes are derived.
+
+pub mod index;
+pub mod jobs;
+pub mod queues;
+pub mod requests;
+pub mod sessions;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::settings::Limits;
+use model::views::{Counts, JobState};
+use model::{ClassId, Elapsed, JobId, LogIndex, NodeId, Resources, SessionId, Settings, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::chores::Chore;
+use crate::paged::Paged;
+use crate::state::index::{Index, is_ready};
+use crate::state::jobs::{Group, Job, Tombstone};
+use crate::state::queues::{Queue, QueueId};
+use crate::state::requests::Requests;
+use crate::state::sessions::{Class, ClassKey, Session, Worker};
+use crate::{Effect, Event, Stamp};
+
+/// The behaviour version that this code implements; apply switches on `State::level`, never on this.
+pub const LEVEL: u32 = 1;
+
+/// The figures of the state that are not rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Meta {
+    pub index: LogIndex,
+    pub stamp: Stamp,
+    pub level: u32,
+    pub epoch: u64,
+    pub cluster: String,
+    pub settings: Arc<Settings>,
+    pub last_job: JobId,
+    pub last_session: SessionId,
+    pub next_node: NodeId,
+    pub next_queue: QueueId,
+    pub next_class: ClassId,
+    pub unfinished_jobs: u64,
+    pub results_bytes: u64,
+    /// The newest job whose tombstone is gone.
+    pub forgotten: JobId,
+    pub requests_next: u64,
+    pub requests_floor_ms: u64,
+    pub digest: u64,
+}
+
+#[derive(Clone, Default)]
+pub struct State {
+    pub(crate) meta: Meta,
+    pub(crate) jobs: Paged<Job>,
+    pub(crate) tombstones: Paged<Tombstone>,
+    pub(crate) sessions: Paged<Session>,
+    pub(crate) queues: BTreeMap<QueueId, Queue>,
+    pub(crate) classes: BTreeMap<ClassId, Class>,
+    pub(crate) workers: BTreeMap<String, Worker>,
+    pub(crate) requests: Requests,
+    pub(crate) chores: VecDeque<Chore>,
+    pub(crate) index: Index,
+    /// What the live sessions offer together.
+    pub(crate) total: Resources,
+    pub(crate) out: Out,
+}
+
+/// What the entry being applied has caused so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Out {
+    pub effects: Vec<Effect>,
+    pub events: Vec<Event>,
+    pub woken: bool,
+}
+
+/// When a `Tick` has something to fire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    pub elapsed: Option<Elapsed>,
+    pub wall: Option<Timestamp>,
+}
+
+impl State {
+    pub fn index(&self) -> LogIndex {
+        self.meta.index
+    }
+
+    pub fn stamp(&self) -> Stamp {
+        self.meta.stamp
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.meta.settings
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.meta.settings.limits
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.meta.epoch
+    }
+
+    pub fn level(&self) -> u32 {
+        self.meta.level
+    }
+
+    pub fn cluster(&self) -> &str {
+        &self.meta.cluster
+    }
+
+    pub fn is_bootstrapped(&self) -> bool {
+        self.meta.level > 0
+    }
+
+    /// A chain over everything that was applied: equal indexes have equal digests, or a replica has diverged.
+    pub fn digest(&self) -> u64 {
+        self.meta.digest
+    }
+
+    pub fn last_job(&self) -> JobId {
+        self.meta.last_job
+    }
+
+    pub fn last_session(&self) -> SessionId {
+        self.meta.last_session
+    }
+
+    pub fn unfinished_jobs(&self) -> u64 {
+        self.meta.unfinished_jobs
+    }
+
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(id.0)
+    }
+
+    pub fn jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
+        self.jobs.iter().map(|(_, job)| job)
+    }
+
+    pub fn tombstone(&self, id: JobId) -> Option<&Tombstone> {
+        self.tombstones.get(id.0)
+    }
+
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(id.0)
+    }
+
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.iter().map(|(_, session)| session)
+    }
+
+    pub fn worker(&self, name: &str) -> Option<&Worker> {
+        self.workers.get(name)
+    }
+
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values()
+    }
+
+    pub fn queue(&self, id: QueueId) -> Option<&Queue> {
+        self.queues.get(&id)
+    }
+
+    pub fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.queues.values()
+    }
+
+    pub fn queue_named(&self, name: &str) -> Option<&Queue> {
+        let id = self.index.queue_names.get(name)?;
+        self.queues.get(id).filter(|queue| !queue.deleted)
+    }
+
+    pub fn class(&self, id: ClassId) -> Option<&Class> {
+        self.classes.get(&id)
+    }
+
+    /// What the live sessions offer together.
+    pub fn total(&self) -> &Resources {
+        &self.total
+    }
+
+    /// Ready work by queue and class, each in order.
+    pub fn ready(&self) -> &BTreeMap<(QueueId, ClassId), std::collections::BTreeSet<index::ReadyKey>> {
+        &self.index.ready
+    }
+
+    pub fn requests_len(&self) -> u64 {
+        self.requests.len()
+    }
+
+    /// Tasks of all jobs in the hot state.
+    pub fn counts(&self) -> Counts {
+        let mut all = Counts::default();
+        self.queues.values().for_each(|queue| all.add(&queue.counts));
+        all
+    }
+
+    pub fn half_life(&self) -> Duration {
+        Duration::from_secs(self.limits().usage_half_life_s.max(1))
+    }
+
+    pub fn next_due(&self) -> Option<Due> {
+        if !self.chores.is_empty() {
+            return Some(Due { elapsed: Some(Elapsed(0)), wall: None });
+        }
+        let age = Duration::from_secs(self.limits().finished_age_max_s);
+        let timer = self.index.timers.first().map(|timer| timer.at);
+        let eviction = self.index.finished.first().map(|(at, _)| at.plus(age));
+        let due = Due {
+            elapsed: timer.into_iter().chain(eviction).min(),
+            wall: self.index.wall_timers.first().map(|(at, _)| *at),
+        };
+        (due != Due::default()).then_some(due)
+    }
+
+    pub(crate) fn now(&self) -> Elapsed {
+        self.meta.stamp.elapsed
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.out.effects.push(effect);
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.out.events.push(event);
+    }
+
+    /// There may be something to place that there was not before. Said once per entry.
+    pub(crate) fn wake(&mut self) {
+        if !std::mem::replace(&mut self.out.woken, true) {
+            self.out.effects.push(Effect::Wake);
+        }
+    }
+
+    /// The class of this key, made if it is new. Counts one more group.
+    pub(crate) fn intern(&mut self, key: ClassKey) -> ClassId {
+        if let Some(id) = self.index.class_keys.get(&key) {
+            let class = self.classes.get_mut(id).expect("an indexed class exists");
+            class.refs += 1;
+            return *id;
+        }
+        let id = self.meta.next_class;
+        self.meta.next_class += 1;
+        self.index.class_keys.insert(key.clone(), id);
+        self.classes.insert(id, Class { key, refs: 1 });
+        id
+    }
+
+    pub(crate) fn release_class(&mut self, id: ClassId) {
+        let Some(class) = self.classes.get_mut(&id) else { return };
+        class.refs -= 1;
+        if class.refs == 0 {
+            self.index.class_keys.remove(&class.key);
+            self.classes.remove(&id);
+        }
+    }
+
+    /// The one way to change a group: keeps counts, ready index and the job's own state true to it.
+    pub(crate) fn change_group<R>(
+        &mut self,
+        id: JobId,
+        place: usize,
+        change: impl FnOnce(&mut Group) -> R,
+    ) -> R {
+        let now = self.meta.stamp.elapsed;
+        let job = self.jobs.get_mut(id.0).expect("the caller has looked the job up");
+        let was_ready = is_ready(job, &job.groups[place]);
+        let had_ready = !job.groups[place].ready.is_empty();
+        let before = job.groups[place].counts();
+        let result = change(&mut job.groups[place]);
+        let group = &mut job.groups[place];
+        if !had_ready && !group.ready.is_empty() {
+            (group.ready_since, group.passed_since) = (now, now);
+        }
+        let after = group.counts();
+        let settled = after.unfinished() == 0;
+        let turned = std::mem::replace(&mut group.settled, settled) != settled;
+        move_counts(&mut job.counts, &before, &after);
+        let ready = is_ready(job, &job.groups[place]);
+        if ready != was_ready {
+            self.index.set_ready(job, place, ready);
+        }
+        let queue = self.queues.get_mut(&job.queue).expect("a job's queue exists");
+        move_counts(&mut queue.counts, &before, &after);
+        if ready && after.ready > before.ready {
+            self.wake();
+        }
+        if turned {
+            self.settle(id, place, settled);
+        }
+        self.refresh_job(id);
+        result
+    }
+
+    fn settle(&mut self, id: JobId, place: usize, settled: bool) {
+        let job = self.jobs.get_mut(id.0).expect("the caller has looked the job up");
+        if settled {
+            job.settled += 1;
+            if !job.groups[place].dependents.is_empty() || !job.groups[place].each_dependents.is_empty() {
+                self.chores.push_back(Chore::Settled { job: id, group: place as u32, next: 0 });
+            }
+        } else {
+            job.settled -= 1;
+        }
+    }
+
+    /// Brings the job's own state up to its tasks', and says so.
+    pub(crate) fn refresh_job(&mut self, id: JobId) {
+        let stamp = self.meta.stamp;
+        let job = self.jobs.get_mut(id.0).expect("the caller has looked the job up");
+        let state = job_state(job);
+        if state == job.state {
+            return;
+        }
+        let (was_final, is_final) = (job.state.is_final(), state.is_final());
+        job.state = state;
+        let queue = self.queues.get_mut(&job.queue).expect("a job's queue exists");
+        match (was_final, is_final) {
+            (false, true) => {
+                job.finished = Some(stamp);
+                queue.unfinished_jobs -= 1;
+                self.meta.unfinished_jobs -= 1;
+                self.index.finished.insert((stamp.elapsed, id));
+                if !job.dependents.is_empty() {
+                    self.chores.push_back(Chore::JobFinished { job: id, next: 0 });
+                }
+            }
+            (true, false) => {
+                if let Some(finished) = job.finished.take() {
+                    self.index.finished.remove(&(finished.elapsed, id));
+                }
+                queue.unfinished_jobs += 1;
+                self.meta.unfinished_jobs += 1;
+            }
+            (true, true) | (false, false) => {}
+        }
+        self.event(Event::Job { job: id, state });
+    }
+}
+
+fn move_counts(counts: &mut Counts, before: &Counts, after: &Counts) {
+    let change = |total: &mut u64, before: u64, after: u64| *total = *total + after - before;
+    change(&mut counts.blocked, before.blocked, after.blocked);
+    change(&mut counts.delayed, before.delayed, after.delayed);
+    change(&mut counts.ready, before.ready, after.ready);
+    change(&mut counts.running, before.running, after.running);
+    change(&mut counts.succeeded, before.succeeded, after.succeeded);
+    change(&mut counts.failed, before.failed, after.failed);
+    change(&mut counts.cancelled, before.cancelled, after.cancelled);
+    change(&mut counts.skipped, before.skipped, after.skipped);
+}
+
+/// The state of a job as its tasks have it.
+fn job_state(job: &Job) -> JobState {
+    let counts = &job.counts;
+    if counts.unfinished() == 0 {
+        return match (counts.failed + counts.skipped > 0, counts.cancelled > 0) {
+            // A job that was cancelled as a whole is that, whatever had failed before.
+            (_, true) if job.cancelled || counts.failed == 0 => JobState::Cancelled,
+            (true, _) => JobState::Failed,
+            (false, _) => JobState::Succeeded,
+        };
+    }
+    let begun = counts.running + counts.finished() > 0;
+    match (job.paused, begun) {
+        (true, _) => JobState::Paused,
+        (false, true) => JobState::Running,
+        (false, false) => JobState::Waiting,
+    }
+}

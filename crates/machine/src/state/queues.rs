@@ -1,0 +1,110 @@
+//! Queues: named, ordered places that share the capacity by weight.
+
+use std::time::Duration;
+
+use model::Elapsed;
+use model::time::micros;
+use model::views::Counts;
+use serde::{Deserialize, Serialize};
+
+pub type QueueId = u32;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Queue {
+    pub id: QueueId,
+    pub name: String,
+    pub weight: u32,
+    pub running_max: Option<u32>,
+    pub paused: bool,
+    /// Deleted, but finished jobs in the hot state still name it.
+    pub deleted: bool,
+    /// Tasks of all its jobs in the hot state.
+    pub counts: Counts,
+    pub jobs: u64,
+    pub unfinished_jobs: u64,
+    pub usage: Usage,
+}
+
+/// Decayed dominant-resource time: the integral over time of the dominant shares of the queue's allocations, where what
+/// lies one half-life back counts half. Integers only, so that every replica computes the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Millionths of the cluster x microseconds, as of `at`.
+    spent: u64,
+    at: Elapsed,
+    /// Millionths of the cluster taken now.
+    rate: u64,
+}
+
+impl Usage {
+    pub fn spent(&self, now: Elapsed, half_life: Duration) -> u64 {
+        let passed = micros(now.since(self.at));
+        let half_life = micros(half_life).max(1);
+        // A constant rate tends to rate x half-life / ln 2; nothing beyond that is added at once.
+        let counted = passed.min(half_life / 100 * 144);
+        decayed(self.spent, passed, half_life).saturating_add(self.rate.saturating_mul(counted))
+    }
+
+    pub fn rate(&self) -> u64 {
+        self.rate
+    }
+
+    pub(crate) fn change_rate(&mut self, now: Elapsed, half_life: Duration, plus: u64, minus: u64) {
+        self.spent = self.spent(now, half_life);
+        self.at = now;
+        self.rate = (self.rate + plus).saturating_sub(minus);
+    }
+}
+
+/// `value` after `passed`, halved every `half_life`; between halvings it falls in a straight line.
+fn decayed(value: u64, passed: u64, half_life: u64) -> u64 {
+    let halvings = (passed / half_life).min(63);
+    let whole = value >> halvings;
+    let part = u128::from(whole) * u128::from(passed % half_life) / (2 * u128::from(half_life));
+    whole - part as u64
+}
+
+impl Queue {
+    pub(crate) fn new(id: QueueId, name: &str, weight: u32, now: Elapsed) -> Queue {
+        Queue {
+            id,
+            name: name.to_owned(),
+            weight,
+            running_max: None,
+            paused: false,
+            deleted: false,
+            counts: Counts::default(),
+            jobs: 0,
+            unfinished_jobs: 0,
+            usage: Usage { spent: 0, at: now, rate: 0 },
+        }
+    }
+
+    /// Whether its ceiling leaves room for so many more tasks.
+    pub fn room(&self) -> u64 {
+        self.running_max.map_or(u64::MAX, |max| u64::from(max).saturating_sub(self.counts.running))
+    }
+}
+
+/// Dominant-resource-seconds, for people.
+pub fn usage_seconds(spent: u64) -> f64 {
+    spent as f64 / 1e12
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn use_counts_half_after_a_half_life() {
+        let half_life = Duration::from_secs(100);
+        let at = |seconds| Elapsed(seconds * 1_000_000);
+        let mut usage = Usage::default();
+        usage.change_rate(at(0), half_life, 500_000, 0);
+        usage.change_rate(at(10), half_life, 0, 500_000);
+        assert_eq!(usage_seconds(usage.spent(at(10), half_life)), 5.0);
+        assert_eq!(usage_seconds(usage.spent(at(110), half_life)), 2.5);
+        assert_eq!(usage_seconds(usage.spent(at(60), half_life)), 3.75);
+        assert_eq!(usage.spent(Elapsed::MAX, half_life), 0);
+    }
+}

@@ -1,0 +1,178 @@
+//! Workers, their sessions, and the allocations on them.
+
+use std::collections::BTreeMap;
+
+use model::resources::choose_units;
+use model::settings::Lease;
+use model::size::PARTS;
+use model::{
+    Capacity, Constraint, JobId, Kind, Placement, Resources, Run, RunSet, Seq, SessionId, Timestamp, Token,
+    UnitShare,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::Stamp;
+use crate::state::queues::QueueId;
+
+/// A worker by its name, live or not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    pub name: String,
+    pub cordoned: bool,
+    pub draining: bool,
+    pub session: Option<SessionId>,
+    /// What it offered last.
+    pub capacity: Capacity,
+    pub labels: BTreeMap<String, String>,
+    pub kinds: Vec<Kind>,
+    pub functions: Vec<String>,
+    pub isolation: String,
+}
+
+/// One registration of one worker process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    pub id: SessionId,
+    pub worker: String,
+    pub secret_hash: u64,
+    pub lease: Lease,
+    /// Marked at once; a chore takes its allocations back.
+    pub ended: bool,
+    pub capacity: Capacity,
+    pub labels: BTreeMap<String, String>,
+    pub kinds: Vec<Kind>,
+    pub functions: Vec<String>,
+    pub isolation: String,
+    /// Taken by Running and Stopping allocations.
+    pub used: Resources,
+    /// What is free of each indexed unit, in ten-thousandths.
+    pub units: BTreeMap<String, Vec<u32>>,
+    pub last_seq: Seq,
+    pub allocations: BTreeMap<Seq, Allocation>,
+    /// It drains for this task.
+    pub reserved: Option<(JobId, u32)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Sent ahead; takes no capacity until the worker says that it started.
+    Held,
+    Running,
+    /// Nothing of it counts any more; frees its capacity when the worker says that it ended.
+    Stopping,
+}
+
+/// What some tasks of one group have taken of a session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Allocation {
+    pub seq: Seq,
+    pub token: Token,
+    pub job: JobId,
+    pub queue: QueueId,
+    /// Task numbers.
+    pub tasks: Run,
+    pub attempt: u32,
+    pub phase: Phase,
+    pub resources: Resources,
+    pub units: Vec<UnitShare>,
+    /// Dominant share of the cluster when it was placed, in millionths.
+    pub share: u64,
+    pub placed: Stamp,
+    /// By the worker's clock; of the first task.
+    pub started: Option<Timestamp>,
+    /// Task numbers whose end was reported.
+    pub reported: RunSet,
+}
+
+/// What a class of tasks asks of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ClassKey {
+    pub resources: Resources,
+    pub constraints: Vec<Constraint>,
+    pub kind: Kind,
+    pub function: Option<String>,
+    pub placement: Placement,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Class {
+    pub key: ClassKey,
+    /// Groups of it in the hot state.
+    pub refs: u64,
+}
+
+/// What is free on a session, to plan with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Room {
+    pub free: Resources,
+    pub units: BTreeMap<String, Vec<u32>>,
+}
+
+impl Room {
+    /// The units that would be taken, or nothing if it does not fit.
+    pub fn fit(&self, asked: &Resources) -> Option<Vec<UnitShare>> {
+        if !self.free.covers(asked) {
+            return None;
+        }
+        let mut chosen = Vec::new();
+        for (name, free) in &self.units {
+            let parts = asked.get(name);
+            if parts > 0 {
+                chosen.extend(choose_units(name, free, parts)?);
+            }
+        }
+        Some(chosen)
+    }
+
+    pub fn take(&mut self, asked: &Resources, units: &[UnitShare]) {
+        self.free.subtract(asked);
+        take_units(&mut self.units, units);
+    }
+}
+
+fn take_units(free: &mut BTreeMap<String, Vec<u32>>, units: &[UnitShare]) {
+    for share in units {
+        if let Some(unit) = free.get_mut(&share.resource).and_then(|all| all.get_mut(share.unit as usize)) {
+            *unit = unit.saturating_sub(share.parts);
+        }
+    }
+}
+
+impl Session {
+    pub fn room(&self) -> Room {
+        let mut free = self.capacity.total.clone();
+        free.subtract(&self.used);
+        Room { free, units: self.units.clone() }
+    }
+
+    pub(crate) fn take(&mut self, asked: &Resources, units: &[UnitShare]) {
+        self.used.add(asked);
+        take_units(&mut self.units, units);
+    }
+
+    pub(crate) fn give_back(&mut self, asked: &Resources, units: &[UnitShare]) {
+        self.used.subtract(asked);
+        for share in units {
+            let unit = self.units.get_mut(&share.resource).and_then(|all| all.get_mut(share.unit as usize));
+            if let Some(unit) = unit {
+                *unit = (*unit + share.parts).min(PARTS as u32);
+            }
+        }
+    }
+
+    pub(crate) fn fresh_units(capacity: &Capacity) -> BTreeMap<String, Vec<u32>> {
+        let whole = |(name, units): (&String, &u32)| (name.clone(), vec![PARTS as u32; *units as usize]);
+        capacity.indexed.iter().map(whole).collect()
+    }
+}
+
+impl Allocation {
+    pub fn takes_capacity(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Stopping)
+    }
+
+    pub fn is_reported(&self) -> bool {
+        self.reported.len() >= self.tasks.len
+    }
+}

@@ -1,0 +1,281 @@
+//! Pictures of the state for readers. Each is bounded: lists come in pages.
+
+use std::collections::BTreeMap;
+
+use model::views::{Counts, GroupView, JobState, JobView, QueueView, TaskState, TaskView, WorkerView};
+use model::{Dependency, JobId, RunSet, TaskId};
+
+use crate::apply::sessions::worker_state;
+use crate::state::State;
+use crate::state::jobs::{Cause, Group, Hold, Job, On};
+use crate::state::queues::usage_seconds;
+use crate::state::sessions::Phase;
+
+/// Jobs looked at for one page, found or not.
+pub const JOBS_SCANNED_MAX: usize = 20_000;
+
+/// Which jobs; what is empty or `None` asks nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    pub queue: Option<String>,
+    pub states: Vec<JobState>,
+    pub name: Option<String>,
+    pub user: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub unfinished_only: bool,
+}
+
+impl JobFilter {
+    fn takes(&self, state: &State, job: &Job) -> bool {
+        let queue = |name: &String| state.queue(job.queue).is_some_and(|queue| queue.name == *name);
+        self.queue.as_ref().is_none_or(queue)
+            && (self.states.is_empty() || self.states.contains(&job.state))
+            && self.name.as_ref().is_none_or(|name| *name == job.spec.name)
+            && self.user.as_ref().is_none_or(|user| *user == job.actor.user)
+            && self.labels.iter().all(|(label, value)| job.spec.labels.get(label) == Some(value))
+            && !(self.unfinished_only && job.is_finished())
+    }
+}
+
+impl State {
+    pub fn job_view(&self, id: JobId) -> Option<JobView> {
+        self.job(id).map(|job| self.view_of(job))
+    }
+
+    fn view_of(&self, job: &Job) -> JobView {
+        JobView {
+            id: job.id,
+            name: job.spec.name.clone(),
+            state: job.state,
+            queue: self.queue(job.queue).map(|queue| queue.name.clone()).unwrap_or_default(),
+            priority: job.priority,
+            labels: job.spec.labels.clone(),
+            actor: (*job.actor).clone(),
+            submitted: job.submitted.wall,
+            finished: job.finished.map(|stamp| stamp.wall),
+            counts: held(job, job.counts),
+            groups: (0..job.groups.len()).map(|place| group_view(job, place)).collect(),
+        }
+    }
+
+    /// Newest first, below `before`; with the id to go on from, if there may be more.
+    pub fn list_jobs(
+        &self,
+        filter: &JobFilter,
+        before: Option<JobId>,
+        limit: usize,
+    ) -> (Vec<JobView>, Option<JobId>) {
+        let mut found = Vec::new();
+        let mut last = None;
+        for (scanned, (_, job)) in self.jobs.below(before.map_or(u64::MAX, |id| id.0)).enumerate() {
+            if found.len() == limit || scanned == JOBS_SCANNED_MAX {
+                return (found, last);
+            }
+            last = Some(job.id);
+            if filter.takes(self, job) {
+                found.push(self.view_of(job));
+            }
+        }
+        (found, None)
+    }
+
+    /// Tasks of a job from number `from` on, in those states (none: all) and of those numbers (`None`: all); with the
+    /// number to go on from. `None` if the job is not in the hot state.
+    pub fn list_tasks(
+        &self,
+        id: JobId,
+        from: u32,
+        limit: usize,
+        states: &[TaskState],
+        only: Option<&RunSet>,
+    ) -> Option<(Vec<TaskView>, Option<u32>)> {
+        let job = self.job(id)?;
+        let mut found = Vec::new();
+        let mut number = from;
+        let mut scanned = 0;
+        while number < job.tasks_count() {
+            if found.len() == limit || scanned == JOBS_SCANNED_MAX {
+                return Some((found, Some(number)));
+            }
+            scanned += 1;
+            if only.is_none_or(|only| only.contains(number))
+                && let Some((place, group)) = job.group_of(number)
+            {
+                let at = task_state(self, job, group, number - group.first);
+                if states.is_empty() || states.contains(&at) {
+                    found.push(self.task_of(job, place, number - group.first, at));
+                }
+            }
+            number += 1;
+        }
+        Some((found, None))
+    }
+
+    pub fn task_view(&self, id: TaskId) -> Option<TaskView> {
+        let job = self.job(id.job)?;
+        let (place, group) = job.group_of(id.number)?;
+        let position = id.number - group.first;
+        Some(self.task_of(job, place, position, task_state(self, job, group, position)))
+    }
+
+    fn task_of(&self, job: &Job, place: usize, position: u32, state: TaskState) -> TaskView {
+        let (group, spec) = (&job.groups[place], job.task_spec(place));
+        let outcome = group.outcome_at(position);
+        let live = group.live_at(position).and_then(|(_, live)| self.session(live.session));
+        TaskView {
+            id: TaskId { job: job.id, number: group.first + position },
+            name: spec.name.clone(),
+            array_index: spec.array_index(position),
+            state,
+            attempt: group.attempts(position),
+            round: group.round(position),
+            worker: live.map(|session| session.worker.clone()).or_else(|| outcome.map(|o| o.worker.clone())),
+            outcome: outcome.map(|outcome| (**outcome).clone()),
+            earlier: group
+                .rows
+                .get(&position)
+                .map_or(Vec::new(), |row| row.earlier.iter().map(|outcome| (**outcome).clone()).collect()),
+            note: note(self, job, place, state),
+        }
+    }
+
+    pub fn queue_views(&self) -> Vec<QueueView> {
+        self.queues()
+            .filter(|queue| !queue.deleted)
+            .map(|queue| QueueView {
+                name: queue.name.clone(),
+                weight: queue.weight,
+                paused: queue.paused,
+                running_max: queue.running_max,
+                counts: queue.counts,
+                unfinished_jobs: queue.unfinished_jobs,
+                usage: usage_seconds(queue.usage.spent(self.now(), self.half_life())),
+                oldest_wait: self.oldest_wait(queue.id),
+            })
+            .collect()
+    }
+
+    /// How long the first ready group of each class has waited; the longest of them.
+    fn oldest_wait(&self, queue: u32) -> Option<std::time::Duration> {
+        let lists = self.index.ready.range((queue, 0)..=(queue, u32::MAX));
+        let heads = lists.filter_map(|(_, keys)| keys.first());
+        let since = heads.filter_map(|key| Some(self.job(key.job)?.groups[key.group as usize].ready_since));
+        since.min().map(|since| self.now().since(since))
+    }
+
+    pub fn worker_views(&self) -> Vec<WorkerView> {
+        self.workers()
+            .map(|worker| {
+                let session = worker.session.and_then(|id| self.session(id));
+                WorkerView {
+                    name: worker.name.clone(),
+                    state: worker_state(worker),
+                    session: worker.session,
+                    capacity: worker.capacity.clone(),
+                    used: session.map(|session| session.used.clone()).unwrap_or_default(),
+                    labels: worker.labels.clone(),
+                    kinds: worker.kinds.clone(),
+                    functions: worker.functions.clone(),
+                    attempts: session.map_or(0, |session| session.allocations.len() as u64),
+                    isolation: worker.isolation.clone(),
+                }
+            })
+            .collect()
+    }
+}
+
+// What only a time holds back is shown as delayed, not as blocked by others.
+fn held(job: &Job, mut counts: Counts) -> Counts {
+    if job.hold != Hold::None && job.waiting == 0 {
+        counts.delayed += std::mem::take(&mut counts.blocked);
+    }
+    counts
+}
+
+fn group_view(job: &Job, place: usize) -> GroupView {
+    let (group, spec) = (&job.groups[place], job.task_spec(place));
+    let name = |on: &On| match on {
+        On::Group(other) => job.task_spec(*other as usize).name.clone(),
+        On::Job(other) => other.to_string(),
+    };
+    GroupView {
+        name: spec.name.clone(),
+        first: group.first,
+        len: group.len,
+        is_array: spec.is_array(),
+        counts: held(job, group.counts()),
+        after: group.after.iter().map(name).chain(spec.after_each.iter().cloned()).collect(),
+    }
+}
+
+/// Where the task is now.
+pub fn task_state(state: &State, job: &Job, group: &Group, position: u32) -> TaskState {
+    if let Some((_, live)) = group.live_at(position) {
+        let allocation = state.session(live.session).and_then(|session| session.allocations.get(&live.seq));
+        let running = allocation.is_some_and(|a| a.phase == Phase::Running && a.started.is_some());
+        return if running { TaskState::Running } else { TaskState::Placed };
+    }
+    let held_back = job.hold != Hold::None && job.waiting == 0;
+    let sets = [
+        (&group.succeeded, TaskState::Succeeded),
+        (&group.failed, TaskState::Failed),
+        (&group.cancelled, TaskState::Cancelled),
+        (&group.skipped, TaskState::Skipped),
+        (&group.ready, TaskState::Ready),
+    ];
+    let found = sets.iter().find(|(set, _)| set.contains(position)).map(|(_, state)| *state);
+    match found {
+        Some(state) => state,
+        None if held_back || group.delayed.contains_key(&position) => TaskState::Delayed,
+        None => TaskState::Blocked,
+    }
+}
+
+fn note(state: &State, job: &Job, place: usize, at: TaskState) -> String {
+    let group = &job.groups[place];
+    match at {
+        TaskState::Skipped => match group.cause {
+            Some(Cause::Group(other)) => {
+                format!("`{}` did not succeed", job.task_spec(other as usize).name)
+            }
+            Some(Cause::Job(other)) => format!("job {other} did not succeed"),
+            None => String::new(),
+        },
+        TaskState::Blocked => waits_for(state, job, place),
+        _ => String::new(),
+    }
+}
+
+/// What a blocked group waits for, in words.
+pub fn waits_for(state: &State, job: &Job, place: usize) -> String {
+    let open_jobs = |id: &&JobId| state.job(**id).is_some_and(|job| !job.is_finished());
+    let jobs = job.after.iter().filter(open_jobs).map(|id| id.to_string());
+    let group = &job.groups[place];
+    let tasks = job.spec.tasks[place].after_each.iter().cloned();
+    let groups = group.after.iter().filter_map(|on| match on {
+        On::Group(other) if job.groups[*other as usize].all_succeeded() => None,
+        On::Group(other) => Some(job.task_spec(*other as usize).name.clone()),
+        On::Job(other) => {
+            state.job(*other).filter(|job| !job.is_finished()).map(|_| Dependency::Job(*other).to_string())
+        }
+    });
+    let list: Vec<String> = jobs.chain(groups).chain(tasks).collect();
+    if list.is_empty() { String::new() } else { format!("waits for {}", list.join(", ")) }
+}
+
+/// What all ready tasks ask for, by queue and resource, in the units of [`model::Resources`].
+pub fn unmet_demand(state: &State) -> BTreeMap<(String, String), u64> {
+    let mut demand = BTreeMap::new();
+    for ((queue, class), keys) in state.ready() {
+        let (Some(queue), Some(class)) = (state.queue(*queue), state.class(*class)) else { continue };
+        let ready = |key: &crate::state::index::ReadyKey| {
+            state.job(key.job).map_or(0, |job| u64::from(job.groups[key.group as usize].ready.len()))
+        };
+        // A page of the longest list is enough for a gauge.
+        let tasks: u64 = keys.iter().take(JOBS_SCANNED_MAX).map(ready).sum();
+        for (name, amount) in class.key.resources.iter() {
+            *demand.entry((queue.name.clone(), name.to_owned())).or_insert(0) += amount.saturating_mul(tasks);
+        }
+    }
+    demand
+}
