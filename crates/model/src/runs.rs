@@ -77,6 +77,16 @@ impl RunSet {
         self.runs().next()
     }
 
+    /// The first run, or what is left of one, at or after `number`.
+    pub fn first_from(&self, number: u32) -> Option<Run> {
+        if let Some((_, end)) = self.runs.range(..=number).next_back()
+            && number < *end
+        {
+            return Some(Run::new(number, end - number));
+        }
+        self.runs.range(number..).next().map(|(first, end)| Run::new(*first, end - first))
+    }
+
     pub fn contains(&self, number: u32) -> bool {
         self.runs.range(..=number).next_back().is_some_and(|(_, end)| number < *end)
     }
@@ -207,6 +217,8 @@ mod tests {
             }
             for number in 0..80 {
                 prop_assert_eq!(runs.contains(number), plain.contains(&number));
+                let next = plain.range(number..).next().copied();
+                prop_assert_eq!(runs.first_from(number).map(|run| run.first), next);
             }
         }
     }

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn use_counts_half_after_a_half_life() {
         let half_life = Duration::from_secs(100);
-        let at = |seconds| Elapsed(seconds * 1_000_000);
+        let at = |seconds: u64| Elapsed(seconds * 1_000_000);
         let mut usage = Usage::default();
         usage.change_rate(at(0), half_life, 500_000, 0);
         usage.change_rate(at(10), half_life, 0, 500_000);

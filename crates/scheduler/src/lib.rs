@@ -1,0 +1,56 @@
+//! Decides where ready tasks run. Pure: reads the state, returns a plan, changes nothing.
+//!
+//! In order within a queue (priority, then submit), first fit over request classes: what does not fit now is passed
+//! over by what does, but not for longer than `starve_after`, when a worker drains for it. Queues take turns by
+//! their decayed dominant-resource use, relative to their weight. Applying a plan and planning again adds nothing.
+
+mod explain;
+mod overlay;
+mod place;
+mod queues;
+mod reserve;
+
+pub use explain::explain;
+pub use overlay::Overlay;
+
+use machine::{Plan, State};
+
+use crate::place::Round;
+
+/// What one evaluation may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    pub placements_max: usize,
+}
+
+/// Placements of one plan: one log entry, and one round's work.
+pub const PLACEMENTS_PER_PLAN_MAX: usize = 512;
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { placements_max: PLACEMENTS_PER_PLAN_MAX }
+    }
+}
+
+/// Kept between evaluations to save work. A fresh one gives the same plan.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    /// Classes that found no room as of `(index, overlay)`: nothing has changed for them since.
+    full: Option<(model::LogIndex, u64)>,
+}
+
+/// The placements and reservations that the state, and what is in flight, allow now.
+pub fn plan(state: &State, scratch: &mut Scratch, overlay: &Overlay, budget: Budget) -> Plan {
+    let as_of = Some((state.index(), overlay.version()));
+    if state.ready().is_empty() || scratch.full == as_of {
+        return Plan::default();
+    }
+    let mut round = Round::new(state, overlay);
+    let plan = round.run(budget);
+    let complete = plan.placements.len() < budget.placements_max;
+    scratch.full = if complete && plan.is_empty() { as_of } else { None };
+    plan
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! One round: heads of queues in turn, each to a session that has room.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use machine::eligible::{accepts, still_waits};
+use machine::state::index::ReadyKey;
+use machine::state::sessions::{Class, Room};
+use machine::{Group, Placement, Plan, Session, State, TASKS_PER_PLACEMENT_MAX};
+use model::{ClassId, JobId, Kind, Run, SessionId};
+
+use crate::overlay::{Overlay, Taken};
+use crate::queues::{Line, lines, next_turn};
+use crate::{Budget, reserve};
+
+pub(crate) struct Round<'a> {
+    pub state: &'a State,
+    pub taken: Taken,
+    /// What is left of each session.
+    pub rooms: BTreeMap<SessionId, Room>,
+    /// For whom a session drains.
+    pub reserved: BTreeMap<SessionId, (JobId, u32)>,
+    /// Sessions that take a class at all.
+    takers: BTreeMap<ClassId, Vec<SessionId>>,
+    /// The last choice for a class: with best fit it stays the best until it is full.
+    last: BTreeMap<ClassId, SessionId>,
+    full: BTreeSet<ClassId>,
+    pub plan: Plan,
+}
+
+impl<'a> Round<'a> {
+    pub fn new(state: &'a State, overlay: &Overlay) -> Round<'a> {
+        let taken = overlay.taken(state);
+        let mut rooms = BTreeMap::new();
+        let mut reserved = taken.reserved.clone();
+        for session in state.sessions().filter(|session| !session.ended) {
+            rooms.insert(session.id, room(state, session, &taken));
+            if let Some((job, task)) = session.reserved.filter(|(job, task)| still_waits(state, *job, *task))
+            {
+                reserved.insert(session.id, (job, task));
+            }
+        }
+        let (takers, last, full) = Default::default();
+        Round { state, taken, rooms, reserved, takers, last, full, plan: Plan::default() }
+    }
+
+    pub fn run(&mut self, budget: Budget) -> Plan {
+        // Before anything in line: whoever is ahead of it may not use its worker, and must not keep it from it.
+        self.place_reserved();
+        let mut lines = lines(self.state, &self.taken.running);
+        let mut passed = BTreeSet::new();
+        while self.plan.placements.len() < budget.placements_max {
+            let Some(turn) = next_turn(&lines) else { break };
+            let line = &mut lines[turn];
+            let head = if line.room > 0 { line.head() } else { None };
+            let Some((class, key)) = head else {
+                lines.swap_remove(turn);
+                continue;
+            };
+            if !self.place_head(line, class, key) && passed.insert((line.queue, class)) {
+                reserve::for_starving(self, key, class);
+            }
+        }
+        std::mem::take(&mut self.plan)
+    }
+
+    /// Tasks whose worker has drained for them.
+    fn place_reserved(&mut self) {
+        let state = self.state;
+        for (session, (id, task)) in self.reserved.clone() {
+            let in_flight = self.taken.tasks.get(&id).is_some_and(|taken| taken.contains(task));
+            let Some(job) = state.job(id).filter(|_| !in_flight && still_waits(state, id, task)) else {
+                continue;
+            };
+            let running = self.taken.running.entry(job.queue).or_default();
+            if state.queue(job.queue).is_none_or(|queue| queue.room() <= *running) {
+                continue;
+            }
+            let class = job.group_of(task).and_then(|(_, group)| state.class(group.class));
+            let tasks = Run::new(task, 1);
+            if let Some(row) = class.filter(|row| self.is_open(session, row, id, tasks)) {
+                *self.taken.running.entry(job.queue).or_default() += 1;
+                self.take(id, tasks, session, row);
+            }
+        }
+    }
+
+    /// Places the first tasks of the group, or drops its class from the line. True if something was placed.
+    fn place_head(&mut self, line: &mut Line<'_>, class: ClassId, key: ReadyKey) -> bool {
+        let state = self.state;
+        let Some((job, row)) = state.job(key.job).zip(state.class(class)) else {
+            line.advance(class);
+            return true;
+        };
+        let group = &job.groups[key.group as usize];
+        let longest = longest_run(row.key.kind, line.room);
+        let Some(tasks) = self.next_tasks(key.job, group, longest) else {
+            line.advance(class);
+            return true;
+        };
+        let Some(session) = self.choose(class, row, key.job, tasks) else {
+            line.drop_class(class);
+            return false;
+        };
+        self.take(key.job, tasks, session, row);
+        line.charge(row.key.resources.dominant_share(state.total()), tasks.len);
+        true
+    }
+
+    /// The next ready tasks of the group that no plan has taken yet.
+    fn next_tasks(&self, job: JobId, group: &Group, longest: u32) -> Option<Run> {
+        let taken = self.taken.tasks.get(&job);
+        let mut from = 0;
+        loop {
+            let run = group.ready.first_from(from)?;
+            let first = group.first + run.first;
+            let mut tasks = Run::new(first, run.len.min(longest));
+            if let Some(other) =
+                taken.and_then(|taken| taken.first_from(first)).filter(|other| other.first < tasks.end())
+            {
+                if other.first == first {
+                    from = other.end() - group.first;
+                    continue;
+                }
+                tasks.len = other.first - first;
+            }
+            return Some(alike(group, tasks));
+        }
+    }
+
+    fn choose(&mut self, class: ClassId, row: &Class, job: JobId, tasks: Run) -> Option<SessionId> {
+        if self.full.contains(&class) {
+            return None;
+        }
+        let pack = row.key.placement == model::Placement::Pack;
+        if let Some(last) = self.last.get(&class).copied().filter(|_| pack)
+            && self.is_open(last, row, job, tasks)
+        {
+            return Some(last);
+        }
+        let state = self.state;
+        let takers = self.takers.entry(class).or_insert_with(|| takers(state, row)).clone();
+        let open = takers.into_iter().filter(|session| self.is_open(*session, row, job, tasks));
+        let free = |session: &SessionId| self.rooms[session].free.dominant_share(state.total());
+        let chosen = if pack {
+            open.min_by_key(|session| (free(session), *session))
+        } else {
+            open.min_by_key(|session| (std::cmp::Reverse(free(session)), *session))
+        };
+        match chosen {
+            Some(session) => drop(self.last.insert(class, session)),
+            // A reserved session may be open to another job of the class, so only real fullness is noted.
+            None if self.reserved.is_empty() => drop(self.full.insert(class)),
+            None => {}
+        }
+        chosen
+    }
+
+    fn is_open(&self, session: SessionId, row: &Class, job: JobId, tasks: Run) -> bool {
+        let for_us = |(other, task): &(JobId, u32)| *other == job && tasks.contains(*task);
+        self.reserved.get(&session).is_none_or(for_us)
+            && self.rooms.get(&session).is_some_and(|room| room.fit(&row.key.resources).is_some())
+    }
+
+    fn take(&mut self, job: JobId, tasks: Run, session: SessionId, row: &Class) {
+        if let Some(room) = self.rooms.get_mut(&session)
+            && let Some(units) = room.fit(&row.key.resources)
+        {
+            room.take(&row.key.resources, &units);
+        }
+        if self.reserved.get(&session).is_some_and(|(other, task)| *other == job && tasks.contains(*task)) {
+            self.reserved.remove(&session);
+        }
+        self.taken.tasks.entry(job).or_default().insert(tasks);
+        self.plan.placements.push(Placement { job, tasks, session, held: false });
+    }
+}
+
+fn room(state: &State, session: &Session, taken: &Taken) -> Room {
+    let mut room = session.room();
+    for class in taken.classes.get(&session.id).into_iter().flatten() {
+        let Some(class) = state.class(*class) else { continue };
+        if let Some(units) = room.fit(&class.key.resources) {
+            room.take(&class.key.resources, &units);
+        }
+    }
+    room
+}
+
+pub(crate) fn takers(state: &State, row: &Class) -> Vec<SessionId> {
+    state
+        .sessions()
+        .filter(|session| accepts(state, session, &row.key).is_ok())
+        .map(|session| session.id)
+        .collect()
+}
+
+/// Noops cost a worker nothing, so that one allocation carries a run of them; everything else goes one by one.
+fn longest_run(kind: Kind, room: u64) -> u32 {
+    match kind {
+        Kind::Noop => TASKS_PER_PLACEMENT_MAX.min(u32::try_from(room).unwrap_or(u32::MAX)),
+        _ => 1,
+    }
+}
+
+/// As many of the first as share one attempt number: tasks with a history go alone.
+fn alike(group: &Group, tasks: Run) -> Run {
+    let first = tasks.first - group.first;
+    match group.rows.range(first..first + tasks.len).next() {
+        None => tasks,
+        Some((position, _)) if *position == first => Run::new(tasks.first, 1),
+        Some((position, _)) => Run::new(tasks.first, position - first),
+    }
+}

@@ -1,0 +1,78 @@
+//! Turns: which queue's head comes next, and which task is at its head.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
+
+use machine::State;
+use machine::state::index::ReadyKey;
+use machine::state::queues::QueueId;
+use model::ClassId;
+
+type Keys<'a> = Peekable<std::collections::btree_set::Iter<'a, ReadyKey>>;
+
+/// The ready work of one queue, in order.
+pub(crate) struct Line<'a> {
+    pub queue: QueueId,
+    weight: u64,
+    /// Use so far, and what this round has added.
+    spent: u64,
+    /// Tasks that its ceiling still allows.
+    pub room: u64,
+    classes: BTreeMap<ClassId, Keys<'a>>,
+}
+
+/// Millionths of the cluster for a second: what a placement counts before it is known how long it takes.
+const CHARGE_US: u64 = 1_000_000;
+
+impl<'a> Line<'a> {
+    /// The first ready group of the queue, with its class.
+    pub fn head(&mut self) -> Option<(ClassId, ReadyKey)> {
+        let heads =
+            self.classes.iter_mut().filter_map(|(class, keys)| keys.peek().map(|key| (**key, *class)));
+        heads.min().map(|(key, class)| (class, key))
+    }
+
+    /// Done with the group at the head of this class.
+    pub fn advance(&mut self, class: ClassId) {
+        if let Some(keys) = self.classes.get_mut(&class) {
+            keys.next();
+        }
+    }
+
+    /// Nothing of this class finds room any more.
+    pub fn drop_class(&mut self, class: ClassId) {
+        self.classes.remove(&class);
+    }
+
+    pub fn charge(&mut self, share: u64, tasks: u32) {
+        self.spent = self.spent.saturating_add(share.saturating_mul(CHARGE_US));
+        self.room = self.room.saturating_sub(u64::from(tasks));
+    }
+
+    fn turn(&self) -> (u64, QueueId) {
+        (self.spent / self.weight, self.queue)
+    }
+}
+
+/// Every queue that has ready work and may run it.
+pub(crate) fn lines<'a>(state: &'a State, running: &BTreeMap<QueueId, u64>) -> Vec<Line<'a>> {
+    let mut by_queue: BTreeMap<QueueId, BTreeMap<ClassId, &'a BTreeSet<ReadyKey>>> = BTreeMap::new();
+    for ((queue, class), keys) in state.ready() {
+        by_queue.entry(*queue).or_default().insert(*class, keys);
+    }
+    let (now, half_life) = (state.stamp().elapsed, state.half_life());
+    let line = |(id, classes): (QueueId, BTreeMap<ClassId, &'a BTreeSet<ReadyKey>>)| {
+        let queue = state.queue(id).filter(|queue| !queue.paused)?;
+        let room = queue.room().saturating_sub(running.get(&id).copied().unwrap_or(0));
+        // What runs now counts as if it went on for a second, so that a queue that has just begun takes its turn.
+        let spent = queue.usage.spent(now, half_life) + queue.usage.rate().saturating_mul(CHARGE_US);
+        let classes = classes.into_iter().map(|(class, keys)| (class, keys.iter().peekable())).collect();
+        Some(Line { queue: id, weight: u64::from(queue.weight.max(1)), spent, room, classes })
+    };
+    by_queue.into_iter().filter_map(line).collect()
+}
+
+/// The queue whose turn it is: the least use relative to its weight.
+pub(crate) fn next_turn(lines: &[Line<'_>]) -> Option<usize> {
+    (0..lines.len()).min_by_key(|place| lines[*place].turn())
+}

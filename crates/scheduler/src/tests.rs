@@ -1,0 +1,295 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use machine::{Bootstrap, Command, Entry, Op, OpenSession, QueueSpec, Stamp, Write};
+use model::{
+    Actor, Capacity, Elapsed, JobId, JobSpec, RequestId, Resources, SessionId, Settings, TaskId, TaskSpec,
+    Work,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+/// A state that is driven by commands, as on a replica.
+struct World {
+    state: State,
+    now: u64,
+    jobs: u64,
+    sessions: u64,
+    requests: u128,
+}
+
+impl World {
+    fn new() -> World {
+        let mut world = World { state: State::default(), now: 0, jobs: 0, sessions: 0, requests: 1 << 80 };
+        let settings = Settings::default();
+        let bootstrap = Bootstrap { cluster: "test".to_owned(), settings, epoch: 0, next_node: 4 };
+        world.apply(Command::Bootstrap(bootstrap));
+        world
+    }
+
+    fn apply(&mut self, command: Command) -> machine::Reply {
+        let stamp = Stamp { elapsed: Elapsed(self.now), wall: model::Timestamp(self.now) };
+        let index = self.state.index() + 1;
+        let mut applied = self.state.apply(index, &Entry { stamp, commands: vec![command] });
+        assert_eq!(machine::check::broken(&self.state), Vec::<String>::new());
+        applied.replies.remove(0)
+    }
+
+    fn write(&mut self, op: Op) -> machine::Reply {
+        self.requests += 1 << 80;
+        let request = RequestId(self.requests);
+        self.apply(Command::Write(Write { request, body_hash: 0, actor: Actor::new("u", "test"), op }))
+    }
+
+    fn session(&mut self, name: &str, cores: u64) -> SessionId {
+        self.sessions += 1;
+        let session = SessionId(self.sessions);
+        let reply = self.apply(Command::OpenSession(OpenSession {
+            session,
+            worker: name.to_owned(),
+            secret_hash: 1,
+            capacity: Capacity::of(Resources::cores(cores)),
+            labels: BTreeMap::from([("name".to_owned(), name.to_owned())]),
+            kinds: vec![model::Kind::Process, model::Kind::Noop],
+            functions: Vec::new(),
+            isolation: String::new(),
+        }));
+        assert!(matches!(reply, machine::Reply::SessionOpened { .. }), "{reply:?}");
+        session
+    }
+
+    fn submit(&mut self, spec: JobSpec) -> JobId {
+        self.jobs += 1;
+        let job = JobId(self.jobs);
+        let reply = self.write(Op::Submit { job, spec: Arc::new(spec) });
+        assert_eq!(reply, machine::Reply::Submitted { job });
+        job
+    }
+
+    fn plan(&self) -> Plan {
+        plan(&self.state, &mut Scratch::default(), &Overlay::default(), Budget::default())
+    }
+
+    /// Plans, applies, and returns what was placed, as `task@worker`.
+    fn round(&mut self) -> Vec<String> {
+        let plan = self.plan();
+        let name = |session| self.state.session(session).unwrap().worker.clone();
+        let placed = plan
+            .placements
+            .iter()
+            .map(|p| format!("{}.{}@{}", p.job, p.tasks.first, name(p.session)))
+            .collect();
+        let reply = self.apply(Command::Place(plan.clone()));
+        let taken = plan.placements.len() as u32;
+        assert_eq!(reply, machine::Reply::Placed { taken, dropped: 0 });
+        placed
+    }
+}
+
+fn task(cores: u64) -> TaskSpec {
+    let mut task = TaskSpec::new("t", Work::Run(vec!["true".to_owned()]));
+    task.resources = Resources::cores(cores);
+    task
+}
+
+fn job(cores: u64) -> JobSpec {
+    JobSpec::of("", vec![task(cores)])
+}
+
+#[test]
+fn higher_priority_first_then_submit_order() {
+    let mut w = World::new();
+    w.submit(job(1));
+    w.submit(JobSpec { priority: 5, ..job(1) });
+    w.submit(job(1));
+    w.session("a", 2);
+    assert_eq!(w.round(), ["j2.0@a", "j1.0@a"]);
+}
+
+#[test]
+fn packing_fills_the_fullest_worker_and_spreading_the_emptiest() {
+    let mut w = World::new();
+    w.session("a", 4);
+    w.session("b", 2);
+    for _ in 0..3 {
+        w.submit(job(1));
+    }
+    assert_eq!(w.round(), ["j1.0@b", "j2.0@b", "j3.0@a"]);
+    let spread = JobSpec { placement: model::Placement::Spread, ..JobSpec::of("", vec![task(1)]) };
+    w.session("c", 4);
+    w.submit(spread.clone());
+    w.submit(spread);
+    assert_eq!(w.round(), ["j4.0@c", "j5.0@a"]);
+}
+
+#[test]
+fn what_does_not_fit_is_passed_over_until_a_worker_drains_for_it() {
+    let mut w = World::new();
+    w.session("a", 2);
+    w.submit(job(1));
+    assert_eq!(w.round(), ["j1.0@a"]);
+    w.submit(job(2));
+    w.submit(job(1));
+    assert_eq!(w.round(), ["j3.0@a"]);
+    w.now += 61_000_000;
+    w.apply(Command::Tick);
+    let reservation = machine::Reservation { session: SessionId(1), job: JobId(2), task: 0 };
+    assert_eq!(w.plan().reservations, [reservation]);
+    w.round();
+    assert_eq!(w.state.session(SessionId(1)).unwrap().reserved, Some((JobId(2), 0)));
+    // One slot is free again: the small job that comes later may not have it.
+    w.write(Op::Cancel { targets: vec![machine::Target::job(JobId(3))] });
+    w.submit(job(1));
+    let why = explain(&w.state, TaskId { job: JobId(4), number: 0 }).unwrap();
+    assert_eq!(w.round(), Vec::<String>::new());
+    assert_eq!(why.reasons[0].code, "reserved");
+}
+
+#[test]
+fn a_reserved_worker_is_used_although_others_stand_ahead() {
+    let mut w = World::new();
+    w.session("a", 2);
+    let small = w.submit(job(1));
+    w.round();
+    w.submit(job(2));
+    w.now += 61_000_000;
+    w.apply(Command::Tick);
+    w.round();
+    assert_eq!(w.state.session(SessionId(1)).unwrap().reserved, Some((JobId(2), 0)));
+    // Of the same class, with a higher priority, and too late for this worker.
+    w.submit(JobSpec { priority: 9, ..job(2) });
+    w.write(Op::Cancel { targets: vec![machine::Target::job(small)] });
+    let allocation = w.state.session(SessionId(1)).unwrap().allocations[&1].clone();
+    let ended = machine::Ended {
+        verdict: model::Verdict::Cancelled,
+        reason: model::Reason::Cancelled,
+        exit_code: None,
+        signal: None,
+        message: String::new(),
+        result: None,
+        started: None,
+        ended: model::Timestamp(0),
+        cpu_time: std::time::Duration::ZERO,
+        memory_peak: 0,
+    };
+    let (tasks, news) = (allocation.tasks, machine::News::Ended(Box::new(ended)));
+    let report = machine::Report { seq: 1, token: allocation.token, tasks, news };
+    w.apply(Command::Report(machine::ReportBatch { session: SessionId(1), reports: vec![report] }));
+    assert_eq!(w.round(), ["j2.0@a"]);
+}
+
+#[test]
+fn a_long_queue_does_not_starve_a_short_one() {
+    let mut w = World::new();
+    w.session("a", 10);
+    for name in ["long", "short"] {
+        let spec = QueueSpec { name: name.to_owned(), weight: 100, running_max: None };
+        w.write(Op::PutQueue(spec));
+    }
+    let queued = |queue: &str| JobSpec { queue: queue.to_owned(), ..job(1) };
+    for _ in 0..100 {
+        w.submit(queued("long"));
+    }
+    for _ in 0..10 {
+        w.submit(queued("short"));
+    }
+    let placed = w.round();
+    let short = placed
+        .iter()
+        .filter(|task| task.trim_start_matches('j').split('.').next().unwrap().parse::<u64>().unwrap() > 100);
+    assert_eq!((placed.len(), short.count()), (10, 5));
+}
+
+#[test]
+fn weights_divide_the_capacity() {
+    let mut w = World::new();
+    w.session("a", 8);
+    for (name, weight) in [("one", 100), ("three", 300)] {
+        w.write(Op::PutQueue(QueueSpec { name: name.to_owned(), weight, running_max: None }));
+        for _ in 0..20 {
+            w.submit(JobSpec { queue: name.to_owned(), ..job(1) });
+        }
+    }
+    w.round();
+    let running: Vec<u64> = w.state.queues().skip(1).map(|queue| queue.counts.running).collect();
+    assert_eq!(running, [2, 6]);
+}
+
+#[test]
+fn a_queue_keeps_its_ceiling_with_plans_in_flight() {
+    let mut w = World::new();
+    w.session("a", 8);
+    w.write(Op::PutQueue(QueueSpec { name: "q".to_owned(), weight: 100, running_max: Some(3) }));
+    let mut array = task(1);
+    array.array = Some("0-9".parse().unwrap());
+    w.submit(JobSpec { queue: "q".to_owned(), ..JobSpec::of("", vec![array]) });
+    let first = w.plan();
+    assert_eq!(first.placements.len(), 3);
+    let mut overlay = Overlay::default();
+    overlay.add(1, &first);
+    assert!(plan(&w.state, &mut Scratch::default(), &overlay, Budget::default()).is_empty());
+}
+
+#[test]
+fn explain_says_by_how_much_it_does_not_fit() {
+    let mut w = World::new();
+    let id = w.submit(job(16));
+    let task = TaskId { job: id, number: 0 };
+    assert_eq!(explain(&w.state, task).unwrap().reasons[0].code, "no_workers");
+    w.session("a", 4);
+    let why = explain(&w.state, task).unwrap();
+    assert_eq!(why.reasons[0].message, "asks for cpu 16, the largest worker has 4: 12 too much");
+    w.write(Op::Pause { jobs: vec![id] });
+    let codes: Vec<String> =
+        explain(&w.state, task).unwrap().reasons.into_iter().map(|reason| reason.code).collect();
+    assert!(codes.contains(&"job_paused".to_owned()), "{codes:?}");
+}
+
+#[test]
+fn noops_travel_in_runs() {
+    let mut w = World::new();
+    w.session("a", 2);
+    let mut array = TaskSpec::new("n", Work::Noop);
+    array.array = Some("0-2999".parse().unwrap());
+    w.submit(JobSpec::of("", vec![array]));
+    let plan = w.plan();
+    let lens: Vec<u32> = plan.placements.iter().map(|placement| placement.tasks.len).collect();
+    assert_eq!(lens, [1024, 1024]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn plans_are_complete_repeatable_and_never_over_commit(
+        workers in prop::collection::vec(1u64..6, 1..6),
+        jobs in prop::collection::vec((1u64..5, -2i32..3, 1u32..6, any::<bool>()), 1..40),
+        early in 0usize..20,
+    ) {
+        let mut w = World::new();
+        for (place, cores) in workers.iter().enumerate() {
+            w.session(&format!("w{place}"), *cores);
+        }
+        for (cores, priority, len, spread) in jobs {
+            let mut task = task(cores);
+            task.array = Some(model::ArrayRange { first: 0, last: len - 1, step: 1 });
+            let placement = if spread { model::Placement::Spread } else { model::Placement::Pack };
+            w.submit(JobSpec { priority, placement, ..JobSpec::of("", vec![task]) });
+        }
+        let whole = w.plan();
+        prop_assert_eq!(&w.plan(), &whole);
+        // A part in flight and the rest planned beside it are the same as the whole at once.
+        let mut part = whole.clone();
+        part.placements.truncate(early);
+        let mut overlay = Overlay::default();
+        overlay.add(7, &part);
+        let rest = plan(&w.state, &mut Scratch::default(), &overlay, Budget::default());
+        // `round` asserts that apply drops none, and `apply` that nothing is over-committed.
+        w.apply(Command::Place(part));
+        let reply = w.apply(Command::Place(rest.clone()));
+        prop_assert_eq!(reply, machine::Reply::Placed { taken: rest.placements.len() as u32, dropped: 0 });
+        w.round();
+        let again = w.plan();
+        prop_assert!(again.is_empty(), "{:?}", again);
+    }
+}
