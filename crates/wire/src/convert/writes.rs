@@ -1,0 +1,102 @@
+//! What writes carry beside a spec: who asks, under which request id, and for which tasks.
+
+use machine::command::{WEIGHT_DEFAULT, WEIGHT_MAX};
+use machine::{Edge, JobChange, QueueSpec, Target};
+use model::actor::TENANT_DEFAULT;
+use model::validate::is_name;
+use model::{Actor, Dependency, JobId, RequestId};
+
+use super::{Errors, Malformed, none_if_empty, run_set};
+use crate::v1;
+
+/// Who asks; an empty tenant is the default one.
+pub fn actor(header: &v1::WriteHeader) -> Actor {
+    let or = |text: &str, otherwise: &str| if text.is_empty() { otherwise } else { text }.to_owned();
+    Actor {
+        tenant: or(&header.tenant, TENANT_DEFAULT),
+        user: header.user.clone(),
+        via: or(&header.via, "api"),
+    }
+}
+
+/// The client's request id, if it sent one.
+pub fn request_id(header: &v1::WriteHeader) -> Result<Option<RequestId>, Malformed> {
+    if header.request_id.is_empty() {
+        return Ok(None);
+    }
+    let mut errors = Errors::default();
+    let parsed = header.request_id.parse::<RequestId>().map_err(|error| error.to_string());
+    let id = errors.take("header.request_id", parsed, RequestId::default());
+    errors.finish(Some(id))
+}
+
+impl From<&Target> for v1::Target {
+    fn from(target: &Target) -> v1::Target {
+        let runs = target.tasks.iter().flat_map(|tasks| tasks.runs());
+        v1::Target { job: target.job.0, tasks: runs.map(v1::Run::from).collect() }
+    }
+}
+
+pub fn target(target: v1::Target, path: &str) -> Result<Target, Malformed> {
+    Ok(Target { job: JobId(target.job), tasks: run_set(target.tasks, &format!("{path}.tasks"))? })
+}
+
+/// What is to be cancelled or retried; naming nothing is an error.
+pub fn targets(list: Vec<v1::Target>) -> Result<Vec<Target>, Malformed> {
+    let mut errors = Errors::default();
+    if list.is_empty() {
+        errors.refuse("targets", "names no job");
+    }
+    let mut read = Vec::with_capacity(list.len());
+    for (place, wire) in list.into_iter().enumerate() {
+        match target(wire, &format!("targets[{place}]")) {
+            Ok(target) => read.push(target),
+            Err(list) => list.into_iter().for_each(|error| errors.refuse(error.path, error.message)),
+        }
+    }
+    errors.finish(read)
+}
+
+impl From<&Edge> for v1::Edge {
+    fn from(edge: &Edge) -> v1::Edge {
+        v1::Edge { task: edge.task.clone().unwrap_or_default(), on: edge.on.to_string() }
+    }
+}
+
+fn edges(errors: &mut Errors, path: &str, list: Vec<v1::Edge>) -> Vec<Edge> {
+    let mut read = Vec::with_capacity(list.len());
+    for (place, edge) in list.into_iter().enumerate() {
+        if edge.on.is_empty() {
+            errors.refuse(format!("{path}[{place}].on"), "names no task and no job");
+        }
+        read.push(Edge { task: none_if_empty(edge.task), on: Dependency::from(edge.on.as_str()) });
+    }
+    read
+}
+
+/// The job and what is to change of it.
+pub fn job_change(request: v1::SetJobRequest) -> Result<(JobId, JobChange), Malformed> {
+    let mut errors = Errors::default();
+    let change = JobChange {
+        priority: request.priority,
+        queue: request.queue,
+        add_after: edges(&mut errors, "add_after", request.add_after),
+        remove_after: edges(&mut errors, "remove_after", request.remove_after),
+    };
+    if change == JobChange::default() {
+        errors.refuse("change", "changes nothing: give a priority, a queue or dependencies");
+    }
+    errors.finish((JobId(request.job), change))
+}
+
+pub fn queue_spec(name: String, weight: u32, running_max: Option<u32>) -> Result<QueueSpec, Malformed> {
+    let mut errors = Errors::default();
+    let weight = if weight == 0 { WEIGHT_DEFAULT } else { weight };
+    if weight > WEIGHT_MAX {
+        errors.refuse("weight", format!("{weight} is above {WEIGHT_MAX}"));
+    }
+    if !is_name(&name) {
+        errors.refuse("name", "a queue name has letters, digits, -, _ and . only");
+    }
+    errors.finish(QueueSpec { name, weight, running_max })
+}
