@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use model::views::Counts;
-use model::{Run, RunSet, SessionId};
+use model::views::{Counts, JobState};
+use model::{JobId, Run, RunSet, SessionId};
 
 use crate::state::State;
 use crate::state::index::Index;
-use crate::state::jobs::{Group, Job};
+use crate::state::jobs::{Group, Job, On};
 use crate::state::sessions::{Phase, Session};
 
 /// Every broken invariant, in words; none is a sound state.
@@ -15,6 +15,10 @@ pub fn broken(state: &State) -> Vec<String> {
     let mut found = Vec::new();
     for job in state.jobs() {
         check_job(state, job, &mut found);
+        // Chores may still have to bring what happened to those that wait for it.
+        if state.chores.is_empty() {
+            check_waiting(state, job, &mut found);
+        }
     }
     for session in state.sessions() {
         check_session(state, session, &mut found);
@@ -89,15 +93,51 @@ fn check_live(state: &State, job: &Job, name: &str, group: &Group, found: &mut V
     }
 }
 
+/// What waits counts what it waits for, and nothing waits for nothing.
+fn check_waiting(state: &State, job: &Job, found: &mut Vec<String>) {
+    let open = |on: &On| match on {
+        On::Group(place) => Some(!job.groups[*place as usize].all_succeeded()),
+        On::Job(id) => is_unsatisfied(state, *id),
+    };
+    let waiting = count_open(job.after.iter().map(|id| is_unsatisfied(state, *id)));
+    if waiting.is_some_and(|waiting| waiting != job.waiting) {
+        found.push(format!("{}: waits for {waiting:?} jobs, kept as {}", job.id, job.waiting));
+    }
+    for (place, group) in job.groups.iter().enumerate() {
+        let waiting = count_open(group.after.iter().map(open));
+        if waiting.is_some_and(|waiting| waiting != group.waiting) {
+            found.push(format!("{} group {place}: waits for {waiting:?}, kept as {}", job.id, group.waiting));
+        }
+        let held_back = |position: &u32| {
+            group.each.iter().any(|other| !job.groups[*other as usize].succeeded.contains(*position))
+        };
+        if job.open && group.waiting == 0 && group.blocked.numbers().any(|position| !held_back(&position)) {
+            found.push(format!("{} group {place}: waits for nothing and is not ready", job.id));
+        }
+    }
+}
+
+/// `None`: it is so old that nobody knows.
+fn is_unsatisfied(state: &State, id: JobId) -> Option<bool> {
+    let hot = state.job(id).map(|job| job.state);
+    hot.or_else(|| state.tombstone(id).map(|row| row.state)).map(|state| state != JobState::Succeeded)
+}
+
+fn count_open(each: impl Iterator<Item = Option<bool>>) -> Option<u32> {
+    let all: Vec<bool> = each.collect::<Option<_>>()?;
+    Some(all.into_iter().filter(|open| *open).count() as u32)
+}
+
 /// Nobody is given more than there is.
 fn check_session(state: &State, session: &Session, found: &mut Vec<String>) {
-    let mut used = model::Resources::default();
-    let mut held = 0;
+    let (mut used, mut granted) = (model::Resources::default(), model::Resources::default());
     for allocation in session.allocations.values() {
         if allocation.takes_capacity() {
             used.add(&allocation.resources);
-        } else {
-            held += 1;
+        }
+        // Work sent ahead takes what the worker has by then, which the state hears of later.
+        if !allocation.ahead {
+            granted.add(&allocation.resources);
         }
         if allocation.seq > session.last_seq {
             found.push(format!("{}: allocation {} is above the last number", session.id, allocation.seq));
@@ -106,8 +146,8 @@ fn check_session(state: &State, session: &Session, found: &mut Vec<String>) {
     if used != session.used {
         found.push(format!("{}: uses {used}, kept as {}", session.id, session.used));
     }
-    if held == 0 && !session.capacity.total.covers(&used) {
-        found.push(format!("{}: {used} is more than {}", session.id, session.capacity.total));
+    if !session.capacity.total.covers(&granted) {
+        found.push(format!("{}: {granted} is more than {}", session.id, session.capacity.total));
     }
     let named = state.worker(&session.worker).and_then(|worker| worker.session);
     if !session.ended && named != Some(session.id) {

@@ -63,6 +63,11 @@ pub enum Chore {
         job: JobId,
         next: u32,
     },
+    /// After a retry: what was opened although something it waits for has ended badly.
+    SkipDoomed {
+        job: JobId,
+        next: u32,
+    },
     EndSession {
         session: SessionId,
     },
@@ -88,12 +93,11 @@ impl Budget {
 }
 
 impl State {
-    pub(crate) fn run_chores(&mut self) {
-        let mut budget = Budget(ROWS_PER_APPLY_MAX);
+    pub(crate) fn run_chores(&mut self, budget: &mut Budget) {
         while budget.0 > 0 {
             let Some(chore) = self.chores.pop_front() else { return };
             budget.take();
-            if let Progress::Rest(rest) = self.run_chore(chore, &mut budget) {
+            if let Progress::Rest(rest) = self.run_chore(chore, budget) {
                 self.chores.push_front(rest);
                 return;
             }
@@ -117,6 +121,7 @@ impl State {
                 retry::reopen_dependents(self, job, group, next, budget)
             }
             Chore::ReopenLaterJobs { job, next } => retry::reopen_later_jobs(self, job, next, budget),
+            Chore::SkipDoomed { job, next } => retry::skip_doomed(self, job, next, budget),
             Chore::EndSession { session } => sessions::take_back(self, session, budget),
         }
     }

@@ -18,7 +18,8 @@ impl Run {
 
     /// One past the last.
     pub fn end(self) -> u32 {
-        self.first + self.len
+        // Numbers may come from anybody; a run beyond the last one ends there.
+        self.first.saturating_add(self.len)
     }
 
     pub fn contains(self, number: u32) -> bool {

@@ -4,7 +4,8 @@ use model::views::TaskState;
 use model::{JobId, Run, RunSet, SessionId};
 
 use crate::apply::deps::{each_final, tell};
-use crate::chores::{Budget, Chore, Progress};
+use crate::apply::write::within;
+use crate::chores::{Budget, Chore, Progress, ROWS_PER_APPLY_MAX};
 use crate::state::State;
 use crate::state::index::Timer;
 use crate::state::jobs::{Group, Hold, Live};
@@ -13,11 +14,20 @@ use crate::{Effect, Rejection, Reply, Target};
 
 pub(crate) fn apply(state: &mut State, targets: &[Target]) -> Result<Reply, Rejection> {
     // All or nothing: look before the first change.
+    let mut rows = 0;
     for target in targets {
         check(state, target)?;
+        rows += rows_of(state, target);
     }
+    within(rows, ROWS_PER_APPLY_MAX as u64, "rows_per_apply_max", "groups named one by one in a cancel")?;
     let tasks = targets.iter().map(|target| cancel(state, target)).sum();
     Ok(Reply::Changed { tasks })
+}
+
+/// Groups that are cancelled at once; a whole job is only marked.
+fn rows_of(state: &State, target: &Target) -> u64 {
+    let (Some(job), Some(tasks)) = (state.job(target.job), &target.tasks) else { return 0 };
+    job.groups.iter().filter(|group| !tasks.overlap(group.numbers()).is_empty()).count() as u64
 }
 
 /// The job and all task numbers of the target exist.
@@ -89,7 +99,7 @@ fn cancel_tasks(state: &mut State, id: JobId, place: usize, tasks: &RunSet) -> u
     wanted.into_iter().map(|run| cancel_positions(state, id, place, run)).sum()
 }
 
-fn cancel_positions(state: &mut State, id: JobId, place: usize, positions: Run) -> u64 {
+pub(crate) fn cancel_positions(state: &mut State, id: JobId, place: usize, positions: Run) -> u64 {
     let mut gone = RunSet::new();
     let (live, timers) = state.change_group(id, place, |group| {
         gone.extend(group.blocked.take(positions));

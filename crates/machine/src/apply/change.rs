@@ -283,7 +283,11 @@ fn skip_edge(state: &mut State, id: JobId, edge: &Resolved) {
 
 fn remove_edge(state: &mut State, id: JobId, edge: &Resolved) {
     let satisfied_before = match edge.on {
-        On::Job(other) => outcome_of(state, other).ok().flatten() == Some(JobState::Succeeded),
+        // Of what is forgotten nothing waits any more.
+        On::Job(other) => {
+            outcome_of(state, other).is_ok_and(|outcome| outcome == Some(JobState::Succeeded))
+                || outcome_of(state, other).is_err()
+        }
         On::Group(other) => group_outcome(state, id, other as usize) == Some(JobState::Succeeded),
     };
     let Some(job) = state.jobs.get_mut(id.0) else { return };

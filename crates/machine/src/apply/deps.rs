@@ -121,7 +121,7 @@ pub(crate) fn skip_group(state: &mut State, id: JobId, place: usize, cause: Caus
     skip(state, id, place, &positions, cause);
 }
 
-fn skip(state: &mut State, id: JobId, place: usize, positions: &RunSet, cause: Cause) {
+pub(crate) fn skip(state: &mut State, id: JobId, place: usize, positions: &RunSet, cause: Cause) {
     if positions.is_empty() {
         return;
     }

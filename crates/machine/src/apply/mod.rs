@@ -19,6 +19,7 @@ use std::time::Duration;
 use model::{Elapsed, LogIndex};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::chores::{Budget, ROWS_PER_APPLY_MAX};
 use crate::state::queues::Queue;
 use crate::state::{LEVEL, Out, State};
 use crate::{Applied, Bootstrap, Command, Entry, Rejection, Reply, Stamp};
@@ -30,8 +31,16 @@ impl State {
     /// Applies the entry at `index`, which is above every one before.
     pub fn apply(&mut self, index: LogIndex, entry: &Entry) -> Applied {
         self.advance(index, entry);
-        let replies: Vec<Reply> = entry.commands.iter().map(|command| self.apply_command(command)).collect();
-        self.run_chores();
+        let mut budget = Budget(ROWS_PER_APPLY_MAX);
+        let mut replies = Vec::with_capacity(entry.commands.len());
+        for command in &entry.commands {
+            // So that a submit and the placement of its tasks may share an entry.
+            if matches!(command, Command::Place(_)) {
+                self.run_chores(&mut budget);
+            }
+            replies.push(self.apply_command(command));
+        }
+        self.run_chores(&mut budget);
         tick::evict(self);
         let Out { effects, events, woken: _ } = std::mem::take(&mut self.out);
         let applied = Applied { replies, effects, events };

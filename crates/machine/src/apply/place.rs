@@ -74,7 +74,7 @@ fn take(state: &mut State, placement: &Placement) {
         session.take(&resources, &units);
     }
     session.last_seq += 1;
-    if session.reserved == Some((placement.job, placement.tasks.first)) {
+    if session.reserved.is_some_and(|(job, task)| job == placement.job && placement.tasks.contains(task)) {
         session.reserved = None;
     }
     let (seq, worker) = (session.last_seq, session.worker.clone());
@@ -86,6 +86,7 @@ fn take(state: &mut State, placement: &Placement) {
         tasks: placement.tasks,
         attempt,
         phase,
+        ahead: placement.held,
         resources,
         units,
         share,

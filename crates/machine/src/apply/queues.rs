@@ -34,6 +34,8 @@ pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejectio
         }
     };
     let queue = state.queues.get_mut(&id).expect("found or added above");
+    // One that comes back is as a new one would be.
+    queue.paused &= !queue.deleted;
     (queue.weight, queue.running_max, queue.deleted) = (spec.weight, spec.running_max, false);
     changed(state, &spec.name)
 }

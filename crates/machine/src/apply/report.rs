@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::views::TaskState;
 use model::{Blob, Elapsed, JobId, Outcome, Reason, Retry, Run, RunSet, SessionId, Timestamp, Verdict};
 
+use crate::apply::cancel::cancel_positions;
 use crate::apply::deps::{each_final, tell};
 use crate::apply::place::{charge, release};
 use crate::state::State;
@@ -128,6 +129,11 @@ pub(crate) fn finish(
 ) {
     let id = allocation.job;
     for (place, positions) in owned(state, session, allocation, tasks) {
+        // The cancel was answered, though its chore has not come here yet: nothing else may come of it.
+        if state.job(id).is_some_and(|job| job.cancelled) {
+            cancel_positions(state, id, place, positions);
+            continue;
+        }
         let outcome = Arc::new(outcome(state, id, place, positions, allocation, ended, worker));
         match outcome.verdict {
             Verdict::Succeeded => succeed(state, id, place, positions, &outcome),

@@ -1,10 +1,10 @@
 //! Retry: a logged command opens the next round. What was skipped because of a task gets a new round with it.
 
 use model::views::{JobState, TaskState};
-use model::{JobId, Run, RunSet};
+use model::{JobId, RunSet};
 
 use crate::apply::cancel::check;
-use crate::apply::deps::{open_if_free, release_all, tell};
+use crate::apply::deps::{open_if_free, release_all, skip, tell};
 use crate::chores::{Budget, Chore, Progress};
 use crate::state::State;
 use crate::state::jobs::{Cause, Group, Job, On};
@@ -43,15 +43,21 @@ fn chosen(group: &Group, tasks: Option<&RunSet>, failed_only: bool) -> RunSet {
 }
 
 fn begin(state: &mut State, target: &Target, failed_only: bool) {
-    let Some(job) = state.jobs.get_mut(target.job.0) else { return };
+    let Some(job) = state.job(target.job) else { return };
     let was_finished = job.is_finished();
-    job.cancelled = false;
     let chore = Chore::Retry { job: target.job, next: 0, tasks: target.tasks.clone(), failed_only };
     state.chores.push_back(chore);
     if was_finished {
         state.chores.push_back(Chore::ReopenLaterJobs { job: target.job, next: 0 });
     }
-    open_if_free(state, target.job);
+}
+
+/// A cancel that was asked for before is through by now, so its mark may go.
+fn lift_cancel(state: &mut State, id: JobId) {
+    if let Some(job) = state.jobs.get_mut(id.0) {
+        job.cancelled = false;
+        open_if_free(state, id);
+    }
 }
 
 pub(crate) fn reopen_groups(
@@ -63,6 +69,9 @@ pub(crate) fn reopen_groups(
     budget: &mut Budget,
 ) -> Progress {
     let Some(groups) = state.job(id).map(|job| job.groups.len()) else { return Progress::Done };
+    if next == 0 {
+        lift_cancel(state, id);
+    }
     for place in next as usize..groups {
         if !budget.take() {
             return Progress::Rest(Chore::Retry { job: id, next: place as u32, tasks, failed_only });
@@ -71,6 +80,7 @@ pub(crate) fn reopen_groups(
         let positions = chosen(&job.groups[place], tasks.as_ref(), failed_only);
         reopen(state, id, place, &positions);
     }
+    state.chores.push_back(Chore::SkipDoomed { job: id, next: 0 });
     Progress::Done
 }
 
@@ -120,24 +130,71 @@ pub(crate) fn reopen_dependents(
 
 /// The skipped positions of a group that could run now: nothing that they wait for has ended badly.
 fn hopeful(state: &State, job: &Job, place: usize) -> RunSet {
+    let mut positions = job.groups[place].skipped.clone();
+    for (doomed, _) in doomed(state, job, place, &job.groups[place].skipped) {
+        doomed.runs().for_each(|run| positions.remove(run));
+    }
+    positions
+}
+
+/// Those of `among` that wait for something that has ended badly, with what that is.
+fn doomed(state: &State, job: &Job, place: usize, among: &RunSet) -> Vec<(RunSet, Cause)> {
     let group = &job.groups[place];
-    let ended_badly = |on: &On| match on {
+    let bad_group = |on: &On| match on {
         On::Group(other) => {
-            job.groups[*other as usize].settled && !job.groups[*other as usize].all_succeeded()
+            let other = &job.groups[*other as usize];
+            other.settled && !other.all_succeeded()
         }
         On::Job(other) => job_ended_badly(state, *other),
     };
-    if group.after.iter().any(ended_badly) || job.after.iter().any(|other| job_ended_badly(state, *other)) {
-        return RunSet::new();
+    let whole = job.after.iter().copied().map(On::Job);
+    let bad = group.after.iter().copied().chain(whole).find(bad_group);
+    let bad = bad.or_else(|| forgotten_failure(state, job, place));
+    match bad {
+        Some(On::Group(other)) => return vec![(among.clone(), Cause::Group(other))],
+        Some(On::Job(other)) => return vec![(among.clone(), Cause::Job(other))],
+        None => {}
     }
-    let mut positions = group.skipped.clone();
-    for upstream in &group.each {
-        let upstream = &job.groups[*upstream as usize];
-        for set in [&upstream.failed, &upstream.cancelled, &upstream.skipped] {
-            set.runs().for_each(|run: Run| positions.remove(run));
+    let bad_places = |upstream: &u32| {
+        let row = &job.groups[*upstream as usize];
+        let mut ended = row.failed.clone();
+        ended.extend(row.cancelled.runs().chain(row.skipped.runs()));
+        (ended.intersection(among), Cause::Group(*upstream))
+    };
+    group.each.iter().map(bad_places).filter(|(positions, _)| !positions.is_empty()).collect()
+}
+
+/// A job that is waited for, whose end nobody remembers, and which cannot have succeeded: else it would not be waited for.
+fn forgotten_failure(state: &State, job: &Job, place: usize) -> Option<On> {
+    let is_forgotten = |id: &JobId| state.job(*id).is_none() && state.tombstone(*id).is_none();
+    let open = |on: &On| match on {
+        On::Group(other) => !job.groups[*other as usize].all_succeeded(),
+        On::Job(other) => state.job(*other).is_some_and(|other| other.state != JobState::Succeeded),
+    };
+    let group = &job.groups[place];
+    let open_jobs = job.after.iter().filter(|id| open(&On::Job(**id))).count() as u32;
+    if job.waiting > open_jobs {
+        return job.after.iter().copied().find(is_forgotten).map(On::Job);
+    }
+    if group.waiting > group.after.iter().filter(|on| open(on)).count() as u32 {
+        return group.after.iter().copied().find(|on| matches!(on, On::Job(id) if is_forgotten(id)));
+    }
+    None
+}
+
+pub(crate) fn skip_doomed(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Progress {
+    let Some(groups) = state.job(id).map(|job| job.groups.len()) else { return Progress::Done };
+    for place in next as usize..groups {
+        if !budget.take() {
+            return Progress::Rest(Chore::SkipDoomed { job: id, next: place as u32 });
+        }
+        let Some(job) = state.job(id) else { return Progress::Done };
+        for (positions, cause) in doomed(state, job, place, &job.groups[place].blocked) {
+            let still = state.job(id).map(|job| job.groups[place].blocked.intersection(&positions));
+            skip(state, id, place, &still.unwrap_or_default(), cause);
         }
     }
-    positions
+    Progress::Done
 }
 
 fn job_ended_badly(state: &State, id: JobId) -> bool {
@@ -161,8 +218,7 @@ pub(crate) fn reopen_later_jobs(state: &mut State, id: JobId, next: u32, budget:
         };
         for place in places {
             let Some(later) = state.job(dependent.job) else { break };
-            let because = later.groups[place].cause == Some(Cause::Job(id));
-            let positions = if because { hopeful(state, later, place) } else { RunSet::new() };
+            let positions = hopeful(state, later, place);
             reopen(state, dependent.job, place, &positions);
         }
         if was_finished && state.job(dependent.job).is_some_and(|later| !later.is_finished()) {

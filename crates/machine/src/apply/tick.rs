@@ -66,9 +66,13 @@ fn end_delay(state: &mut State, id: JobId, place: usize, position: u32) {
 pub(crate) fn evict(state: &mut State) {
     let settings = state.meta.settings.clone();
     let (now, limits) = (state.now(), &settings.limits);
-    state.requests.evict(now, limits, EVICTIONS_PER_APPLY_MAX);
+    state.requests.evict(state.meta.stamp, limits, EVICTIONS_PER_APPLY_MAX);
     let age = Duration::from_secs(limits.finished_age_max_s);
     for _ in 0..EVICTIONS_PER_APPLY_MAX {
+        // A chore may still have to tell later jobs how this one ended.
+        if !state.chores.is_empty() {
+            return;
+        }
         let Some((at, id)) = state.index.finished.first().copied() else { return };
         let many = state.index.finished.len() as u64 > limits.finished_jobs_max;
         if !many && at.plus(age) > now {
@@ -84,6 +88,8 @@ fn evict_job(state: &mut State, id: JobId) {
         state.index.finished.remove(&(finished.elapsed, id));
         state.tombstones.insert(id.0, Tombstone { state: job.state, finished });
     }
+    // Skipped before its hold was over.
+    state.index.set_hold(id, job.hold, false);
     job.groups.iter().for_each(|group| state.release_class(group.class));
     state.meta.results_bytes -= job.results_bytes;
     let queue = state.queues.get_mut(&job.queue).expect("a job's queue exists");
@@ -95,6 +101,6 @@ fn evict_job(state: &mut State, id: JobId) {
     while state.tombstones.len() > state.limits().tombstones_max {
         let Some(oldest) = state.tombstones.first() else { return };
         state.tombstones.remove(oldest);
-        state.meta.forgotten = JobId(oldest);
+        state.meta.forgotten = state.meta.forgotten.max(JobId(oldest));
     }
 }

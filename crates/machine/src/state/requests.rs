@@ -13,7 +13,7 @@ use model::{Elapsed, RequestId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::paged::Paged;
-use crate::{Rejection, Reply};
+use crate::{Rejection, Reply, Stamp};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RequestRow {
@@ -80,18 +80,24 @@ impl Requests {
         self.next = self.next.max(place + 1);
     }
 
-    /// Lets go of at most `budget` rows that are too old or too many.
-    pub(crate) fn evict(&mut self, now: Elapsed, limits: &Limits, budget: usize) {
+    /// Lets go of at most `budget` rows that are too old or too many. An id stamped in the future goes to the back
+    /// instead: as the floor it would have everybody else's refused.
+    pub(crate) fn evict(&mut self, now: Stamp, limits: &Limits, budget: usize) {
         let window = Duration::from_secs(limits.request_window_s);
         for _ in 0..budget {
             let Some(place) = self.rows.first() else { return };
             let Some(row) = self.rows.get(place) else { return };
-            if self.rows.len() <= limits.requests_max && now.since(row.at) <= window {
+            if self.rows.len() <= limits.requests_max && now.elapsed.since(row.at) <= window {
                 return;
             }
-            self.floor_ms = self.floor_ms.max(row.id.unix_ms());
-            self.places.remove(&row.id);
+            let row = row.clone();
             self.rows.remove(place);
+            if row.id.unix_ms() > now.wall.0 / 1000 {
+                self.restore(self.next, row);
+            } else {
+                self.floor_ms = self.floor_ms.max(row.id.unix_ms());
+                self.places.remove(&row.id);
+            }
         }
     }
 }

@@ -74,6 +74,9 @@ pub struct Allocation {
     pub tasks: Run,
     pub attempt: u32,
     pub phase: Phase,
+    /// It began as Held: what it takes was not looked for first.
+    #[serde(default)]
+    pub ahead: bool,
     pub resources: Resources,
     pub units: Vec<UnitShare>,
     /// Dominant share of the cluster when it was placed, in millionths.

@@ -1,0 +1,389 @@
+//! Random entries for the properties: sensible ones, late ones, nonsense. What is drawn depends only on the seed and
+//! the state, so equal seeds make equal logs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use machine::state::State;
+use machine::{
+    Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, QueueSpec,
+    Report, ReportBatch, Reservation, Stamp, Target, Write,
+};
+use model::spec::Backoff;
+use model::{
+    Actor, ArrayRange, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, Offer, Reason, RequestId,
+    Resources, Run, RunSet, Seq, SessionId, Settings, TaskSpec, Timestamp, Token, Verdict, Work,
+};
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+pub struct Draw(pub u64);
+
+impl Draw {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// 0 to `n` - 1.
+    pub fn below(&mut self, n: u64) -> u64 {
+        if n == 0 { 0 } else { self.next() % n }
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn pick<T: Clone>(&mut self, list: &[T]) -> Option<T> {
+        if list.is_empty() { None } else { Some(list[self.below(list.len() as u64) as usize].clone()) }
+    }
+}
+
+pub struct Chaos {
+    draw: Draw,
+    elapsed: Duration,
+    wall: Timestamp,
+    requests: Vec<Write>,
+    /// Every allocation ever seen: session, seq, token, tasks.
+    seen: BTreeMap<(SessionId, Seq), (Token, Run)>,
+    pub settings: Settings,
+}
+
+const BEGIN: Timestamp = Timestamp(1_767_225_600_000_000);
+
+impl Chaos {
+    pub fn new(seed: u64) -> Chaos {
+        let mut settings = Settings::default();
+        let mut draw = Draw(seed);
+        settings.limits.finished_jobs_max = draw.below(8);
+        settings.limits.finished_age_max_s = 1 + draw.below(400);
+        settings.limits.tombstones_max = draw.below(4);
+        settings.limits.requests_max = 5 + draw.below(40);
+        settings.limits.request_window_s = 1 + draw.below(200);
+        settings.limits.unfinished_jobs_max = 5 + draw.below(20);
+        settings.limits.outcomes_per_group_max = draw.below(4) as u32;
+        settings.limits.earlier_outcomes_max = draw.below(3) as u32;
+        settings.limits.results_bytes_per_job_max = 100;
+        settings.limits.queues_max = 4;
+        Chaos {
+            draw,
+            elapsed: Duration::ZERO,
+            wall: BEGIN,
+            requests: Vec::new(),
+            seen: BTreeMap::new(),
+            settings,
+        }
+    }
+
+    pub fn first(&mut self) -> Entry {
+        let settings = self.settings.clone();
+        self.entry_of(vec![Command::Bootstrap(Bootstrap {
+            cluster: "chaos".to_owned(),
+            settings,
+            epoch: 1,
+            next_node: 4,
+        })])
+    }
+
+    /// One entry of one or a few commands. `state` is the state before it.
+    pub fn entry(&mut self, state: &State) -> Entry {
+        for session in state.sessions() {
+            for (seq, allocation) in &session.allocations {
+                self.seen.insert((session.id, *seq), (allocation.token, allocation.tasks));
+            }
+        }
+        self.elapsed += Duration::from_millis(self.draw.below(4_000));
+        self.wall = match self.draw.below(20) {
+            0 => self.wall.plus(Duration::from_secs(600)),
+            1 => self.wall.minus(Duration::from_secs(600)),
+            _ => BEGIN.plus(self.elapsed),
+        };
+        let count = if self.draw.chance(80) { 1 } else { 2 + self.draw.below(3) };
+        let commands = (0..count).map(|nth| self.command(state, nth)).collect();
+        self.entry_of(commands)
+    }
+
+    fn entry_of(&self, commands: Vec<Command>) -> Entry {
+        Entry { stamp: Stamp { elapsed: Elapsed::default().plus(self.elapsed), wall: self.wall }, commands }
+    }
+
+    fn command(&mut self, state: &State, nth: u64) -> Command {
+        match self.draw.below(100) {
+            0..20 => self.plan(state),
+            20..50 => self.reports(state),
+            50..58 => self.open(state),
+            58..61 => Command::EndSession { session: self.session(state) },
+            61..68 => Command::Tick,
+            68..69 => Command::SetClock,
+            _ => self.write(state, nth),
+        }
+    }
+
+    fn session(&mut self, state: &State) -> SessionId {
+        let live: Vec<SessionId> = state.sessions().map(|session| session.id).collect();
+        match self.draw.pick(&live) {
+            Some(id) if self.draw.chance(95) => id,
+            _ => SessionId(self.draw.below(9)),
+        }
+    }
+
+    fn job(&mut self, state: &State) -> JobId {
+        let all: Vec<JobId> = state.jobs().map(|job| job.id).collect();
+        match self.draw.pick(&all) {
+            Some(id) if self.draw.chance(95) => id,
+            _ => JobId(self.draw.below(state.last_job().0 + 3)),
+        }
+    }
+
+    fn plan(&mut self, state: &State) -> Command {
+        let mut plan = Plan::default();
+        for _ in 0..1 + self.draw.below(4) {
+            if let Some(placement) = self.placement(state) {
+                plan.placements.push(placement);
+            }
+        }
+        if self.draw.chance(15)
+            && let Some(placement) = self.placement(state)
+        {
+            let Placement { session, job, tasks, .. } = placement;
+            plan.reservations.push(Reservation { session, job, task: tasks.first });
+        }
+        Command::Place(plan)
+    }
+
+    fn placement(&mut self, state: &State) -> Option<Placement> {
+        let (job, session) = (self.job(state), self.session(state));
+        let held = self.draw.chance(15);
+        let groups = state.job(job)?.groups.clone();
+        let group = self.draw.pick(&groups)?;
+        let ready: Vec<Run> = group.ready.runs().collect();
+        let run = match self.draw.pick(&ready) {
+            Some(run) if self.draw.chance(90) => {
+                let from = self.draw.below(run.len.into()) as u32;
+                let len = 1 + self.draw.below((run.len - from).into()) as u32;
+                group.numbers_of(Run::new(run.first + from, len))
+            }
+            // What is not ready, or beyond the group.
+            _ => Run::new(self.draw.below(30) as u32, self.draw.below(5) as u32),
+        };
+        Some(Placement { job, tasks: run, session, held })
+    }
+
+    fn reports(&mut self, state: &State) -> Command {
+        let session = self.session(state);
+        let count = 1 + self.draw.below(3);
+        let reports = (0..count).filter_map(|_| self.report(state, session)).collect();
+        Command::Report(ReportBatch { session, reports })
+    }
+
+    fn report(&mut self, state: &State, session: SessionId) -> Option<Report> {
+        let current: Vec<Seq> = state.session(session)?.allocations.keys().copied().collect();
+        let ever: Vec<Seq> = self.seen.keys().filter(|(id, _)| *id == session).map(|(_, seq)| *seq).collect();
+        let seq = if self.draw.chance(85) { self.draw.pick(&current) } else { self.draw.pick(&ever) }?;
+        let (token, tasks) = self.seen.get(&(session, seq)).copied()?;
+        let token = if self.draw.chance(95) { token } else { Token(self.draw.below(50)) };
+        let tasks = match self.draw.below(4) {
+            0 => Run::new(tasks.first, 1),
+            1 => {
+                let from = self.draw.below(tasks.len.into()) as u32;
+                Run::new(tasks.first + from, tasks.len - from)
+            }
+            2 if self.draw.chance(10) => Run::new(0, u32::MAX),
+            _ => tasks,
+        };
+        Some(Report { seq, token, tasks, news: self.news() })
+    }
+
+    fn news(&mut self) -> News {
+        let verdict = match self.draw.below(20) {
+            0..5 => return News::Started { at: self.wall },
+            5 => return News::Recalled,
+            6..10 => Verdict::Failed,
+            10..12 => Verdict::Lost,
+            12 => Verdict::Cancelled,
+            _ => Verdict::Succeeded,
+        };
+        let result = self.draw.chance(10).then(|| Box::new(Blob::inline(vec![7; 40])));
+        News::Ended(Box::new(Ended {
+            verdict,
+            reason: Reason::Exited,
+            exit_code: Some(self.draw.below(3) as i32),
+            signal: None,
+            message: "said".to_owned(),
+            result,
+            started: Some(self.wall),
+            ended: self.wall,
+            cpu_time: Duration::from_millis(3),
+            memory_peak: 4096,
+        }))
+    }
+
+    fn open(&mut self, state: &State) -> Command {
+        let mut capacity = Capacity::of(Resources::cores(1 + self.draw.below(8)));
+        if self.draw.chance(30) {
+            capacity.offer("gpu", Offer::Indexed(1 + self.draw.below(3) as u32));
+        }
+        let above = if self.draw.chance(95) { 1 + self.draw.below(2) } else { 0 };
+        Command::OpenSession(OpenSession {
+            session: SessionId(state.last_session().0 + above),
+            worker: format!("w{}", self.draw.below(4)),
+            secret_hash: 7,
+            capacity,
+            labels: BTreeMap::new(),
+            kinds: vec![Kind::Noop],
+            functions: Vec::new(),
+            isolation: String::new(),
+        })
+    }
+
+    fn write(&mut self, state: &State, nth: u64) -> Command {
+        // Again: as it was, with another body, or with another id.
+        if self.draw.chance(8)
+            && let Some(mut write) = self.draw.pick(&self.requests.clone())
+        {
+            if self.draw.chance(30) {
+                write.body_hash += 1;
+            }
+            return Command::Write(write);
+        }
+        let op = self.op(state, nth);
+        let offset = match self.draw.below(20) {
+            0 => Duration::from_secs(self.draw.below(300)),
+            _ => Duration::ZERO,
+        };
+        let minted = if self.draw.chance(50) { self.wall.plus(offset) } else { self.wall.minus(offset) };
+        let request = RequestId(u128::from(minted.0 / 1000) << 80 | u128::from(self.draw.next()));
+        let write = Write { request, body_hash: self.draw.next(), actor: Actor::new("ann", "cli"), op };
+        self.requests.push(write.clone());
+        Command::Write(write)
+    }
+
+    fn op(&mut self, state: &State, nth: u64) -> Op {
+        let job = self.job(state);
+        match self.draw.below(100) {
+            0..40 => {
+                let above = if self.draw.chance(97) { 1 + nth } else { 0 };
+                Op::Submit { job: JobId(state.last_job().0 + above), spec: Arc::new(self.spec(state)) }
+            }
+            40..52 => Op::Cancel { targets: vec![self.target(state)] },
+            52..66 => Op::Retry { targets: vec![self.target(state)], failed_only: self.draw.chance(50) },
+            66..69 => Op::Pause { jobs: vec![job] },
+            69..73 => Op::Resume { jobs: vec![job] },
+            73..83 => Op::SetJob { job, change: self.change(state, job) },
+            83..86 => Op::PutQueue(QueueSpec {
+                name: self.queue(),
+                weight: 1 + self.draw.below(10) as u32,
+                running_max: self.draw.chance(30).then(|| self.draw.below(9) as u32),
+            }),
+            86 => Op::PauseQueue { name: self.queue() },
+            87..90 => Op::ResumeQueue { name: self.queue() },
+            90 => Op::DeleteQueue { name: self.queue() },
+            91 => Op::Cordon { worker: self.worker() },
+            92..94 => Op::Uncordon { worker: self.worker() },
+            94 => Op::Drain { worker: self.worker() },
+            95 => Op::ForgetWorker { worker: self.worker() },
+            _ => {
+                self.settings.limits.finished_jobs_max = self.draw.below(8);
+                self.settings.limits.earlier_outcomes_max = self.draw.below(3) as u32;
+                Op::PutSettings(Box::new(self.settings.clone()))
+            }
+        }
+    }
+
+    fn queue(&mut self) -> String {
+        self.draw.pick(&["default", "fast", "slow"]).unwrap_or("default").to_owned()
+    }
+
+    fn worker(&mut self) -> String {
+        format!("w{}", self.draw.below(5))
+    }
+
+    fn target(&mut self, state: &State) -> Target {
+        let job = self.job(state);
+        if self.draw.chance(50) {
+            return Target::job(job);
+        }
+        let mut tasks = RunSet::new();
+        for _ in 0..1 + self.draw.below(3) {
+            tasks.insert(Run::new(self.draw.below(12) as u32, 1 + self.draw.below(3) as u32));
+        }
+        Target { job, tasks: Some(tasks) }
+    }
+
+    fn spec(&mut self, state: &State) -> JobSpec {
+        let count = 1 + self.draw.below(4) as usize;
+        let mut tasks: Vec<TaskSpec> = Vec::new();
+        for place in 0..count {
+            let mut task = TaskSpec::new(&format!("t{place}"), Work::Noop);
+            let len = self.draw.pick(&[1u32, 1, 3, 6]).unwrap_or(1);
+            task.array = (len > 1).then(|| ArrayRange { first: 0, last: len - 1, step: 1 });
+            task.resources = Resources::cores(1 + self.draw.below(3));
+            if self.draw.chance(15) {
+                task.resources.set("gpu", 5_000 * (1 + self.draw.below(3)));
+            }
+            task.retry.max = self.draw.below(3) as u32;
+            task.retry.lost_max = self.draw.below(3) as u32;
+            let first = Duration::from_secs(self.draw.below(3));
+            task.retry.backoff = Backoff { first, cap: Duration::from_secs(4) };
+            for earlier in &tasks {
+                if self.draw.chance(25) {
+                    task.after.push(Dependency::Task(earlier.name.clone()));
+                } else if self.draw.chance(25) && earlier.count() == task.count() {
+                    task.after_each.push(earlier.name.clone());
+                }
+            }
+            if self.draw.chance(10) {
+                task.after.push(Dependency::Job(self.job(state)));
+            }
+            tasks.push(task);
+        }
+        let mut spec = JobSpec::of("chaos", tasks);
+        spec.queue = if self.draw.chance(80) { "default".to_owned() } else { self.queue() };
+        spec.priority = self.draw.below(3) as i32;
+        match self.draw.below(12) {
+            0 => spec.delay = Some(Duration::from_secs(self.draw.below(20))),
+            1 => spec.start_at = Some(self.wall.plus(Duration::from_secs(self.draw.below(20)))),
+            _ => {}
+        }
+        for _ in 0..2 {
+            if self.draw.chance(15) {
+                spec.after.push(self.job(state));
+            }
+        }
+        spec
+    }
+
+    fn change(&mut self, state: &State, job: JobId) -> JobChange {
+        let mut change = JobChange::default();
+        if self.draw.chance(30) {
+            change.priority = Some(self.draw.below(5) as i32);
+        }
+        if self.draw.chance(30) {
+            change.queue = Some(self.queue());
+        }
+        if self.draw.chance(60) {
+            change.add_after.push(self.edge(state));
+        }
+        if self.draw.chance(40) {
+            let existing = state.job(job).and_then(|job| job.after.first().copied());
+            change.remove_after.push(match existing {
+                Some(on) => Edge { task: None, on: Dependency::Job(on) },
+                None => self.edge(state),
+            });
+        }
+        change
+    }
+
+    fn edge(&mut self, state: &State) -> Edge {
+        let task = self.draw.chance(60).then(|| format!("t{}", self.draw.below(4)));
+        let on = if self.draw.chance(50) {
+            Dependency::Task(format!("t{}", self.draw.below(4)))
+        } else {
+            Dependency::Job(self.job(state))
+        };
+        Edge { task, on }
+    }
+}

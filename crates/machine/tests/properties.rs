@@ -1,0 +1,117 @@
+//! Properties of the state machine over random logs.
+
+mod chaos;
+mod finish;
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
+use chaos::Chaos;
+use machine::state::State;
+use machine::{Applied, Entry, Reply, Row, check};
+use proptest::prelude::*;
+
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
+}
+
+fn rows(state: &State) -> Vec<Row> {
+    state.freeze().rows().collect()
+}
+
+fn through_disk<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
+    rmp_serde::from_slice(&rmp_serde::to_vec_named(value).unwrap()).unwrap()
+}
+
+/// Applies a random log of so many entries and hands each to `look`.
+fn run(seed: u64, entries: usize, mut look: impl FnMut(&State, &Entry, &Applied)) -> (State, Vec<Entry>) {
+    let (mut chaos, mut state, mut log) = (Chaos::new(seed), State::default(), Vec::new());
+    for index in 0..=entries {
+        let entry = if index == 0 { chaos.first() } else { chaos.entry(&state) };
+        let applied = state.apply(index as u64 + 1, &entry);
+        look(&state, &entry, &applied);
+        log.push(entry);
+    }
+    (state, log)
+}
+
+fn applied_anew(state: &mut State, log: &[Entry], from: u64) {
+    for (entry, index) in log.iter().zip(from..) {
+        state.apply(index, &through_disk(entry));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_commands_keep_every_invariant(seed in any::<u64>()) {
+        run(seed, 150, |state, entry, applied| {
+            let broken = check::broken(state);
+            assert!(broken.is_empty(), "entry {}: {broken:#?} after {entry:?} gave {applied:?}", state.index());
+            assert_eq!(applied.replies.len(), entry.commands.len());
+        });
+    }
+
+    #[test]
+    fn the_same_entries_give_the_same_rows_and_digest(seed in any::<u64>()) {
+        let (state, log) = run(seed, 120, |_, _, _| {});
+        let mut other = State::default();
+        applied_anew(&mut other, &log, 1);
+        prop_assert_eq!(other.digest(), state.digest());
+        prop_assert_eq!(rows(&other), rows(&state));
+    }
+
+    #[test]
+    fn a_snapshot_and_the_rest_give_the_same_as_all(seed in any::<u64>(), cut in 0usize..120) {
+        let (state, log) = run(seed, 120, |_, _, _| {});
+        let mut early = State::default();
+        applied_anew(&mut early, &log[..cut], 1);
+        let frozen = early.freeze();
+        // A frozen view is not touched by what comes later.
+        applied_anew(&mut early, &log[cut..], cut as u64 + 1);
+        let saved: Vec<Row> = frozen.rows().map(|row| through_disk(&row)).collect();
+        let mut thawed = State::thaw(saved).unwrap();
+        prop_assert_eq!(check::broken(&thawed), Vec::<String>::new());
+        applied_anew(&mut thawed, &log[cut..], cut as u64 + 1);
+        prop_assert_eq!(thawed.digest(), state.digest());
+        prop_assert_eq!(rows(&thawed), rows(&state));
+        prop_assert_eq!(check::broken(&thawed), Vec::<String>::new());
+    }
+
+    /// Nothing waits for ever: with enough workers, no pause and no ceiling, everything ends.
+    #[test]
+    fn whatever_happened_everything_can_be_finished(seed in any::<u64>()) {
+        let (mut state, _) = run(seed, 120, |_, _, _| {});
+        finish::everything(&mut state);
+        for job in state.jobs().filter(|job| !job.is_finished()) {
+            let groups: Vec<_> = job.groups.iter().map(|group| (&group.after, group.waiting, group.counts())).collect();
+            prop_assert!(
+                false,
+                "{} waits for {:?} ({}), hold {:?}, {groups:?}; due {:?}",
+                job.id, job.after, job.waiting, job.hold, state.next_due()
+            );
+        }
+        prop_assert_eq!(state.unfinished_jobs(), 0);
+        prop_assert_eq!(state.counts().unfinished(), 0);
+        prop_assert_eq!(check::broken(&state), Vec::<String>::new());
+    }
+
+    #[test]
+    fn replies_and_entries_survive_the_disk(seed in any::<u64>()) {
+        run(seed, 60, |_, entry, applied| {
+            assert_eq!(&through_disk(entry), entry);
+            for reply in &applied.replies {
+                let read: Reply = through_disk(reply);
+                assert_eq!(&read, reply);
+                assert_eq!(hash(&read), hash(reply));
+            }
+        });
+    }
+}
+
+fn hash(reply: &Reply) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    reply.hash(&mut hasher);
+    hasher.finish()
+}

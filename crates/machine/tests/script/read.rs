@@ -1,0 +1,297 @@
+//! One line of a story becomes commands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use machine::{
+    Bootstrap, Command, Edge, Ended, JobChange, News, Op, OpenSession, Placement, Plan, QueueSpec, Report,
+    ReportBatch, Reservation, Target,
+};
+use model::resources::parse_amount;
+use model::settings::{Failover, Lease, Limits};
+use model::time::parse_duration;
+use model::{
+    Blob, Dependency, Kind, Offer, Reason, Run, RunSet, Seq, SessionId, Settings, TaskId, Token, Verdict,
+};
+
+use super::spec::{debug, job, list, pair};
+use super::tell;
+use super::world::{Step, World};
+
+type Read<T> = Result<T, String>;
+
+pub fn line(world: &mut World, line: &str) -> Read<Step> {
+    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let rest = rest.trim();
+    let command = match verb {
+        "time" => {
+            world.elapsed = parse_duration(rest)?;
+            return Ok(Step::Nothing);
+        }
+        "wall" => {
+            world.wall_ahead += parse_duration(rest)?;
+            return Ok(Step::Nothing);
+        }
+        "show" => return tell::show(&world.state, rest).map(Step::Show),
+        "bootstrap" => bootstrap(rest)?,
+        "tick" => Command::Tick,
+        "clock" => Command::SetClock,
+        "worker" => worker(world, rest)?,
+        "end" => Command::EndSession { session: rest.parse().map_err(debug)? },
+        "place" => Command::Place(plan(rest)?),
+        "reserve" => Command::Place(reservation(rest)?),
+        "started" | "succeeded" | "failed" | "lost" | "stopped" | "recalled" => report(world, verb, rest)?,
+        verb => return write(world, verb, rest),
+    };
+    Ok(Step::Commands(vec![command]))
+}
+
+fn bootstrap(rest: &str) -> Read<Command> {
+    let settings = changed_settings(Settings::default(), rest)?;
+    Ok(Command::Bootstrap(Bootstrap { cluster: "story".to_owned(), settings, epoch: 0, next_node: 4 }))
+}
+
+/// `failover=wan`, `lease=1s,10s,2s` (heartbeat, ttl, margin) and limits by name.
+fn changed_settings(mut settings: Settings, text: &str) -> Read<Settings> {
+    let mut limits = serde_json::to_value(&settings.limits).map_err(debug)?;
+    for (name, value) in text.split_whitespace().map(pair) {
+        match name {
+            "failover" => settings.failover = value.parse::<Failover>()?,
+            "lease" => {
+                let parts: Vec<Duration> = list(value).map(parse_duration).collect::<Read<_>>()?;
+                let [heartbeat, ttl, margin] = parts[..] else { return Err("lease=1s,10s,2s".to_owned()) };
+                settings.lease = Lease { heartbeat, ttl, margin };
+            }
+            limit => limits[limit] = value.parse::<u64>().map_err(debug)?.into(),
+        }
+    }
+    settings.limits = serde_json::from_value::<Limits>(limits).map_err(debug)?;
+    Ok(settings)
+}
+
+/// `w1 cpu=4 gpu=2units labels=zone:eu functions=f secret=7`
+fn worker(world: &World, rest: &str) -> Read<Command> {
+    let mut words = rest.split_whitespace();
+    let mut open = OpenSession {
+        session: SessionId(world.state.last_session().0 + 1),
+        worker: words.next().ok_or("name the worker")?.to_owned(),
+        secret_hash: 1,
+        capacity: Default::default(),
+        labels: Default::default(),
+        kinds: vec![Kind::Process, Kind::Noop, Kind::Sleep, Kind::Function],
+        functions: Vec::new(),
+        isolation: String::new(),
+    };
+    for (name, value) in words.map(pair) {
+        match name {
+            "session" => open.session = value.parse().map_err(debug)?,
+            "labels" => {
+                let pairs = list(value).filter_map(|label| label.split_once(':'));
+                open.labels = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            }
+            "functions" => open.functions = list(value).map(str::to_owned).collect(),
+            resource => {
+                let offer = match value.strip_suffix("units") {
+                    Some(units) => Offer::Indexed(units.parse().map_err(debug)?),
+                    None => Offer::Sum(parse_amount(resource, value)?),
+                };
+                open.capacity.offer(resource, offer);
+            }
+        }
+    }
+    Ok(Command::OpenSession(open))
+}
+
+/// `j1.0-9 s1 held, j2.0 s1`
+fn plan(rest: &str) -> Read<Plan> {
+    let placement = |part: &str| {
+        let words: Vec<&str> = part.split_whitespace().collect();
+        let [tasks, session, held @ ..] = &words[..] else { return Err("place j1.0 s1".to_owned()) };
+        let (job, tasks) = task_run(tasks)?;
+        Ok(Placement { job, tasks, session: session.parse().map_err(debug)?, held: held == &["held"] })
+    };
+    Ok(Plan { placements: rest.split(',').map(placement).collect::<Read<_>>()?, reservations: Vec::new() })
+}
+
+fn reservation(rest: &str) -> Read<Plan> {
+    let (session, task) = rest.split_once(' ').ok_or("reserve s1 j1.0")?;
+    let task: TaskId = task.parse().map_err(debug)?;
+    let session = session.parse().map_err(debug)?;
+    let reservation = Reservation { session, job: task.job, task: task.number };
+    Ok(Plan { placements: Vec::new(), reservations: vec![reservation] })
+}
+
+/// `j1.0` or `j1.0-9`
+fn task_run(text: &str) -> Read<(model::JobId, Run)> {
+    let (job, numbers) = text.split_once('.').ok_or("give tasks as j1.0 or j1.0-9")?;
+    Ok((job.parse().map_err(debug)?, run(numbers)?))
+}
+
+fn run(text: &str) -> Read<Run> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last): (u32, u32) = (first.parse().map_err(debug)?, last.parse().map_err(debug)?);
+    Ok(Run::new(first, last + 1 - first))
+}
+
+fn run_set(text: &str) -> Read<RunSet> {
+    let mut set = RunSet::new();
+    for part in list(text) {
+        set.insert(run(part)?);
+    }
+    Ok(set)
+}
+
+/// `s1#2 tasks=0-3 token=9 exit=1 message=why result=BYTES`; several after commas make one batch of one session.
+fn report(world: &World, verb: &str, rest: &str) -> Read<Command> {
+    let mut batch: Option<ReportBatch> = None;
+    for part in rest.split(',') {
+        let (session, report) = one_report(world, verb, part.trim())?;
+        let batch = batch.get_or_insert(ReportBatch { session, reports: Vec::new() });
+        batch.reports.push(report);
+    }
+    batch.map(Command::Report).ok_or_else(|| "report on s1#1".to_owned())
+}
+
+fn one_report(world: &World, verb: &str, text: &str) -> Read<(SessionId, Report)> {
+    let mut words = text.split_whitespace();
+    let (session, seq) = words.next().and_then(|word| word.split_once('#')).ok_or("name it as s1#1")?;
+    let (session, seq): (SessionId, Seq) = (session.parse().map_err(debug)?, seq.parse().map_err(debug)?);
+    let known = world.allocations.get(&(session, seq)).copied();
+    let (mut token, mut tasks) = known.unwrap_or((Token(0), Run::new(0, 1)));
+    let mut ended = ended(world, verb);
+    for (name, value) in words.map(pair) {
+        match name {
+            "tasks" => tasks = run(value)?,
+            "token" => token = value.parse().map_err(debug)?,
+            "exit" => ended.exit_code = Some(value.parse().map_err(debug)?),
+            "message" => ended.message = value.to_owned(),
+            "result" => {
+                let size = value.parse().map_err(debug)?;
+                ended.result = Some(Box::new(Blob::inline(vec![b'x'; size])));
+            }
+            other => return Err(format!("a report has no `{other}`")),
+        }
+    }
+    let news = match verb {
+        "started" => News::Started { at: world.wall() },
+        "recalled" => News::Recalled,
+        _ => News::Ended(Box::new(ended)),
+    };
+    Ok((session, Report { seq, token, tasks, news }))
+}
+
+fn ended(world: &World, verb: &str) -> Ended {
+    let (verdict, reason) = match verb {
+        "succeeded" => (Verdict::Succeeded, Reason::Exited),
+        "lost" => (Verdict::Lost, Reason::WorkerLost),
+        "stopped" => (Verdict::Cancelled, Reason::Cancelled),
+        _ => (Verdict::Failed, Reason::Exited),
+    };
+    Ended {
+        verdict,
+        reason,
+        exit_code: None,
+        signal: None,
+        message: String::new(),
+        result: None,
+        started: None,
+        ended: world.wall(),
+        cpu_time: Duration::ZERO,
+        memory_peak: 0,
+    }
+}
+
+/// A client's write. `id=NAME` uses a request id again, `age=2h` and `ahead=2h` move when it was minted.
+fn write(world: &mut World, verb: &str, rest: &str) -> Read<Step> {
+    let (mut name, mut ago, mut ahead, mut tenant) = (None, Duration::ZERO, Duration::ZERO, "default");
+    let mut words = Vec::new();
+    for word in rest.split(' ') {
+        match word.split_once('=') {
+            Some(("id", value)) => name = Some(value),
+            Some(("age", value)) => ago = parse_duration(value)?,
+            Some(("ahead", value)) => ahead = parse_duration(value)?,
+            Some(("tenant", value)) => tenant = value,
+            Some(_) | None => words.push(word),
+        }
+    }
+    let op = op(world, verb, &words.join(" "))?;
+    let request = world.request(name, ago, ahead);
+    Ok(Step::Commands(vec![world.write(request, tenant, op)]))
+}
+
+fn op(world: &World, verb: &str, rest: &str) -> Read<Op> {
+    let text = rest.to_owned();
+    Ok(match verb {
+        "submit" => Op::Submit { job: world.next_job(1), spec: Arc::new(job(rest)?) },
+        "submit-stale" => Op::Submit { job: world.next_job(0), spec: Arc::new(job(rest)?) },
+        "cancel" => Op::Cancel { targets: targets(rest)? },
+        "retry" => match rest.strip_suffix(" failed") {
+            Some(rest) => Op::Retry { targets: targets(rest)?, failed_only: true },
+            None => Op::Retry { targets: targets(rest)?, failed_only: false },
+        },
+        "pause" => Op::Pause { jobs: jobs(rest)? },
+        "resume" => Op::Resume { jobs: jobs(rest)? },
+        "set" => set_job(rest)?,
+        "queue" => Op::PutQueue(queue(rest)?),
+        "pause-queue" => Op::PauseQueue { name: text },
+        "resume-queue" => Op::ResumeQueue { name: text },
+        "delete-queue" => Op::DeleteQueue { name: text },
+        "cordon" => Op::Cordon { worker: text },
+        "uncordon" => Op::Uncordon { worker: text },
+        "drain" => Op::Drain { worker: text },
+        "forget" => Op::ForgetWorker { worker: text },
+        "settings" => Op::PutSettings(Box::new(changed_settings(world.state.settings().clone(), rest)?)),
+        other => return Err(format!("`{other}` is no verb of the stories")),
+    })
+}
+
+/// `j1` or `j1.0-3,7`; several with blanks.
+fn targets(rest: &str) -> Read<Vec<Target>> {
+    let target = |word: &str| match word.split_once('.') {
+        None => Ok(Target::job(word.parse().map_err(debug)?)),
+        Some((job, numbers)) => {
+            Ok(Target { job: job.parse().map_err(debug)?, tasks: Some(run_set(numbers)?) })
+        }
+    };
+    rest.split_whitespace().map(target).collect()
+}
+
+fn jobs(rest: &str) -> Read<Vec<model::JobId>> {
+    rest.split_whitespace().map(|word| word.parse().map_err(debug)).collect()
+}
+
+/// `j1 priority=5 queue=q add=b<a remove=*<j2`
+fn set_job(rest: &str) -> Read<Op> {
+    let mut words = rest.split_whitespace();
+    let job = words.next().ok_or("name the job")?.parse().map_err(debug)?;
+    let mut change = JobChange::default();
+    for (name, value) in words.map(pair) {
+        match name {
+            "priority" => change.priority = Some(value.parse().map_err(|_| "priority")?),
+            "queue" => change.queue = Some(value.to_owned()),
+            "add" => change.add_after.push(edge(value)?),
+            "remove" => change.remove_after.push(edge(value)?),
+            other => return Err(format!("nothing called `{other}` can be set")),
+        }
+    }
+    Ok(Op::SetJob { job, change })
+}
+
+fn edge(text: &str) -> Read<Edge> {
+    let (task, on) = text.split_once('<').ok_or("write an edge as task<on")?;
+    Ok(Edge { task: (task != "*").then(|| task.to_owned()), on: Dependency::from(on) })
+}
+
+fn queue(rest: &str) -> Read<QueueSpec> {
+    let mut words = rest.split_whitespace();
+    let name = words.next().ok_or("name the queue")?.to_owned();
+    let mut spec = QueueSpec { name, weight: machine::command::WEIGHT_DEFAULT, running_max: None };
+    for (name, value) in words.map(pair) {
+        match name {
+            "weight" => spec.weight = value.parse().map_err(|_| "weight")?,
+            "max" => spec.running_max = Some(value.parse().map_err(|_| "max")?),
+            other => return Err(format!("a queue has no `{other}`")),
+        }
+    }
+    Ok(spec)
+}

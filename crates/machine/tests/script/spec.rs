@@ -1,0 +1,64 @@
+//! A job in one line: `queue=q priority=5 : fetch ; clean[0-9] after=fetch retry=2`.
+
+use model::spec::Function;
+use model::{ArrayRange, Dependency, JobSpec, TaskSpec, Work};
+
+/// What stands left of the colon is of the job, each part right of it is a task.
+pub fn job(text: &str) -> Result<JobSpec, String> {
+    let text = format!(" {text}");
+    let (options, tasks) = text.split_once(" : ").ok_or("give the tasks after a colon")?;
+    let tasks = tasks.split(';').map(task).collect::<Result<Vec<_>, _>>()?;
+    let mut spec = JobSpec::of("", tasks);
+    for (name, value) in options.split_whitespace().map(pair) {
+        match name {
+            "name" => spec.name = value.to_owned(),
+            "queue" => spec.queue = value.to_owned(),
+            "priority" => spec.priority = value.parse().map_err(|_| "priority")?,
+            "delay" => spec.delay = Some(model::time::parse_duration(value)?),
+            "start_at" => spec.start_at = Some(value.parse()?),
+            "after" => {
+                spec.after = list(value).map(|id| id.parse().map_err(debug)).collect::<Result<_, _>>()?
+            }
+            other => return Err(format!("a job has no `{other}`")),
+        }
+    }
+    Ok(spec)
+}
+
+fn task(text: &str) -> Result<TaskSpec, String> {
+    let mut words = text.split_whitespace();
+    let head = words.next().ok_or("a task needs a name")?;
+    let (name, array) = match head.split_once('[') {
+        None => (head, None),
+        Some((name, range)) => (name, Some(range.trim_end_matches(']').parse::<ArrayRange>()?)),
+    };
+    let mut task = TaskSpec { array, ..TaskSpec::new(name, Work::Noop) };
+    for (name, value) in words.map(pair) {
+        match name {
+            "after" => task.after = list(value).map(Dependency::from).collect(),
+            "each" => task.after_each = list(value).map(str::to_owned).collect(),
+            "retry" => task.retry.max = value.parse().map_err(|_| "retry")?,
+            "lost" => task.retry.lost_max = value.parse().map_err(|_| "lost")?,
+            "backoff" => task.retry.backoff = value.parse()?,
+            "sleep" => task.work = Work::Sleep(model::time::parse_duration(value)?),
+            "run" => task.work = Work::Run(vec![value.to_owned()]),
+            "function" => task.work = Work::Function(Function { name: value.to_owned(), input: None }),
+            "on" => task.constraints.push(value.parse()?),
+            "priority" | "queue" => return Err(format!("`{name}` is of the job: write it before the colon")),
+            resource => task.resources.set(resource, model::resources::parse_amount(resource, value)?),
+        }
+    }
+    Ok(task)
+}
+
+pub fn pair(word: &str) -> (&str, &str) {
+    word.split_once('=').unwrap_or((word, ""))
+}
+
+pub fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').filter(|part| !part.is_empty())
+}
+
+pub fn debug(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
