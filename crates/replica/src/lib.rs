@@ -1,0 +1,39 @@
+//! A replica of the cluster's state: openraft over a log on sled, with its own transport. It carries entries and
+//! applies them to `machine::State`; it knows no scheduling.
+//!
+//! [`Replica::start`] founds or finds the cluster. [`Replica::propose`] writes, [`Replica::read_index`] makes the
+//! state here linearizable, [`Replica::read`] reads it, [`Replica::leadership`] tells who leads and
+//! [`Replica::applied`] what was applied.
+
+mod accept;
+mod bootstrap;
+mod codec;
+mod config;
+mod convert;
+pub mod env;
+mod feed;
+mod identity;
+mod log;
+mod network;
+mod propose;
+mod reads;
+mod replica;
+mod service;
+mod snapshot;
+mod state_machine;
+mod status;
+mod types;
+mod upkeep;
+
+pub use config::{Config, Peer, SnapshotThresholds, StartError};
+pub use env::{Env, Listen, Real};
+pub use feed::{Feed, Subscription};
+pub use identity::Identity;
+pub use log::{
+    ChunkKey, FaultBackend, Faults, Loaded, LogBackend, LogError, MemoryBackend, MemoryDisk, Operation, SledBackend,
+};
+pub use propose::{ENTRY_BYTES_MAX, Happened, Leader, ProposeError, Proposed};
+pub use reads::ReadError;
+pub use replica::{Replica, Seams, TransferError};
+pub use status::{Leadership, MemberStatus, RaftState, Status};
+pub use types::{Member, NodeId};

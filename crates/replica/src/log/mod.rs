@@ -1,0 +1,21 @@
+//! The Raft log: chunks of entries in a [`LogBackend`], written by one thread, read from memory.
+
+mod backend;
+mod chunk;
+mod fault;
+mod memory;
+mod sled;
+mod store;
+mod writer;
+
+#[cfg(test)]
+mod kill_tests;
+#[cfg(test)]
+mod tests;
+
+pub use chunk::PAYLOAD_BYTES_MAX;
+pub use backend::{ChunkKey, Loaded, LogBackend};
+pub use fault::{FaultBackend, Faults, Operation};
+pub use memory::{MemoryBackend, MemoryDisk};
+pub use sled::SledBackend;
+pub use store::{LogError, LogStore, Owner};

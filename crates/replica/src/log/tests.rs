@@ -1,0 +1,272 @@
+//! The log against openraft's own suite, and against what that suite does not test: durability and damage.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use openraft::entry::RaftEntry;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::alias::OneshotReceiverOf;
+use openraft::type_config::TypeConfigExt;
+use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::{EntryPayload, RaftLogReader, StorageError};
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+
+use super::chunk::CorruptChunk;
+use super::{ChunkKey, Faults, LogBackend, LogError, LogStore, MemoryDisk, Operation, Owner, SledBackend};
+use crate::env::{Env, Real};
+use crate::snapshot::SnapshotStore;
+use crate::state_machine::{Shared, StateMachine};
+use crate::types::{self, Entry, Proposal, TypeConfig, Vote};
+
+pub(super) fn real() -> Arc<dyn Env> {
+    Arc::new(Real::with_stop_hook(|reason| eprintln!("stopped: {reason}")))
+}
+
+pub(super) fn open(backend: impl LogBackend) -> Result<LogStore, LogError> {
+    LogStore::open(Box::new(backend), &real(), &Handle::current())
+}
+
+fn machine(dir: &Path, log: &LogStore) -> StateMachine {
+    let snapshots = SnapshotStore::open(dir.join("snapshots")).unwrap();
+    StateMachine::new(Arc::new(Shared::default()), Arc::new(snapshots), log.clone(), real())
+}
+
+struct OnSled;
+struct OnMemory;
+
+impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for OnSled {
+    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(SledBackend::open(&dir.path().join("log")).unwrap()).unwrap();
+        let machine = machine(dir.path(), &log);
+        Ok((dir, log, machine))
+    }
+}
+
+impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for OnMemory {
+    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(MemoryDisk::default().open()).unwrap();
+        let machine = machine(dir.path(), &log);
+        Ok((dir, log, machine))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_on_sled_passes_the_suite_of_openraft() {
+    Suite::test_all(OnSled).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_in_memory_passes_the_suite_of_openraft() {
+    Suite::test_all(OnMemory).await.unwrap();
+}
+
+pub(super) fn entry(term: u64, index: u64, bytes: usize) -> Entry {
+    let payload = EntryPayload::Normal(Proposal::from_bytes(vec![index as u8; bytes].into()));
+    Entry { log_id: types::log_id(term, index), payload }
+}
+
+type Acknowledged = OneshotReceiverOf<TypeConfig, Result<(), io::Error>>;
+
+pub(super) async fn append(log: &mut LogStore, entries: Vec<Entry>) -> Acknowledged {
+    let (sender, receiver) = TypeConfig::oneshot();
+    log.append(entries, IOFlushed::signal(sender)).await.unwrap();
+    receiver
+}
+
+async fn read_all(log: &LogStore) -> Vec<Entry> {
+    log.clone().get_log_reader().await.try_get_log_entries(..).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_append_and_vote_is_synced_before_it_is_acknowledged() {
+    let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::default());
+    let mut log = open(faults.wrap(SledBackend::open(dir.path()).unwrap())).unwrap();
+    for index in 0..50 {
+        if index % 5 == 0 {
+            log.save_vote(&Vote::new(index, 1)).await.unwrap();
+            let trace = faults.trace();
+            assert_eq!(trace[trace.len() - 2..], [Operation::PutMeta("vote".into()), Operation::Sync]);
+        }
+        append(&mut log, vec![entry(1, index, 100)]).await.await.unwrap().unwrap();
+        let trace = faults.trace();
+        let put = Operation::PutChunk(ChunkKey { first: index, part: 0 });
+        assert_eq!(trace[trace.len() - 2..], [put, Operation::Sync]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_acknowledged_while_the_sync_is_held_and_many_appends_share_the_next() {
+    let faults = Faults::default();
+    let mut log = open(faults.wrap(MemoryDisk::default().open())).unwrap();
+    faults.hold_syncs();
+    let mut first = append(&mut log, vec![entry(1, 0, 10)]).await;
+    let held = faults.clone();
+    tokio::task::spawn_blocking(move || held.wait_for_held_sync()).await.unwrap();
+    assert!(first.try_recv().is_err(), "acknowledged before it was synced");
+    assert_eq!(read_all(&log).await.len(), 1, "readable at once");
+    let mut waiting = vec![first];
+    for index in 1..100 {
+        waiting.push(append(&mut log, vec![entry(1, index, 10)]).await);
+    }
+    faults.release_syncs();
+    for acknowledged in waiting {
+        acknowledged.await.unwrap().unwrap();
+    }
+    let syncs = faults.trace().iter().filter(|operation| **operation == Operation::Sync).count();
+    assert_eq!(syncs, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_acknowledges_nothing_then_or_later_and_stops_the_process() {
+    let faults = Faults::default();
+    let (stop, mut stopped) = tokio::sync::mpsc::unbounded_channel();
+    let env: Arc<dyn Env> = Arc::new(Real::with_stop_hook(move |reason| stop.send(reason.to_owned()).unwrap()));
+    let backend = Box::new(faults.wrap(MemoryDisk::default().open()));
+    let mut log = LogStore::open(backend, &env, &Handle::current()).unwrap();
+    faults.fail_syncs(io::ErrorKind::Other);
+    assert!(append(&mut log, vec![entry(1, 0, 10)]).await.await.unwrap().is_err());
+    assert!(stopped.recv().await.unwrap().contains("cannot be written"));
+    assert!(log.save_vote(&Vote::new(1, 1)).await.is_err(), "a failed sync is not tried again");
+    assert!(stopped.try_recv().is_err(), "it stops once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_failure_loses_nothing_acknowledged() {
+    let disk = MemoryDisk::default();
+    for life in 0..20 {
+        let faults = Faults::default();
+        let mut log = open(faults.wrap(disk.open())).unwrap();
+        let next = log.get_log_state().await.unwrap().last_log_id.map_or(0, |id| id.index + 1);
+        assert!(next >= life * 2, "{next} in life {life}");
+        append(&mut log, vec![entry(1, next, 10), entry(1, next + 1, 20_000)]).await.await.unwrap().unwrap();
+        faults.hold_syncs();
+        let unsynced = append(&mut log, vec![entry(1, next + 2, 20_000), entry(1, next + 3, 10)]).await;
+        let held = faults.clone();
+        tokio::task::spawn_blocking(move || held.wait_for_held_sync()).await.unwrap();
+        // Any prefix of what was not synced may be left, also one that ends within a large entry.
+        disk.crash(life as usize % 5);
+        faults.fail_syncs(io::ErrorKind::Other);
+        faults.release_syncs();
+        assert!(unsynced.await.unwrap().is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn truncation_and_purge_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(SledBackend::open(dir.path()).unwrap()).unwrap();
+    let owner = Owner { cluster_id: "c".into(), id: 1, incarnation: 7 };
+    log.set_owner(owner.clone()).await.unwrap();
+    let entries: Vec<_> = (0..200).map(|index| entry(1, index, if index % 50 == 0 { 30_000 } else { 100 })).collect();
+    append(&mut log, entries.clone()).await.await.unwrap().unwrap();
+    log.truncate_after(Some(types::log_id(1, 149))).await.unwrap();
+    log.purge(types::log_id(1, 60)).await.unwrap();
+    append(&mut log, vec![entry(2, 150, 5)]).await.await.unwrap().unwrap();
+    log.save_committed(Some(types::log_id(1, 149))).await.unwrap();
+    let before = read_all(&log).await;
+    log.close().await;
+
+    let mut log = open(SledBackend::open(dir.path()).unwrap()).unwrap();
+    assert_eq!(read_all(&log).await, before);
+    assert_eq!(before.first().unwrap().index(), 61);
+    assert_eq!(before[..89], entries[61..150]);
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!(state.last_purged_log_id, Some(types::log_id(1, 60)));
+    assert_eq!(state.last_log_id, Some(types::log_id(2, 150)));
+    assert_eq!(log.read_committed().await.unwrap(), Some(types::log_id(1, 149)));
+    assert_eq!(log.owner(), Some(owner));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purged_chunks_leave_the_disk_a_few_at_a_time() {
+    let (disk, faults) = (MemoryDisk::default(), Faults::default());
+    let mut log = open(faults.wrap(disk.open())).unwrap();
+    for index in 0..100 {
+        append(&mut log, vec![entry(1, index, 5000)]).await.await.unwrap().unwrap();
+    }
+    log.purge(types::log_id(1, 89)).await.unwrap();
+    log.close().await;
+    let removed = |trace: &[Operation]| {
+        trace.iter().filter(|operation| matches!(operation, Operation::RemoveChunk(_))).count()
+    };
+    let at_first = removed(&faults.trace());
+    assert!(at_first < 90, "a purge of many chunks must not hold up the next commit");
+
+    // The rest goes after the next start, entry by entry, with the mark saying what counts.
+    let mut log = open(faults.wrap(disk.open())).unwrap();
+    assert_eq!(read_all(&log).await.first().unwrap().index(), 90);
+    while removed(&faults.trace()) < 90 {
+        tokio::task::yield_now().await;
+    }
+    append(&mut log, vec![entry(1, 100, 10)]).await.await.unwrap().unwrap();
+    log.close().await;
+    assert_eq!(disk.open().load().unwrap().chunks.len(), 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_past_the_log_leaves_a_gap_that_is_no_damage() {
+    let disk = MemoryDisk::default();
+    let mut log = open(disk.open()).unwrap();
+    let entries = (0..100).map(|index| entry(1, index, 5000)).collect();
+    append(&mut log, entries).await.await.unwrap().unwrap();
+    log.purge(types::log_id(3, 1000)).await.unwrap();
+    assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(types::log_id(3, 1000)));
+    append(&mut log, vec![entry(3, 1001, 10)]).await.await.unwrap().unwrap();
+    log.close().await;
+    let log = open(disk.open()).unwrap();
+    assert_eq!(read_all(&log).await, [entry(3, 1001, 10)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torn_generating_file_does_not_keep_the_log_from_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(SledBackend::open(dir.path()).unwrap()).unwrap();
+    append(&mut log, vec![entry(1, 0, 10)]).await.await.unwrap().unwrap();
+    log.close().await;
+    let torn = dir.path().join("snap.7FFFFFFFFFFFFFFF.generating");
+    std::fs::write(&torn, b"torn").unwrap();
+    assert!(sled::open(dir.path()).is_err(), "sled alone would refuse for ever");
+    std::fs::write(&torn, b"torn").unwrap();
+    let log = open(SledBackend::open(dir.path()).unwrap()).unwrap();
+    assert_eq!(read_all(&log).await.len(), 1);
+    assert!(!torn.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_on_the_disk_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(SledBackend::open(dir.path()).unwrap()).unwrap();
+    append(&mut log, vec![entry(1, 0, 10)]).await.await.unwrap().unwrap();
+    log.close().await;
+    {
+        let db = sled::open(dir.path()).unwrap();
+        let chunks = db.open_tree("log").unwrap();
+        let (key, value) = chunks.first().unwrap().unwrap();
+        let mut value = value.to_vec();
+        value[20] ^= 1;
+        chunks.insert(key, value).unwrap();
+        db.flush().unwrap();
+    }
+    let refused = open(SledBackend::open(dir.path()).unwrap());
+    assert!(matches!(refused, Err(LogError::Chunk(CorruptChunk::Checksum { index: 0, part: 0 }))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_are_counted_and_the_tail_is_found() {
+    let mut log = open(MemoryDisk::default().open()).unwrap();
+    assert_eq!((log.bytes(), log.bytes_after(None), log.tail_start(0)), (0, 0, None));
+    let entries = (0..10).map(|index| entry(1, index, 68)).collect();
+    append(&mut log, entries).await.await.unwrap().unwrap();
+    assert_eq!(log.bytes(), 1000);
+    assert_eq!(log.bytes_after(Some(3)), 600);
+    assert_eq!(log.bytes_after(Some(9)), 0);
+    assert_eq!(log.bytes_after(Some(50)), 0);
+    assert_eq!(log.tail_start(250), Some(6), "three entries of a hundred bytes stay");
+    assert_eq!(log.tail_start(2000), None);
+    log.purge(types::log_id(1, 4)).await.unwrap();
+    assert_eq!((log.bytes(), log.bytes_after(Some(2)), log.bytes_after(Some(6))), (500, 500, 300));
+}

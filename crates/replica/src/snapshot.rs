@@ -1,0 +1,423 @@
+//! Snapshots: each a file of its own, complete and on the disk before it has its name.
+//!
+//! Layout: the magic, then frames `[kind u8][len u32][crc32c u32 of kind and content][content]`, little endian:
+//! one header (what it covers), pages of rows, one footer (how many rows, and a hash over all pages).
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::codec;
+use crate::types::SnapshotMeta;
+
+const MAGIC: &[u8; 8] = b"BATONSN1";
+const HEADER: u8 = 1;
+const PAGE: u8 = 2;
+const FOOTER: u8 = 3;
+const PAGE_BYTES: usize = 64 << 10;
+const FRAME_BYTES_MAX: u32 = 1 << 30;
+const SUFFIX_WRITING: &str = ".tmp";
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    meta: SnapshotMeta,
+    /// Of the chain over everything applied.
+    digest: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Footer {
+    rows: u64,
+    hash: u64,
+}
+
+/// A snapshot on the disk. The file stays readable through this even when a newer one has replaced it.
+#[derive(Clone, Debug)]
+pub struct SnapshotFile {
+    file: Arc<File>,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl SnapshotFile {
+    fn open(path: PathBuf) -> io::Result<SnapshotFile> {
+        let file = File::open(&path)?;
+        let bytes = file.metadata()?.len();
+        Ok(SnapshotFile { file: Arc::new(file), path, bytes })
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Up to `len` bytes from `offset` on; less only at the end.
+    pub fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len.min(self.bytes.saturating_sub(offset) as usize)];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+}
+
+/// The directory of snapshots. It keeps one, the newest.
+#[derive(Debug)]
+pub struct SnapshotStore {
+    dir: PathBuf,
+    current: Mutex<Option<(SnapshotMeta, SnapshotFile)>>,
+    received: AtomicU64,
+}
+
+impl SnapshotStore {
+    /// Removes what was never finished and takes the newest of what was.
+    pub fn open(dir: PathBuf) -> io::Result<SnapshotStore> {
+        std::fs::create_dir_all(&dir)?;
+        let mut finished = Vec::new();
+        for entry in std::fs::read_dir(&dir)? {
+            let path = entry?.path();
+            if path.to_string_lossy().ends_with(SUFFIX_WRITING) {
+                std::fs::remove_file(path)?;
+            } else {
+                finished.push(path);
+            }
+        }
+        finished.sort();
+        let current = match finished.pop() {
+            None => None,
+            Some(path) => {
+                let file = SnapshotFile::open(path)?;
+                Some((Reader::new(&file)?.header.meta, file))
+            }
+        };
+        finished.into_iter().try_for_each(std::fs::remove_file)?;
+        Ok(SnapshotStore { dir, current: Mutex::new(current), received: AtomicU64::new(0) })
+    }
+
+    pub fn current(&self) -> Option<(SnapshotMeta, SnapshotFile)> {
+        self.current.lock().clone()
+    }
+
+    /// Writes a snapshot and makes it the current one. Blocks.
+    pub fn write(&self, meta: &SnapshotMeta, digest: u64, frozen: &machine::Frozen) -> io::Result<SnapshotFile> {
+        let path = self.path(meta);
+        let writing = with_suffix(&path, SUFFIX_WRITING);
+        let mut writer = Writer { out: BufWriter::new(File::create(&writing)?), hash: Xxh3::new(), rows: 0 };
+        writer.out.write_all(MAGIC)?;
+        writer.frame(HEADER, &codec::encode(&Header { meta: meta.clone(), digest }))?;
+        let mut page = Vec::new();
+        for row in frozen.rows() {
+            row.serialize(&mut rmp_serde::Serializer::new(&mut page).with_struct_map())
+                .map_err(io::Error::other)?;
+            writer.rows += 1;
+            if page.len() >= PAGE_BYTES {
+                writer.page(&mut page)?;
+            }
+        }
+        writer.page(&mut page)?;
+        let footer = Footer { rows: writer.rows, hash: writer.hash.digest() };
+        writer.frame(FOOTER, &codec::encode(&footer))?;
+        writer.out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        self.publish(meta.clone(), &writing)
+    }
+
+    /// A file for a snapshot that a leader sends.
+    pub fn receive(&self) -> io::Result<Incoming> {
+        let number = self.received.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.join(format!("incoming-{number}{SUFFIX_WRITING}"));
+        Ok(Incoming { file: Some(File::create(&path)?), path })
+    }
+
+    /// Makes a received snapshot, or the current one again, the current one. Blocks.
+    pub fn install(&self, meta: &SnapshotMeta, file: &SnapshotFile) -> io::Result<()> {
+        if file.path != self.path(meta) {
+            self.publish(meta.clone(), &file.path)?;
+        }
+        Ok(())
+    }
+
+    fn publish(&self, meta: SnapshotMeta, finished: &Path) -> io::Result<SnapshotFile> {
+        let path = self.path(&meta);
+        let mut current = self.current.lock();
+        std::fs::rename(finished, &path)?;
+        File::open(&self.dir)?.sync_all()?;
+        let file = SnapshotFile::open(path)?;
+        let replaced = current.replace((meta, file.clone()));
+        if let Some((_, old)) = replaced
+            && old.path != file.path
+        {
+            std::fs::remove_file(&old.path)?;
+        }
+        Ok(file)
+    }
+
+    // Newer ones sort later.
+    fn path(&self, meta: &SnapshotMeta) -> PathBuf {
+        let (term, index) = meta.last_log_id.map_or((0, 0), |id| (*id.leader_id, id.index + 1));
+        self.dir.join(format!("snapshot-{index:020}-{term:020}"))
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// A snapshot that is being received; removed unless it is finished.
+pub struct Incoming {
+    file: Option<File>,
+    path: PathBuf,
+}
+
+impl Incoming {
+    /// Blocks.
+    pub fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        self.file.as_mut().expect("open until it is finished").write_all(chunk)
+    }
+
+    /// Checks every byte of it and puts it on the disk. Blocks.
+    pub fn finish(mut self) -> io::Result<(SnapshotMeta, SnapshotFile)> {
+        if let Some(file) = self.file.take() {
+            file.sync_all()?;
+        }
+        let file = SnapshotFile::open(self.path.clone())?;
+        let mut reader = Reader::new(&file)?;
+        while reader.next_page()?.is_some() {}
+        // From here on it belongs to whoever installs it.
+        self.path = PathBuf::new();
+        Ok((reader.header.meta, file))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            // Left behind it would be removed at the next start.
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+struct Writer {
+    out: BufWriter<File>,
+    hash: Xxh3,
+    rows: u64,
+}
+
+impl Writer {
+    fn page(&mut self, page: &mut Vec<u8>) -> io::Result<()> {
+        if page.is_empty() {
+            return Ok(());
+        }
+        self.hash.update(page);
+        self.frame(PAGE, page)?;
+        page.clear();
+        Ok(())
+    }
+
+    fn frame(&mut self, kind: u8, content: &[u8]) -> io::Result<()> {
+        let len = u32::try_from(content.len()).ok().filter(|len| *len <= FRAME_BYTES_MAX);
+        let len = len.ok_or_else(|| io::Error::other("a row of the state is larger than a frame may be"))?;
+        self.out.write_all(&[kind])?;
+        self.out.write_all(&len.to_le_bytes())?;
+        self.out.write_all(&crc32c::crc32c_append(crc32c::crc32c(&[kind]), content).to_le_bytes())?;
+        self.out.write_all(content)
+    }
+}
+
+/// Reads and checks a snapshot from its beginning.
+struct Reader {
+    input: BufReader<Offset>,
+    header: Header,
+    hash: Xxh3,
+}
+
+impl Reader {
+    fn new(file: &SnapshotFile) -> io::Result<Reader> {
+        let mut input = BufReader::with_capacity(1 << 20, Offset { file: file.file.clone(), offset: 0 });
+        let mut magic = [0; 8];
+        input.read_exact(&mut magic)?;
+        if &magic != MAGIC {
+            return Err(corrupt(format!("{} is not a snapshot of this version", file.path.display())));
+        }
+        let (kind, content) = read_frame(&mut input)?;
+        if kind != HEADER {
+            return Err(corrupt("it has no header".into()));
+        }
+        Ok(Reader { input, header: codec::decode("snapshot header", &content)?, hash: Xxh3::new() })
+    }
+
+    /// None once the footer agrees with all that came before it.
+    fn next_page(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let (kind, content) = read_frame(&mut self.input)?;
+        match kind {
+            PAGE => {
+                self.hash.update(&content);
+                Ok(Some(content))
+            }
+            FOOTER => {
+                let footer: Footer = codec::decode("snapshot footer", &content)?;
+                if footer.hash != self.hash.digest() {
+                    return Err(corrupt("its pages are not those it was written with".into()));
+                }
+                Ok(None)
+            }
+            kind => Err(corrupt(format!("frame kind {kind} is unknown"))),
+        }
+    }
+}
+
+fn read_frame(input: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    input.read_exact(&mut head)?;
+    let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let (kind, len, crc) = (head[0], word(1), word(5));
+    if len > FRAME_BYTES_MAX {
+        return Err(corrupt(format!("a frame claims {len} bytes")));
+    }
+    let mut content = Vec::new();
+    input.take(len.into()).read_to_end(&mut content)?;
+    if content.len() != len as usize || crc32c::crc32c_append(crc32c::crc32c(&[kind]), &content) != crc {
+        return Err(corrupt("a frame fails its checksum".into()));
+    }
+    Ok((kind, content))
+}
+
+struct Offset {
+    file: Arc<File>,
+    offset: u64,
+}
+
+impl Read for Offset {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+fn corrupt(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the snapshot is corrupt: {what}"))
+}
+
+/// Rebuilds the state that a snapshot holds. Blocks.
+pub fn thaw(file: &SnapshotFile) -> io::Result<machine::State> {
+    let mut reader = Reader::new(file)?;
+    let digest = reader.header.digest;
+    let mut rows = Rows { reader: &mut reader, page: io::Cursor::default(), failed: None, ended: false };
+    let state = machine::State::thaw(&mut rows);
+    if let Some(error) = rows.failed {
+        return Err(error);
+    }
+    if !rows.ended {
+        return Err(corrupt("it holds more rows than the state takes".into()));
+    }
+    let state = state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    if state.digest() != digest {
+        return Err(corrupt("the state has another digest than when it was written".into()));
+    }
+    Ok(state)
+}
+
+struct Rows<'a> {
+    reader: &'a mut Reader,
+    page: io::Cursor<Vec<u8>>,
+    failed: Option<io::Error>,
+    ended: bool,
+}
+
+impl Rows<'_> {
+    fn read(&mut self) -> io::Result<Option<machine::Row>> {
+        while self.page.position() == self.page.get_ref().len() as u64 {
+            match self.reader.next_page()? {
+                Some(page) => self.page = io::Cursor::new(page),
+                None => {
+                    self.ended = true;
+                    return Ok(None);
+                }
+            }
+        }
+        let mut deserializer = rmp_serde::Deserializer::new(&mut self.page);
+        let row = Deserialize::deserialize(&mut deserializer).map_err(|error| corrupt(error.to_string()))?;
+        Ok(Some(row))
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = machine::Row;
+
+    fn next(&mut self) -> Option<machine::Row> {
+        if self.ended || self.failed.is_some() {
+            return None;
+        }
+        self.read().unwrap_or_else(|error| {
+            self.failed = Some(error);
+            None
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types;
+
+    fn state(entries: u64) -> machine::State {
+        let mut state = machine::State::default();
+        for index in 1..=entries {
+            state.apply(index, &machine::Entry { stamp: Default::default(), commands: vec![] });
+        }
+        state
+    }
+
+    fn meta(index: u64) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: Some(types::log_id(1, index)), ..Default::default() }
+    }
+
+    #[test]
+    fn a_snapshot_gives_back_the_state_also_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SnapshotStore::open(dir.path().into()).unwrap();
+        for index in [7, 9] {
+            let state = state(index);
+            store.write(&meta(index), state.digest(), &state.freeze()).unwrap();
+        }
+        std::fs::write(dir.path().join("snapshot-torn.tmp"), b"BATON").unwrap();
+        let store = SnapshotStore::open(dir.path().into()).unwrap();
+        let (found, file) = store.current().unwrap();
+        assert_eq!(found, meta(9));
+        assert_eq!(thaw(&file).unwrap().digest(), state(9).digest());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "only the newest is kept");
+    }
+
+    #[test]
+    fn a_received_snapshot_is_checked_before_it_is_used() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (from, to) =
+            (SnapshotStore::open(from.path().into()).unwrap(), SnapshotStore::open(to.path().into()).unwrap());
+        let state = state(5);
+        let sent = from.write(&meta(5), state.digest(), &state.freeze()).unwrap();
+        let bytes = sent.read_at(0, usize::MAX).unwrap();
+        for at in [0, 12, bytes.len() - 1] {
+            let mut incoming = to.receive().unwrap();
+            let mut broken = bytes.clone();
+            broken[at] ^= 1;
+            incoming.write(&broken).unwrap();
+            assert!(incoming.finish().is_err(), "byte {at}");
+        }
+        let mut incoming = to.receive().unwrap();
+        incoming.write(&bytes[..bytes.len() - 1]).unwrap();
+        assert!(incoming.finish().is_err(), "the end is missing");
+
+        let mut incoming = to.receive().unwrap();
+        bytes.chunks(7).for_each(|chunk| incoming.write(chunk).unwrap());
+        let (found, file) = incoming.finish().unwrap();
+        to.install(&found, &file).unwrap();
+        assert_eq!(thaw(&to.current().unwrap().1).unwrap().digest(), state.digest());
+    }
+}

@@ -1,0 +1,189 @@
+//! The replicated state under Raft: in memory, behind a lock that is held for one entry at a time.
+//!
+//! It knows no scheduling: it hands entries to `machine::State` in the order of the log and hands on what comes back.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use crate::env::{Env, offload};
+use crate::feed::{Feed, Publisher};
+use crate::log::LogStore;
+use crate::snapshot::{self, SnapshotFile, SnapshotStore};
+use crate::types::{Entry, LogId, Response, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// A checkpoint of the digest is kept at every index that this divides.
+pub(crate) const CHECKPOINT_EVERY: u64 = 32;
+const CHECKPOINTS_MAX: usize = 128;
+
+/// What the rest of the replica sees of the state.
+pub(crate) struct Shared {
+    pub state: RwLock<machine::State>,
+    pub applied: watch::Sender<Option<LogId>>,
+    pub feed: Publisher,
+    /// (index, digest), the oldest first.
+    pub checkpoints: Mutex<VecDeque<(u64, u64)>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Shared {
+            state: RwLock::default(),
+            applied: watch::Sender::new(None),
+            feed: Publisher::new(),
+            checkpoints: Mutex::default(),
+        }
+    }
+}
+
+pub struct StateMachine {
+    shared: Arc<Shared>,
+    snapshots: Arc<SnapshotStore>,
+    log: LogStore,
+    env: Arc<dyn Env>,
+    last_applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl StateMachine {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        snapshots: Arc<SnapshotStore>,
+        log: LogStore,
+        env: Arc<dyn Env>,
+    ) -> StateMachine {
+        StateMachine { shared, snapshots, log, env, last_applied: None, membership: StoredMembership::default() }
+    }
+
+    fn apply_one(&mut self, entry: Entry) -> io::Result<Response> {
+        let index = entry.log_id.index;
+        let mut replies = Vec::new();
+        match entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Normal(proposal) => replies = self.apply_entry(index, proposal.entry()?)?,
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(entry.log_id), membership);
+            }
+        }
+        self.last_applied = Some(entry.log_id);
+        if index.is_multiple_of(CHECKPOINT_EVERY) {
+            self.keep_checkpoint(index);
+        }
+        self.shared.applied.send_replace(self.last_applied);
+        Ok(Response { index, replies })
+    }
+
+    fn apply_entry(&mut self, index: u64, entry: &machine::Entry) -> io::Result<Vec<machine::Reply>> {
+        let applied = {
+            let mut state = self.shared.state.write();
+            // Raft would go on without a state machine that has panicked.
+            std::panic::catch_unwind(AssertUnwindSafe(|| state.apply(index, entry)))
+        };
+        let Ok(applied) = applied else {
+            self.env.stop(&format!("applying entry {index} panicked; the state cannot be trusted"));
+            return Err(io::Error::other("apply panicked"));
+        };
+        let replies = applied.replies.clone();
+        self.shared.feed.publish(Feed::Applied { index, applied: Arc::new(applied) });
+        Ok(replies)
+    }
+
+    fn keep_checkpoint(&self, index: u64) {
+        let digest = self.shared.state.read().digest();
+        let mut checkpoints = self.shared.checkpoints.lock();
+        if checkpoints.len() == CHECKPOINTS_MAX {
+            checkpoints.pop_front();
+        }
+        checkpoints.push_back((index, digest));
+    }
+
+    fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.last_applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let response = self.apply_one(entry)?;
+            if let Some(responder) = responder {
+                responder.send(response);
+            }
+        }
+        if let Some(last) = self.last_applied {
+            self.log.forget_decoded(last.index);
+        }
+        Ok(())
+    }
+
+    /// Quick: it shares the state's pages, which are copied only where they change meanwhile.
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        let state = self.shared.state.read();
+        SnapshotBuilder {
+            meta: self.meta(),
+            digest: state.digest(),
+            frozen: Arc::new(state.freeze()),
+            snapshots: self.snapshots.clone(),
+            env: self.env.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: SnapshotFile) -> Result<(), io::Error> {
+        let (snapshots, covers) = (self.snapshots.clone(), meta.clone());
+        let state = offload(&self.env, move || {
+            let state = snapshot::thaw(&file)?;
+            snapshots.install(&covers, &file)?;
+            Ok::<_, io::Error>(state)
+        })
+        .await?;
+        *self.shared.state.write() = state;
+        // The chain begins anew at the snapshot.
+        self.shared.checkpoints.lock().clear();
+        self.last_applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.shared.applied.send_replace(self.last_applied);
+        self.shared.feed.publish(Feed::Installed { index: meta.last_log_id.map_or(0, |id| id.index) });
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        Ok(self.snapshots.current().map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+    }
+}
+
+pub struct SnapshotBuilder {
+    meta: SnapshotMeta,
+    digest: u64,
+    frozen: Arc<machine::Frozen>,
+    snapshots: Arc<SnapshotStore>,
+    env: Arc<dyn Env>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let (meta, digest, frozen) = (self.meta.clone(), self.digest, self.frozen.clone());
+        let snapshots = self.snapshots.clone();
+        let snapshot = offload(&self.env, move || snapshots.write(&meta, digest, &frozen)).await?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot })
+    }
+}

@@ -1,0 +1,262 @@
+//! What a replica does beside Raft: tells its shell who leads, folds its log into snapshots, and compares its state
+//! with that of the others.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::ServerState;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tonic::Request;
+use wire::raft as pb;
+
+use crate::config::SnapshotThresholds;
+use crate::env::Env;
+use crate::identity::{DataDir, Identity};
+use crate::log::LogStore;
+use crate::network::{self, Transport};
+use crate::snapshot::SnapshotStore;
+use crate::state_machine::Shared;
+use crate::status::{self, Leadership, Status};
+use crate::types::{Metrics, NodeId, Raft, seeded};
+
+const FOLD_EVERY: Duration = Duration::from_millis(250);
+const COMPARE_EVERY: Duration = Duration::from_secs(3);
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the tasks of a replica share.
+pub(crate) struct Upkeep {
+    pub env: Arc<dyn Env>,
+    pub own: Arc<Identity>,
+    pub raft: Raft,
+    pub shared: Arc<Shared>,
+    pub log: LogStore,
+    pub snapshots: Arc<SnapshotStore>,
+    pub transport: Arc<Transport>,
+    pub data_dir: Arc<DataDir>,
+    pub thresholds: SnapshotThresholds,
+    pub compared: Mutex<Compared>,
+}
+
+#[derive(Default)]
+pub(crate) struct Compared {
+    pub alarm: Option<String>,
+    pub clock_offsets: BTreeMap<NodeId, i64>,
+}
+
+impl Upkeep {
+    pub fn metrics(&self) -> Metrics {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    pub fn status(&self) -> Status {
+        let metrics = self.metrics();
+        let members = status::members(&metrics);
+        let leader = members.iter().find(|member| Some(member.id) == metrics.current_leader).cloned();
+        let compared = self.compared.lock();
+        Status {
+            id: self.own.id,
+            name: self.own.name.clone(),
+            cluster: self.own.cluster.clone(),
+            cluster_id: self.own.cluster_id.clone(),
+            state: status::raft_state(metrics.state),
+            term: metrics.current_term,
+            leader,
+            members,
+            last_log: metrics.last_log_index.unwrap_or(0),
+            committed: status::index(&metrics.cluster_committed),
+            applied: status::index(&self.shared.applied.borrow()),
+            snapshot: status::index(&metrics.snapshot),
+            purged: status::index(&metrics.purged),
+            log_bytes: self.log.bytes(),
+            snapshot_bytes: self.snapshots.current().map_or(0, |(_, file)| file.bytes()),
+            quorum_acked: status::quorum_acked(&metrics),
+            matched: status::matched(&metrics),
+            digest: self.shared.state.read().digest(),
+            digest_alarm: compared.alarm.clone(),
+            clock_offsets: compared.clock_offsets.clone(),
+        }
+    }
+
+    /// Tells who leads, and that something changed. Ends when Raft does; if it failed, the process must not go on.
+    pub async fn watch(
+        self: Arc<Self>,
+        leadership: watch::Sender<Leadership>,
+        changes: watch::Sender<Status>,
+    ) {
+        let mut metrics_changed = self.raft.metrics();
+        let mut applied = self.shared.applied.subscribe();
+        loop {
+            let metrics = self.metrics();
+            if let Err(fatal) = &metrics.running_state {
+                leadership.send_replace(Leadership::NotLeading);
+                if !matches!(fatal, openraft::errors::Fatal::Stopped) {
+                    self.env.stop(&format!("replication has failed: {fatal}"));
+                }
+                return;
+            }
+            self.tell(&metrics, &leadership);
+            changes.send_replace(self.status());
+            // Apply matters only until the first entry of the term is in.
+            let waits_for_apply = metrics.state == ServerState::Leader && leadership.borrow().term().is_none();
+            tokio::select! {
+                biased;
+                changed = metrics_changed.changed() => if changed.is_err() { return },
+                _ = applied.changed(), if waits_for_apply => {}
+            }
+        }
+    }
+
+    fn tell(&self, metrics: &Metrics, leadership: &watch::Sender<Leadership>) {
+        let applied_term = self.shared.applied.borrow().map(|id| *id.leader_id);
+        let leads = metrics.state == ServerState::Leader && applied_term == Some(metrics.current_term);
+        let term = leads.then_some(metrics.current_term);
+        leadership.send_if_modified(|current| {
+            if current.term() == term {
+                return false;
+            }
+            *current = match term {
+                Some(term) => Leadership::Leading { term, since: self.env.now() },
+                None => Leadership::NotLeading,
+            };
+            true
+        });
+    }
+
+    /// Takes a snapshot when the log has grown, and purges what it covers but for a tail.
+    pub async fn fold(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(FOLD_EVERY).await;
+            let current = self.snapshots.current();
+            let covered = current.as_ref().and_then(|(meta, _)| meta.last_log_id).map(|id| id.index);
+            if let Some(covered) = covered
+                && let Some(purge) = self.log.tail_start(self.thresholds.tail_bytes)
+            {
+                let upto = purge.min(covered);
+                let purged = self.metrics().purged.map(|id| id.index);
+                // Raft may refuse while a follower still reads there; the next round asks again.
+                if Some(upto) > purged && seeded(self.raft.trigger().purge_log(upto)).await.is_err() {
+                    return;
+                }
+            }
+            let grown = self.log.bytes_after(covered);
+            if grown >= self.threshold(current.map_or(0, |(_, file)| file.bytes()))
+                && seeded(self.raft.trigger().snapshot()).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// A little more on each replica, so that they do not all write at once.
+    fn threshold(&self, last_snapshot_bytes: u64) -> u64 {
+        let base = self.thresholds.log_bytes_min.max(last_snapshot_bytes.saturating_mul(2));
+        base.saturating_add(base / 8 * (self.own.id % 4))
+    }
+
+    /// Compares digests and clocks with the others, every few seconds.
+    pub async fn compare(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(COMPARE_EVERY).await;
+            let metrics = self.metrics();
+            let voters: Vec<NodeId> = metrics.membership_config.voter_ids().collect();
+            let mut digests: BTreeMap<NodeId, BTreeMap<u64, u64>> = BTreeMap::new();
+            let mut clock_offsets = BTreeMap::new();
+            for voter in voters.iter().filter(|voter| **voter != self.own.id) {
+                if let Some((answer, offset)) = self.ask(*voter, &metrics).await {
+                    let checkpoints = answer.digests.iter().map(|digest| (digest.index, digest.value));
+                    digests.insert(*voter, checkpoints.collect());
+                    clock_offsets.insert(*voter, offset);
+                }
+            }
+            digests.insert(self.own.id, self.shared.checkpoints.lock().iter().copied().collect());
+            self.compared.lock().clock_offsets = clock_offsets;
+            if let Some(alarm) = judge(self.own.id, voters.len(), &digests) {
+                self.raise(alarm);
+            }
+        }
+    }
+
+    async fn ask(&self, voter: NodeId, metrics: &Metrics) -> Option<(pb::CompareResponse, i64)> {
+        let member = metrics.membership_config.get_node(&voter)?;
+        let mut request = Request::new(pb::CompareRequest {});
+        network::address(&mut request, &self.own, voter, member.incarnation);
+        let mut client = self.transport.peer(&member.raft_address);
+        let sent = self.env.now();
+        let answer = tokio::time::timeout(COMPARE_TIMEOUT, client.compare(request)).await.ok()?.ok()?.into_inner();
+        // The answer was written about half a round trip ago.
+        let theirs = model::Timestamp(answer.wall).plus(self.env.now().since(sent) / 2);
+        let offset = i128::from(theirs.0) - i128::from(self.env.wall().0);
+        Some((answer, offset.clamp(i64::MIN.into(), i64::MAX.into()) as i64))
+    }
+
+    fn raise(&self, alarm: Alarm) {
+        let mut compared = self.compared.lock();
+        if compared.alarm.is_none() {
+            tracing::error!(%alarm, "the replicas' states differ");
+        }
+        compared.alarm = Some(alarm.to_string());
+        if let Alarm::Outvoted { .. } = alarm {
+            drop(compared);
+            // Should the marker fail to be written, stopping still keeps this state from being read.
+            if let Err(error) = self.data_dir.mark_diverged(&alarm.to_string()) {
+                tracing::error!(%error, "the data directory cannot be marked as diverged");
+            }
+            self.env.stop(&alarm.to_string());
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Alarm {
+    #[error("at entry {index} a majority of all voters has digest {theirs:016x}, this replica {own:016x}")]
+    Outvoted { index: u64, own: u64, theirs: u64 },
+    #[error("at entry {index} voters have different digests: {found:016x?}")]
+    Differ { index: u64, found: BTreeMap<NodeId, u64> },
+}
+
+/// Compares at every index that several have. This replica is wrong only if a majority of all voters agree on
+/// another value.
+pub(crate) fn judge(own: NodeId, voters: usize, digests: &BTreeMap<NodeId, BTreeMap<u64, u64>>) -> Option<Alarm> {
+    let mut alarm = None;
+    for (index, mine) in digests.get(&own)? {
+        let at: BTreeMap<NodeId, u64> =
+            digests.iter().filter_map(|(voter, values)| Some((*voter, *values.get(index)?))).collect();
+        let others = at.values().filter(|value| *value != mine);
+        let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
+        others.for_each(|value| *votes.entry(*value).or_default() += 1);
+        if let Some((theirs, _)) = votes.iter().find(|(_, count)| **count > voters / 2) {
+            return Some(Alarm::Outvoted { index: *index, own: *mine, theirs: *theirs });
+        }
+        if !votes.is_empty() && alarm.is_none() {
+            alarm = Some(Alarm::Differ { index: *index, found: at });
+        }
+    }
+    alarm
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digests(values: &[(NodeId, u64, u64)]) -> BTreeMap<NodeId, BTreeMap<u64, u64>> {
+        let mut digests: BTreeMap<NodeId, BTreeMap<u64, u64>> = BTreeMap::new();
+        for (voter, index, value) in values {
+            digests.entry(*voter).or_default().insert(*index, *value);
+        }
+        digests
+    }
+
+    #[test]
+    fn only_a_majority_of_all_voters_stops_a_replica() {
+        let agree = digests(&[(1, 32, 7), (2, 32, 7), (3, 64, 9)]);
+        assert_eq!(judge(1, 3, &agree), None, "what only one has applied says nothing");
+        let outvoted = digests(&[(1, 32, 7), (2, 32, 8), (3, 32, 8)]);
+        assert_eq!(judge(1, 3, &outvoted), Some(Alarm::Outvoted { index: 32, own: 7, theirs: 8 }));
+        assert!(matches!(judge(2, 3, &outvoted), Some(Alarm::Differ { .. })), "the majority goes on");
+        let of_five = digests(&[(1, 32, 7), (2, 32, 8), (3, 32, 8)]);
+        assert!(matches!(judge(1, 5, &of_five), Some(Alarm::Differ { .. })), "two of five are no majority");
+    }
+}

@@ -1,0 +1,180 @@
+//! Three replicas: founding, writes, reads anywhere, failover, restarts, snapshots.
+
+mod world;
+
+use std::time::Duration;
+
+use replica::{Feed, Happened, Leadership, ProposeError, RaftState, SnapshotThresholds};
+use world::{PATIENCE, World, entry};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_on_the_leader_is_read_on_a_follower() {
+    let world = World::started(3).await;
+    let (leader, proposed) = world.write(1).await;
+    let follower = (leader + 1) % 3;
+    let index = world.replica(follower).read_index().await.unwrap();
+    assert!(index >= proposed.index);
+    assert!(world.replica(leader).read_index().await.unwrap() >= proposed.index);
+    world.assert_alike(proposed.index).await;
+
+    let status = world.replica(follower).status();
+    assert_eq!(status.state, RaftState::Follower);
+    assert_eq!(status.leader.unwrap().name, world.peers[leader].name);
+    assert_eq!(status.members.len(), 3);
+    let names: Vec<_> = status.members.iter().map(|member| (member.id, member.name.as_str())).collect();
+    assert_eq!(names, [(1, "n1"), (2, "n2"), (3, "n3")], "ids follow the sorted names");
+    assert!(world.replica(leader).quorum_acked().unwrap() < PATIENCE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replica_is_a_cluster_too() {
+    let mut world = World::started(1).await;
+    let (_, proposed) = world.write(1).await;
+    assert!(world.replica(0).read_index().await.unwrap() >= proposed.index);
+    world.stop(0).await;
+    world.start(0).await.unwrap();
+    assert!(world.replica(0).read_index().await.unwrap() > proposed.index);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipelined_writes_keep_their_order() {
+    let world = World::started(3).await;
+    world.write(0).await;
+    let (leader, term) = world.leader().await;
+    let mut applied = world.replica(leader).applied();
+    let futures: Vec<_> = (1..=2000).map(|number| world.replica(leader).propose(term, entry(number))).collect();
+    let mut last = 0;
+    for future in futures {
+        let index = future.await.unwrap().index;
+        assert!(index > last, "{index} after {last}");
+        last = index;
+    }
+    let mut seen = 0;
+    while seen < last {
+        match applied.next().await.unwrap() {
+            Feed::Applied { index, .. } => {
+                assert!(index > seen);
+                seen = index;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_in_another_term_is_refused_and_did_not_happen() {
+    let world = World::started(3).await;
+    let (leader, proposed) = world.write(1).await;
+    let (_, term) = world.leader().await;
+    let stale = world.replica(leader).propose(term + 1, entry(2)).await.unwrap_err();
+    assert_eq!(stale.happened(), Happened::No);
+    let follower = (leader + 1) % 3;
+    let refused = world.replica(follower).propose(term, entry(2)).await.unwrap_err();
+    let ProposeError::NotLeader { leader: Some(named) } = refused else { panic!("{refused}") };
+    assert_eq!(named.member.name, world.peers[leader].name);
+    assert_eq!(named.member.api_address, format!("api-{}", world.peers[leader].name));
+    assert_eq!(world.replica(leader).read_index().await.unwrap(), proposed.index, "nothing was written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_dies_and_nothing_acknowledged_is_lost() {
+    let mut world = World::started(3).await;
+    let (leader, _) = world.write(1).await;
+    let (_, first_term) = world.leader().await;
+    world.stop(leader).await;
+    let (next, proposed) = world.write(2).await;
+    assert_ne!(next, leader);
+    let Leadership::Leading { term, .. } = *world.replica(next).leadership().borrow() else { panic!("it leads") };
+    assert!(term > first_term);
+    world.start(leader).await.unwrap();
+    let index = world.replica(leader).read_index().await.unwrap();
+    assert!(index >= proposed.index);
+    world.assert_alike(index).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_nothing_is_answered() {
+    let mut world = World::started(3).await;
+    let (leader, _) = world.write(1).await;
+    let (_, term) = world.leader().await;
+    for at in 0..3 {
+        if at != leader {
+            world.stop(at).await;
+        }
+    }
+    let alone = world.replica(leader).clone();
+    assert!(alone.read_index().await.is_err());
+    // Either the lease has run out, or the entry waits for a quorum that does not come.
+    let write = tokio::time::timeout(Duration::from_secs(2), alone.propose(term, entry(2))).await;
+    assert!(!matches!(write, Ok(Ok(_))), "{write:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_restart_with_their_disks_and_have_everything() {
+    let mut world = World::started(3).await;
+    let mut last = 0;
+    for number in 0..100 {
+        last = world.write(number).await.1.index;
+    }
+    let digest = world.replica(world.leader().await.0).status().digest;
+    for at in 0..3 {
+        world.stop(at).await;
+    }
+    world.start_all().await;
+    let index = world.replica(0).read_index().await.unwrap();
+    assert!(index >= last);
+    world.assert_alike(index).await;
+    assert_eq!(world.replica(0).status().digest, digest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_behind_a_purged_log_gets_a_snapshot() {
+    let mut world = World::new(3);
+    world.thresholds = SnapshotThresholds { log_bytes_min: 64 << 10, tail_bytes: 4 << 10 };
+    world.start_all().await;
+    let (leader, before) = world.write(0).await;
+    let behind = (leader + 1) % 3;
+    world.stop(behind).await;
+    let mut last = before.index;
+    for number in 1..=3000 {
+        last = world.write(number).await.1.index;
+    }
+    let (leader, _) = world.leader().await;
+    let mut changes = world.replica(leader).changes();
+    let purged = changes.wait_for(|status| status.purged > before.index + 1);
+    let purged = tokio::time::timeout(PATIENCE, purged).await.expect("the log is purged").unwrap().clone();
+    assert!(purged.snapshot >= purged.purged);
+
+    world.start(behind).await.unwrap();
+    world.assert_alike(last).await;
+    let status = world.replica(behind).status();
+    assert!(status.snapshot >= purged.purged, "it came by snapshot: {status:?}");
+    // And once more from its own disk.
+    world.stop(behind).await;
+    world.start(behind).await.unwrap();
+    let index = world.replica(behind).read_index().await.unwrap();
+    assert!(index >= last);
+    world.assert_alike(index).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_moves_when_asked() {
+    let world = World::started(3).await;
+    let (leader, _) = world.write(1).await;
+    let to = (leader + 1) % 3;
+    world.replica(leader).transfer_leader(to as u64 + 1).await.unwrap();
+    let mut leadership = world.replica(to).leadership();
+    let leads = leadership.wait_for(|leadership| leadership.term().is_some());
+    tokio::time::timeout(PATIENCE, leads).await.expect("it leads").unwrap();
+    let (now, _) = world.write(2).await;
+    assert_eq!(now, to);
+    assert!(world.replica(leader).transfer_leader(1).await.is_err(), "it leads no longer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_taken_when_asked() {
+    let world = World::started(1).await;
+    let (_, proposed) = world.write(1).await;
+    assert!(world.replica(0).snapshot().await.unwrap() >= proposed.index);
+    assert!(world.replica(0).status().snapshot_bytes > 0);
+}
