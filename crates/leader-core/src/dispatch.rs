@@ -1,0 +1,174 @@
+//! Orders for workers, read off the state. Effects only say where to look: what an effect did not bring, re-attaching
+//! does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use machine::state::State;
+use machine::state::jobs::Job;
+use machine::state::sessions::{Allocation, Phase, Session};
+use machine::{Applied, Effect, Event as Change};
+use model::blob::{hex, sha256};
+use model::spec::lines;
+use model::views::WorkerState;
+use model::{JobId, Run, Seq, SessionId};
+
+use crate::sessions::Stage;
+use crate::{Action, Leader, Now, Order, ToWorker};
+
+impl Leader {
+    /// An entry was applied: passes on what follows from it.
+    pub(crate) fn follow(&mut self, applied: &Applied, state: &State, now: Now, out: &mut Vec<Action>) {
+        for effect in &applied.effects {
+            match effect {
+                Effect::Run { session, seq } => self.send_up_to(*session, *seq, state, out),
+                Effect::Stop { session, seq } => self.send_stop(*session, *seq, state, out),
+                Effect::SessionOpened { session } => self.opened(*session, state, now),
+                Effect::SessionEnded { session } => self.ended(*session, out),
+                Effect::Wake => self.planning.wake(),
+            }
+        }
+        for change in &applied.events {
+            if let Change::Worker { worker, state: WorkerState::Draining } = change {
+                self.send_drain(worker, state, out);
+            }
+        }
+    }
+
+    /// Some effects were missed: everything is read off the state.
+    pub(crate) fn resync(&mut self, state: &State, now: Now, out: &mut Vec<Action>) {
+        for session in self.attached.keys().copied().collect::<Vec<_>>() {
+            if state.session(session).is_none_or(|row| row.ended) {
+                self.ended(session, out);
+            }
+        }
+        for session in state.sessions().filter(|session| !session.ended) {
+            self.opened(session.id, state, now);
+            self.send_up_to(session.id, session.last_seq, state, out);
+            let stopping =
+                session.allocations.values().filter(|allocation| allocation.phase == Phase::Stopping);
+            stopping.for_each(|allocation| self.send_stop(session.id, allocation.seq, state, out));
+            self.send_drain(&session.worker, state, out);
+        }
+        self.planning.wake();
+    }
+
+    /// Sends the orders up to this number that its stream has not had.
+    pub(crate) fn send_up_to(&mut self, session: SessionId, last: Seq, state: &State, out: &mut Vec<Action>) {
+        let Some(stream) = self.attached.get(&session).copied() else { return };
+        let Some(Stage::Attached { sent, .. }) = self.streams.get_mut(&stream) else { return };
+        let first = *sent + 1;
+        *sent = last.max(*sent);
+        let Some(row) = state.session(session).filter(|_| first <= last) else { return };
+        for allocation in row.allocations.range(first..=last).map(|(_, allocation)| allocation) {
+            self.note_wait(allocation, state);
+            out.extend(self.order(allocation, row, state).map(|message| Action::Send { stream, message }));
+        }
+    }
+
+    fn note_wait(&mut self, allocation: &Allocation, state: &State) {
+        let Some(job) = state.job(allocation.job).filter(|_| allocation.attempt == 1) else { return };
+        let wait = allocation.placed.elapsed.since(job.submitted.elapsed);
+        self.tally.queue_waits.push((wait, allocation.tasks.len.into()));
+    }
+
+    /// A worker never receives the order of what is to stop: only that it shall.
+    pub(crate) fn order(
+        &mut self,
+        allocation: &Allocation,
+        session: &Session,
+        state: &State,
+    ) -> Option<ToWorker> {
+        if allocation.phase == Phase::Stopping {
+            return Some(ToWorker::Stop { seq: allocation.seq, token: allocation.token });
+        }
+        let job = state.job(allocation.job)?;
+        let (place, group) = job.group_of(allocation.tasks.first)?;
+        let task = job.task_spec(place);
+        let positions = group.positions_of(allocation.tasks)?;
+        Some(ToWorker::Run(Box::new(Order {
+            seq: allocation.seq,
+            token: allocation.token,
+            job: job.id,
+            tasks: allocation.tasks,
+            attempt: allocation.attempt,
+            held: allocation.phase == Phase::Held,
+            spec: job.spec.clone(),
+            group: place,
+            array_index: task.array_index(positions.first),
+            array_step: task.array.map_or(1, |array| array.step),
+            lines: self.lines.of(job, place, positions),
+            units: allocation.units.clone(),
+            traceparent: traceparent(state.cluster(), allocation, session.id),
+        })))
+    }
+
+    fn send_stop(&mut self, session: SessionId, seq: Seq, state: &State, out: &mut Vec<Action>) {
+        let Some(stream) = self.attached.get(&session).copied() else { return };
+        let Some(Stage::Attached { sent, .. }) = self.streams.get(&stream) else { return };
+        let allocation = state.session(session).and_then(|row| row.allocations.get(&seq));
+        // What has not been sent yet will be sent as a stop.
+        let Some(allocation) = allocation.filter(|_| seq <= *sent) else { return };
+        let message = ToWorker::Stop { seq, token: allocation.token };
+        out.push(Action::Send { stream, message });
+    }
+
+    fn send_drain(&mut self, worker: &str, state: &State, out: &mut Vec<Action>) {
+        let Some(session) = state.worker(worker).filter(|row| row.draining).and_then(|row| row.session)
+        else {
+            return;
+        };
+        if let Some(stream) = self.attached.get(&session) {
+            out.push(Action::Send { stream: *stream, message: ToWorker::Drain });
+        }
+    }
+}
+
+/// W3C trace context: one trace per job, one span per attempt, the same whoever leads.
+fn traceparent(cluster: &str, allocation: &Allocation, session: SessionId) -> String {
+    let trace = sha256(format!("{cluster}/{}", allocation.job).as_bytes());
+    let span = sha256(format!("{cluster}/{session}/{}/{}", allocation.seq, allocation.token).as_bytes());
+    format!("00-{}-{}-01", hex(&trace[..16]), hex(&span[..8]))
+}
+
+/// Where the lines of the last few texts begin, so that a long `each_line` is not read through for every order.
+#[derive(Default)]
+pub(crate) struct LineIndex {
+    /// By job and group: when it was used last, and the lines.
+    texts: BTreeMap<(JobId, usize), (u64, Spans)>,
+    uses: u64,
+}
+
+/// Where each line begins and ends.
+type Spans = Arc<[(usize, usize)]>;
+
+const TEXTS_MAX: usize = 16;
+
+impl LineIndex {
+    fn of(&mut self, job: &Job, place: usize, positions: Run) -> Vec<String> {
+        let each_line = job.task_spec(place).each_line.as_ref();
+        let Some(text) = each_line.and_then(|blob| blob.inline_bytes()) else { return Vec::new() };
+        let spans = self.spans((job.id, place), text);
+        let wanted = spans.iter().skip(positions.first as usize).take(positions.len as usize);
+        wanted.map(|(from, to)| String::from_utf8_lossy(&text[*from..*to]).into_owned()).collect()
+    }
+
+    fn spans(&mut self, key: (JobId, usize), text: &[u8]) -> Spans {
+        self.uses += 1;
+        if let Some((used, spans)) = self.texts.get_mut(&key) {
+            *used = self.uses;
+            return spans.clone();
+        }
+        if self.texts.len() >= TEXTS_MAX
+            && let Some(oldest) = self.texts.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key)
+        {
+            self.texts.remove(&oldest);
+        }
+        let start = text.as_ptr() as usize;
+        let span =
+            |line: &[u8]| (line.as_ptr() as usize - start, line.as_ptr() as usize - start + line.len());
+        let spans: Spans = lines(text).map(span).collect();
+        self.texts.insert(key, (self.uses, spans.clone()));
+        spans
+    }
+}

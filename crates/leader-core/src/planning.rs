@@ -1,0 +1,106 @@
+//! When to plan. A plan is made from the committed state and an overlay of the plans in flight; the overlay ends with
+//! the reply, with the rejection and with the leadership.
+
+use std::collections::BTreeMap;
+
+use machine::Plan;
+use machine::state::State;
+use scheduler::{Budget, Overlay, Scratch};
+
+use crate::propose::PROPOSALS_IN_FLIGHT_MAX;
+use crate::{Leader, Standing};
+
+pub const PLANS_IN_FLIGHT_MAX: usize = 2;
+/// Plans of which nothing was taken, before the planner waits for the state to wake it.
+const FRUITLESS_MAX: u32 = 3;
+/// Approximate bytes of a placement in the log.
+const PLACEMENT_BYTES: usize = 64;
+
+#[derive(Default)]
+pub(crate) struct Planning {
+    overlay: Overlay,
+    scratch: Scratch,
+    woken: bool,
+    /// Made, but not yet in an entry.
+    made: Option<(u64, Plan)>,
+    /// By plan: how many plans had been made when it was.
+    in_flight: BTreeMap<u64, u64>,
+    last: u64,
+    calls: u64,
+    fruitless: u32,
+    /// It did not fit beside the submits once: now they wait.
+    pub overdue: bool,
+}
+
+impl Planning {
+    pub fn wake(&mut self) {
+        self.woken = true;
+    }
+
+    pub fn clear(&mut self) {
+        self.overlay.clear();
+        self.made = None;
+        self.in_flight.clear();
+        self.woken = false;
+    }
+
+    pub fn bytes(&self) -> Option<usize> {
+        let (_, plan) = self.made.as_ref()?;
+        Some(PLACEMENT_BYTES * (1 + plan.placements.len() + plan.reservations.len()))
+    }
+
+    /// Takes the plan into an entry.
+    pub fn take(&mut self) -> Option<(u64, Plan)> {
+        let (id, plan) = self.made.take()?;
+        self.in_flight.insert(id, self.calls);
+        self.overdue = false;
+        Some((id, plan))
+    }
+
+    /// The plan's entry was applied.
+    pub fn settle(&mut self, id: u64, taken: u32, dropped: u32) {
+        self.overlay.remove(id);
+        let planned_since = self.in_flight.remove(&id).is_some_and(|calls| calls < self.calls);
+        self.fruitless = if taken == 0 { self.fruitless + 1 } else { 0 };
+        // A plan made meanwhile counted this one twice, once applied and once in flight; and what was dropped may fit
+        // elsewhere.
+        if (planned_since || dropped > 0) && self.fruitless < FRUITLESS_MAX {
+            self.woken = true;
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.woken && self.made.is_none() && self.in_flight.len() < PLANS_IN_FLIGHT_MAX
+    }
+
+    fn make(&mut self, state: &State) {
+        let budget = Budget::default();
+        let placements_max = budget.placements_max;
+        let plan = scheduler::plan(state, &mut self.scratch, &self.overlay, budget);
+        self.calls += 1;
+        self.woken = plan.placements.len() >= placements_max;
+        if plan.is_empty() {
+            return;
+        }
+        self.last += 1;
+        self.overlay.add(self.last, &plan);
+        self.made = Some((self.last, plan));
+    }
+}
+
+impl Leader {
+    /// Whether [`Leader::plan`] would plan now.
+    pub fn wants_plan(&self, state: &State) -> bool {
+        self.standing == Standing::Ready
+            && state.is_bootstrapped()
+            && self.planning.is_wanted()
+            && self.flight.len() < PROPOSALS_IN_FLIGHT_MAX
+    }
+
+    /// Makes a plan if one is due. It is proposed by the next [`Leader::advance`].
+    pub fn plan(&mut self, state: &State) {
+        if self.wants_plan(state) {
+            self.planning.make(state);
+        }
+    }
+}

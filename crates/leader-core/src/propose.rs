@@ -1,0 +1,396 @@
+//! From what waits to entries. The leader is the one ordered proposer of its term: it chooses every id, stamps every
+//! entry and keeps a few proposals in flight; what arrives meanwhile becomes the next entry. No timer batches.
+//!
+//! Order within an entry: workers (reports, sessions), control, submits, tick, plan.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use machine::state::State;
+use machine::{Bootstrap, Command, Entry, Op, Rejection, Reply, Stamp, Write};
+use model::{JobId, LogIndex, Moment, SessionId};
+
+use crate::lanes::{
+    CONTROLS_QUEUED_BYTES_MAX, CONTROLS_QUEUED_MAX, DrainRate, Lane, REPORTS_QUEUED_BYTES_MAX,
+    REPORTS_QUEUED_MAX, Room, SUBMITS_QUEUED_BYTES_MAX, SUBMITS_QUEUED_MAX,
+};
+use crate::{Action, Answer, Config, Leader, Now, ProposalId, Queued, Standing, StreamId, Ticket};
+
+pub const PROPOSALS_IN_FLIGHT_MAX: usize = 8;
+/// Of these at most so many with submits, so that a report never waits for a free one behind submits alone.
+pub const SUBMIT_PROPOSALS_MAX: usize = 6;
+/// Bytes of one write.
+pub const WRITE_BYTES_MAX: usize = 2 << 20;
+/// The log's wall clock leaps when it is further behind than this.
+pub(crate) const LAG_MAX: Duration = Duration::from_millis(500);
+
+/// What an applied command's reply is for.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Client {
+        ticket: Ticket,
+    },
+    Reports {
+        stream: StreamId,
+        session: SessionId,
+        number: u64,
+    },
+    /// Reports made here, on behalf of a worker that knows nothing of these attempts.
+    Lost,
+    Open {
+        worker: String,
+    },
+    End {
+        session: SessionId,
+    },
+    Plan {
+        id: u64,
+    },
+    Tick,
+    Clock,
+    Bootstrap,
+}
+
+pub(crate) struct ClientWrite {
+    ticket: Ticket,
+    write: Write,
+    arrived: Moment,
+}
+
+pub(crate) struct Lanes {
+    pub workers: Lane<(Command, Item)>,
+    pub controls: Lane<ClientWrite>,
+    pub submits: Lane<ClientWrite>,
+    submits_rate: DrainRate,
+    controls_rate: DrainRate,
+}
+
+impl Default for Lanes {
+    fn default() -> Lanes {
+        Lanes {
+            workers: Lane::new(REPORTS_QUEUED_MAX, REPORTS_QUEUED_BYTES_MAX),
+            controls: Lane::new(CONTROLS_QUEUED_MAX, CONTROLS_QUEUED_BYTES_MAX),
+            submits: Lane::new(SUBMITS_QUEUED_MAX, SUBMITS_QUEUED_BYTES_MAX),
+            submits_rate: DrainRate::default(),
+            controls_rate: DrainRate::default(),
+        }
+    }
+}
+
+impl Lanes {
+    pub fn is_empty(&self) -> bool {
+        self.workers.is_empty() && !self.has_clients()
+    }
+
+    pub fn has_clients(&self) -> bool {
+        !self.controls.is_empty() || !self.submits.is_empty()
+    }
+
+    pub fn drain_clients(&mut self) -> Vec<Ticket> {
+        self.controls.drain().chain(self.submits.drain()).map(|waiting| waiting.ticket).collect()
+    }
+
+    pub fn queued(&self) -> Queued {
+        Queued { workers: self.workers.len(), controls: self.controls.len(), submits: self.submits.len() }
+    }
+}
+
+/// Proposals whose end is not known yet.
+#[derive(Default)]
+pub(crate) struct Flight {
+    proposals: BTreeMap<ProposalId, Proposed>,
+    last: u64,
+    with_submits: usize,
+    ticks: usize,
+    bootstrapping: bool,
+}
+
+struct Proposed {
+    items: Vec<Item>,
+    has_submits: bool,
+}
+
+impl Flight {
+    pub fn len(&self) -> usize {
+        self.proposals.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.proposals.is_empty()
+    }
+
+    fn add(&mut self, batch: Batch) -> (ProposalId, Vec<Command>) {
+        self.last += 1;
+        let id = ProposalId(self.last);
+        self.with_submits += usize::from(batch.has_submits);
+        self.ticks += usize::from(batch.items.iter().any(|item| matches!(item, Item::Tick)));
+        self.bootstrapping |= batch.items.iter().any(|item| matches!(item, Item::Bootstrap));
+        self.proposals.insert(id, Proposed { items: batch.items, has_submits: batch.has_submits });
+        (id, batch.commands)
+    }
+
+    fn remove(&mut self, id: ProposalId) -> Vec<Item> {
+        let Some(proposed) = self.proposals.remove(&id) else { return Vec::new() };
+        self.with_submits -= usize::from(proposed.has_submits);
+        self.ticks -= usize::from(proposed.items.iter().any(|item| matches!(item, Item::Tick)));
+        proposed.items
+    }
+}
+
+/// An entry in the making.
+#[derive(Default)]
+struct Batch {
+    commands: Vec<Command>,
+    items: Vec<Item>,
+    has_submits: bool,
+    leaps: bool,
+}
+
+impl Batch {
+    fn push(&mut self, command: Command, item: Item) {
+        self.commands.push(command);
+        self.items.push(item);
+    }
+}
+
+impl Leader {
+    /// A client's write: queued, or refused at once.
+    pub(crate) fn admit(
+        &mut self,
+        ticket: Ticket,
+        write: Write,
+        bytes: usize,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(answer) = self.refusal(&write, bytes, now) {
+            out.push(Action::Answer { ticket, answer });
+            return;
+        }
+        let lane = if is_submit(&write) { &mut self.lanes.submits } else { &mut self.lanes.controls };
+        lane.push(ClientWrite { ticket, write, arrived: now.moment }, bytes);
+    }
+
+    fn refusal(&mut self, write: &Write, bytes: usize, now: Now) -> Option<Answer> {
+        if self.standing == Standing::Over {
+            return Some(Answer::NotLeader);
+        }
+        if bytes > WRITE_BYTES_MAX {
+            return Some(Answer::TooLarge { bytes, max: WRITE_BYTES_MAX });
+        }
+        if self.is_cut_off(now.moment) {
+            return Some(Answer::NoQuorum);
+        }
+        let (lane, rate, refused) = match is_submit(write) {
+            true => (&self.lanes.submits, &self.lanes.submits_rate, &mut self.tally.refused_submits),
+            false => (&self.lanes.controls, &self.lanes.controls_rate, &mut self.tally.refused_controls),
+        };
+        if lane.has_room(bytes) {
+            return None;
+        }
+        *refused += 1;
+        Some(Answer::Overloaded { retry_after: rate.retry_after(lane.len()) })
+    }
+
+    /// No quorum for so long that what has not been proposed never will be.
+    fn is_cut_off(&self, now: Moment) -> bool {
+        self.leases.without_quorum(now) > self.config.election_timeout_max
+    }
+
+    pub(crate) fn refusal_at(&self) -> Moment {
+        self.leases.last_quorum().plus(2 * self.config.election_timeout_max).plus(Duration::from_millis(1))
+    }
+
+    /// Proposes what can be proposed now.
+    pub fn advance(&mut self, state: &State, now: Now, out: &mut Vec<Action>) {
+        if self.standing == Standing::Over {
+            return;
+        }
+        if self.is_cut_off(now.moment) {
+            let tickets = self.lanes.drain_clients().into_iter();
+            out.extend(tickets.map(|ticket| Action::Answer { ticket, answer: Answer::NoQuorum }));
+        }
+        // Without a quorum nothing is proposed: what waits can still be refused as not done.
+        if self.standing != Standing::Ready || !self.leases.has_quorum(now.moment) {
+            return;
+        }
+        self.expire(now);
+        while self.flight.len() < PROPOSALS_IN_FLIGHT_MAX {
+            let batch = self.next_batch(state, now);
+            if batch.commands.is_empty() {
+                return;
+            }
+            out.push(self.propose(batch, now));
+        }
+    }
+
+    fn propose(&mut self, batch: Batch, now: Now) -> Action {
+        let stamp: Stamp = if batch.leaps { self.stamper.leap(now) } else { self.stamper.stamp(now) };
+        let (proposal, commands) = self.flight.add(batch);
+        Action::Propose { proposal, entry: Entry { stamp, commands } }
+    }
+
+    fn next_batch(&mut self, state: &State, now: Now) -> Batch {
+        let mut batch = Batch::default();
+        if !state.is_bootstrapped() {
+            self.add_bootstrap(&mut batch);
+            return batch;
+        }
+        let mut room = Room::default();
+        self.add_clock(&mut batch, now);
+        while let Some((command, item)) = self.lanes.workers.pop_within(&mut room) {
+            batch.push(command, item);
+        }
+        self.add_controls(&mut batch, &mut room, now.moment);
+        self.add_submits(&mut batch, &mut room, state, now.moment);
+        if self.flight.ticks == 0 && self.is_due(state, now) {
+            batch.push(Command::Tick, Item::Tick);
+        }
+        self.add_plan(&mut batch, &mut room);
+        batch
+    }
+
+    fn add_bootstrap(&mut self, batch: &mut Batch) {
+        if self.flight.bootstrapping {
+            return;
+        }
+        batch.leaps = true;
+        let Config { cluster, settings, next_node, .. } = self.config.clone();
+        batch.push(Command::Bootstrap(Bootstrap { cluster, settings, epoch: 0, next_node }), Item::Bootstrap);
+    }
+
+    /// After an outage the log's wall clock is behind: it leaps once the voters agree what time it is.
+    fn add_clock(&mut self, batch: &mut Batch, now: Now) {
+        if !std::mem::take(&mut self.clocks_agree) || self.stamper.lag(now) <= LAG_MAX {
+            return;
+        }
+        batch.leaps = true;
+        batch.push(Command::SetClock, Item::Clock);
+    }
+
+    fn add_controls(&mut self, batch: &mut Batch, room: &mut Room, now: Moment) {
+        let mut count = 0;
+        while let Some(waiting) = self.lanes.controls.pop_within(room) {
+            self.tally.lane_waits.push(now.since(waiting.arrived));
+            batch.push(Command::Write(waiting.write), Item::Client { ticket: waiting.ticket });
+            count += 1;
+        }
+        self.lanes.controls_rate.drained(count, self.lanes.controls.len(), now);
+    }
+
+    fn add_submits(&mut self, batch: &mut Batch, room: &mut Room, state: &State, now: Moment) {
+        if self.flight.with_submits >= SUBMIT_PROPOSALS_MAX || self.planning.overdue {
+            return;
+        }
+        let mut count = 0;
+        while let Some(mut waiting) = self.lanes.submits.pop_within(room) {
+            self.tally.lane_waits.push(now.since(waiting.arrived));
+            if let Op::Submit { job, .. } = &mut waiting.write.op {
+                *job = self.next_job(state);
+            }
+            batch.push(Command::Write(waiting.write), Item::Client { ticket: waiting.ticket });
+            count += 1;
+        }
+        batch.has_submits = count > 0;
+        self.lanes.submits_rate.drained(count, self.lanes.submits.len(), now);
+    }
+
+    fn add_plan(&mut self, batch: &mut Batch, room: &mut Room) {
+        let Some(bytes) = self.planning.bytes() else { return };
+        if !room.take(bytes) {
+            self.planning.overdue = true;
+            return;
+        }
+        if let Some((id, plan)) = self.planning.take() {
+            batch.push(Command::Place(plan), Item::Plan { id });
+        }
+    }
+
+    fn next_job(&mut self, state: &State) -> JobId {
+        self.last_job = JobId(self.last_job.max(state.last_job()).0 + 1);
+        self.last_job
+    }
+
+    pub(crate) fn next_session(&mut self, state: &State) -> SessionId {
+        self.last_session = SessionId(self.last_session.max(state.last_session()).0 + 1);
+        self.last_session
+    }
+
+    fn is_due(&self, state: &State, now: Now) -> bool {
+        let Some(due) = state.next_due() else { return false };
+        let stamp = self.stamper.peek(now);
+        due.elapsed.is_some_and(|at| at <= stamp.elapsed) || due.wall.is_some_and(|at| at <= stamp.wall)
+    }
+
+    /// When a tick has to be proposed, unless one is in flight or nothing can be proposed before something is settled.
+    pub(crate) fn tick_at(&self, state: &State, now: Now) -> Option<Moment> {
+        let has_room = self.flight.ticks == 0 && self.flight.len() < PROPOSALS_IN_FLIGHT_MAX;
+        let is_free = has_room && self.leases.has_quorum(now.moment);
+        let due = state.next_due().filter(|_| is_free)?;
+        let stamp = self.stamper.peek(now);
+        let elapsed = due.elapsed.map(|at| at.since(stamp.elapsed));
+        let wall = due.wall.map(|at| at.since(stamp.wall));
+        elapsed.into_iter().chain(wall).min().map(|wait| now.moment.plus(wait))
+    }
+
+    /// A proposal was applied at `index`.
+    pub(crate) fn settle(
+        &mut self,
+        proposal: ProposalId,
+        index: LogIndex,
+        replies: Vec<Reply>,
+        state: &State,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        for (item, reply) in self.flight.remove(proposal).into_iter().zip(replies) {
+            match item {
+                Item::Client { ticket } => {
+                    out.push(Action::Answer { ticket, answer: Answer::Written { index, reply } });
+                }
+                Item::Reports { stream, session, number } => {
+                    self.reported(stream, session, number, reply, state, now, out);
+                }
+                Item::Open { worker } => self.registered(&worker, reply, state, now, out),
+                Item::End { session } => {
+                    // Already ended: no effect will say so.
+                    if let Reply::Rejected(Rejection::SessionEnded { .. }) = reply {
+                        self.ended(session, out);
+                    }
+                }
+                Item::Plan { id } => self.planned(id, &reply),
+                Item::Bootstrap => self.greet_waiting(state, now, out),
+                Item::Lost | Item::Tick | Item::Clock => {}
+            }
+        }
+    }
+
+    fn planned(&mut self, id: u64, reply: &Reply) {
+        let (taken, dropped) = match reply {
+            Reply::Placed { taken, dropped } => (*taken, *dropped),
+            _ => (0, 0),
+        };
+        self.tally.placed += u64::from(taken);
+        self.tally.dropped += u64::from(dropped);
+        self.planning.settle(id, taken, dropped);
+    }
+
+    /// A proposal came to nothing, as far as is known: this leadership is over, or about to be.
+    pub(crate) fn give_up(&mut self, proposal: ProposalId, maybe: bool, out: &mut Vec<Action>) {
+        for item in self.flight.remove(proposal) {
+            match item {
+                Item::Client { ticket } => {
+                    let answer = if maybe { Answer::Unknown } else { Answer::NotLeader };
+                    out.push(Action::Answer { ticket, answer });
+                }
+                Item::Plan { id } => self.planning.settle(id, 0, 0),
+                Item::Bootstrap => self.flight.bootstrapping = false,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn is_submit(write: &Write) -> bool {
+    matches!(write.op, Op::Submit { .. })
+}

@@ -1,0 +1,124 @@
+//! What a worker has and says, against what the state says it has.
+
+use machine::state::State;
+use machine::state::sessions::{Allocation, Phase};
+use machine::{Command, Ended, News, Reply, Report, ReportBatch};
+use model::{Reason, RunSet, SessionId, Timestamp, Token, Verdict};
+
+use crate::propose::Item;
+use crate::sessions::Stage;
+use crate::{Action, Hello, Leader, Now, Reports, StreamId, ToWorker};
+
+/// Approximate bytes in the log.
+const LOST_BYTES: usize = 200;
+
+impl Leader {
+    /// Compares what the worker has with what the state says it has. Its own reports are in the state by now.
+    pub(crate) fn reconcile(
+        &mut self,
+        stream: StreamId,
+        id: SessionId,
+        hello: &Hello,
+        state: &State,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(session) = state.session(id).filter(|session| !session.ended) else {
+            return self.tell_ended(stream, out);
+        };
+        self.streams.insert(stream, Stage::Attached { session: id, sent: session.last_seq });
+        let newest = Token::new(state.epoch(), state.index());
+        for held in &hello.holds {
+            let known = session.allocations.get(&held.seq).filter(|known| known.token == held.token);
+            let shall_stop = match known {
+                Some(allocation) => allocation.phase == Phase::Stopping,
+                // A newer token than this state may well be known to a newer one.
+                None => held.token <= newest,
+            };
+            if shall_stop {
+                out.push(Action::Send {
+                    stream,
+                    message: ToWorker::Stop { seq: held.seq, token: held.token },
+                });
+            }
+        }
+        for allocation in session.allocations.values() {
+            if !hello.has_received(allocation.seq) {
+                out.extend(
+                    self.order(allocation, session, state).map(|message| Action::Send { stream, message }),
+                );
+            } else if !hello.holds(allocation.seq) {
+                self.report_lost(id, allocation, now.wall);
+            }
+        }
+    }
+
+    /// The worker has had this order and has nothing of it: nobody else will ever report its end.
+    fn report_lost(&mut self, session: SessionId, allocation: &Allocation, ended: Timestamp) {
+        let mut missing = RunSet::of(allocation.tasks);
+        allocation.reported.runs().for_each(|run| missing.remove(run));
+        let reports: Vec<Report> = missing
+            .runs()
+            .map(|tasks| Report {
+                seq: allocation.seq,
+                token: allocation.token,
+                tasks,
+                news: News::Ended(Box::new(Ended {
+                    verdict: Verdict::Lost,
+                    reason: Reason::WorkerLost,
+                    exit_code: None,
+                    signal: None,
+                    message: "the worker came back without it".to_owned(),
+                    result: None,
+                    started: None,
+                    ended,
+                    cpu_time: std::time::Duration::ZERO,
+                    memory_peak: 0,
+                })),
+            })
+            .collect();
+        let bytes = LOST_BYTES * reports.len();
+        self.lanes.workers.push((Command::Report(ReportBatch { session, reports }), Item::Lost), bytes);
+    }
+
+    pub(crate) fn report(&mut self, stream: StreamId, reports: Reports, out: &mut Vec<Action>) {
+        let Some(session) = self.streams.get(&stream).and_then(Stage::session) else { return };
+        if !self.lanes.workers.has_room(reports.bytes) {
+            // It comes back and says them again.
+            self.detach(stream);
+            out.push(Action::Close { stream });
+            return;
+        }
+        self.queue_reports(stream, session, reports);
+    }
+
+    pub(crate) fn queue_reports(&mut self, stream: StreamId, session: SessionId, reports: Reports) {
+        let Reports { number, reports, bytes } = reports;
+        self.tally.reports += reports.len() as u64;
+        let batch = Command::Report(ReportBatch { session, reports });
+        self.lanes.workers.push((batch, Item::Reports { stream, session, number }), bytes);
+    }
+
+    /// A batch of reports is in the state.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn reported(
+        &mut self,
+        stream: StreamId,
+        session: SessionId,
+        number: u64,
+        reply: Reply,
+        state: &State,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        if self.streams.get(&stream).and_then(Stage::session) != Some(session) {
+            return;
+        }
+        let Reply::Reported { fenced } = reply else { return self.tell_ended(stream, out) };
+        out.push(Action::Send { stream, message: ToWorker::Acked { number, fenced } });
+        if let Some(Stage::Attaching { hello, .. }) = self.streams.get_mut(&stream) {
+            let hello = std::mem::replace(hello, Box::new(Hello::default()));
+            self.reconcile(stream, session, &hello, state, now, out);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What is proposed, in which order, and what is refused.
+
+use std::time::Duration;
+
+use leader_core::*;
+use machine::{Command, Op, Reply};
+use model::JobId;
+
+use crate::world::*;
+
+fn names(entry: &machine::Entry) -> Vec<&'static str> {
+    let name = |command: &Command| match command {
+        Command::Bootstrap(_) => "bootstrap",
+        Command::Write(write) if matches!(write.op, Op::Submit { .. }) => "submit",
+        Command::Write(_) => "control",
+        Command::Place(_) => "place",
+        Command::OpenSession(_) => "open",
+        Command::EndSession { .. } => "end",
+        Command::Report(_) => "report",
+        Command::Tick => "tick",
+        Command::SetClock => "clock",
+    };
+    entry.commands.iter().map(name).collect()
+}
+
+/// Fills every place in flight, so that what follows has to wait.
+fn fill(world: &mut World) {
+    for _ in 0..8 {
+        world.write(Op::PauseQueue { name: "default".to_owned() }, 50);
+    }
+    assert_eq!(world.pending.len(), 8);
+}
+
+#[test]
+fn reports_go_first_then_control_then_submits() {
+    let mut world = World::new();
+    world.worker(1, "w", 1);
+    world.job(noop("a"));
+    let sent = orders(&world.heard(1));
+    fill(&mut world);
+    world.submit(noop("b"));
+    world.write(Op::ResumeQueue { name: "default".to_owned() }, 50);
+    world.reports(1, 1, vec![succeeded(&sent[0])]);
+    world.forget();
+    world.commit_one();
+    assert_eq!(names(&world.entries[0]), ["report", "control", "submit"]);
+}
+
+#[test]
+fn submits_leave_places_in_flight_for_reports() {
+    let mut world = World::new();
+    world.worker(1, "w", 1);
+    for _ in 0..20 {
+        world.submit(noop("a"));
+    }
+    assert_eq!(world.pending.len(), 6);
+    world.says(2, FromWorker::Hello(Box::new(hello("v", 1))));
+    assert_eq!(world.pending.len(), 7);
+    assert_eq!(names(&world.pending[6].1), ["open"]);
+}
+
+#[test]
+fn what_waits_together_goes_together_up_to_the_size_of_an_entry() {
+    let mut world = World::new();
+    fill(&mut world);
+    for _ in 0..300 {
+        world.submit(noop("a"));
+    }
+    world.forget();
+    world.commit_one();
+    assert_eq!(world.entries[0].commands.len(), 32 * 1024 / 300);
+    world.commit();
+    assert_eq!(world.state.unfinished_jobs(), 300);
+    assert!(world.entries.len() < 8, "{}", world.entries.len());
+}
+
+#[test]
+fn a_plan_gets_its_turn_under_a_flood_of_submits() {
+    let mut world = World::new();
+    world.worker(1, "w", 400);
+    world.job(array(300));
+    world.forget();
+    world.job(array(300));
+    fill(&mut world);
+    for _ in 0..500 {
+        world.submit(noop("a"));
+    }
+    world.commit();
+    assert!(world.proposed().iter().any(|command| matches!(command, Command::Place(_))));
+}
+
+#[test]
+fn an_overloaded_leader_refuses_at_once_and_says_when_to_come_back() {
+    let mut world = World::new();
+    let mut last = 0;
+    for _ in 0..lanes::SUBMITS_QUEUED_MAX + 7 {
+        last = world.submit(noop("a"));
+    }
+    let Answer::Overloaded { retry_after } = world.answers[&last] else {
+        panic!("{:?}", world.answers[&last])
+    };
+    assert!(retry_after >= Duration::from_millis(20) && retry_after <= Duration::from_secs(5));
+    // Workers and control still get in.
+    world.says(2, FromWorker::Hello(Box::new(hello("v", 1))));
+    let control = world.write(Op::PauseQueue { name: "default".to_owned() }, 50);
+    assert!(!world.answers.contains_key(&control));
+    assert_eq!(world.leader.take_tally().refused_submits, 1);
+}
+
+#[test]
+fn ids_rise_and_never_come_back_under_the_next_leader() {
+    let mut world = World::new();
+    let first = world.job(noop("a"));
+    let lost = world.submit(noop("lost with its leader"));
+    assert!(!world.answers.contains_key(&lost));
+    let s1 = world.worker(1, "w", 1);
+    world.next_leader();
+    let second = world.job(noop("b"));
+    let third = world.job(noop("c"));
+    let s2 = world.worker(2, "v", 1);
+    assert!(first < second && second < third, "{first} {second} {third}");
+    assert!(s1 < s2);
+    let stamps: Vec<_> = world.entries.iter().map(|entry| entry.stamp).collect();
+    assert!(stamps.is_sorted_by(|a, b| a.elapsed <= b.elapsed && a.wall <= b.wall));
+    assert_eq!(world.state.last_job(), third);
+    assert_ne!(third, JobId(0));
+}
+
+#[test]
+fn a_leadership_that_ends_answers_everyone_properly() {
+    let mut world = World::new();
+    fill(&mut world);
+    let waiting = world.submit(noop("a"));
+    let mut actions = Vec::new();
+    world.leader.resign(&mut actions);
+    world.take(actions);
+    assert_eq!(world.answers[&waiting], Answer::NotLeader);
+    assert!(!world.leader.is_settled());
+    // In flight: one came through, one certainly not, of the others nobody knows.
+    let (proposal, _) = world.pending.pop_front().unwrap();
+    world.step(Event::Committed { proposal, index: 77, replies: vec![Reply::Done] });
+    let (proposal, _) = world.pending.pop_front().unwrap();
+    world.step(Event::Failed { proposal, maybe: false });
+    while let Some((proposal, _)) = world.pending.pop_front() {
+        world.step(Event::Failed { proposal, maybe: true });
+    }
+    assert_eq!(world.answers[&1], Answer::Written { index: 77, reply: Reply::Done });
+    assert_eq!(world.answers[&2], Answer::NotLeader);
+    assert_eq!(world.answers[&3], Answer::Unknown);
+    assert!(world.leader.is_settled());
+    let late = world.submit(noop("b"));
+    assert_eq!(world.answers[&late], Answer::NotLeader);
+}
+
+#[test]
+fn without_a_quorum_writes_are_refused_and_not_done() {
+    let mut world = World::new();
+    fill(&mut world);
+    let waiting = world.submit(noop("a"));
+    world.has_quorum = false;
+    world.pass(2 * 900 + 1);
+    assert_eq!(world.answers[&waiting], Answer::NoQuorum);
+    let late = world.submit(noop("b"));
+    assert_eq!(world.answers[&late], Answer::NoQuorum);
+    assert_eq!(world.pending.len(), 8);
+}
+
+#[test]
+fn a_write_waits_for_the_quorum_and_is_not_proposed_without_one() {
+    let mut world = World::new();
+    world.has_quorum = false;
+    world.pass(901);
+    let waiting = world.submit(noop("a"));
+    assert_eq!(world.pending.len(), 0);
+    world.has_quorum = true;
+    world.pass(51);
+    world.commit();
+    assert!(matches!(world.answers[&waiting], Answer::Written { .. }));
+}
+
+#[test]
+fn a_delayed_job_is_ticked_when_it_is_due_and_not_before() {
+    let mut world = World::new();
+    world.worker(1, "w", 1);
+    let spec = model::JobSpec { delay: Some(Duration::from_secs(5)), ..noop("later") };
+    world.job(spec);
+    world.forget();
+    world.pass(4_999);
+    assert_eq!(world.pending.len(), 0);
+    world.pass(1);
+    assert_eq!(names(&world.pending[0].1), ["tick"]);
+    world.commit();
+    assert_eq!(orders(&world.heard(1)).len(), 1);
+    world.pass(3_000);
+    assert_eq!(world.entries.len(), 2, "one tick, one plan");
+}
+
+#[test]
+fn the_wall_clock_leaps_only_when_the_voters_agree() {
+    let mut world = World::new();
+    let hour = 3_600_000_000;
+    world.pending.clear();
+    world.next_leader();
+    world.now.wall = model::Timestamp(world.now.wall.0 + hour);
+    world.submit(noop("a"));
+    world.commit();
+    assert!(world.state.stamp().wall.0 + hour / 2 < world.now.wall.0);
+    world.step(Event::ClocksAgree);
+    assert_eq!(names(&world.pending[0].1), ["clock"]);
+    world.commit();
+    assert_eq!(world.state.stamp().wall, world.now.wall);
+    world.forget();
+    world.step(Event::ClocksAgree);
+    assert_eq!(world.pending.len(), 0);
+}
