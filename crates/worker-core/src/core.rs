@@ -1,0 +1,356 @@
+//! The worker's state and its one entry point.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Moment, Reason, Resources, Run, Seq, Term, Timestamp, Token, Verdict};
+
+use crate::lanes::Lanes;
+use crate::link::{Dial, Heart, Link};
+use crate::outbox::Outbox;
+use crate::{Action, Ended, Event, Leave, Message, Order, Outgoing, Record, Saved, Stop};
+
+/// While draining, what still comes is given back at most so often: each time costs the cluster a commit.
+const RECALL_EVERY: Duration = Duration::from_secs(1);
+/// From goodbye to the leader's answer.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub capacity: Resources,
+    /// API addresses of replicas; at least one.
+    pub servers: Vec<String>,
+    /// The lease that the keeper still counts, after a restart.
+    pub lease: Option<Moment>,
+    /// For jitter.
+    pub seed: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Core {
+    saved: Saved,
+    actions: Vec<Action>,
+    pub(crate) capacity: Resources,
+    pub(crate) link: Link,
+    pub(crate) dial: Dial,
+    pub(crate) heart: Heart,
+    pub(crate) outbox: Outbox,
+    pub(crate) lanes: Lanes,
+    /// Runs until here; `None`: it has ended, or there was none.
+    pub(crate) lease: Option<Moment>,
+    /// Of a session that has ended: killed, not yet gone.
+    clearing: BTreeSet<Seq>,
+    drain: Option<Drain>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    until: Moment,
+    recall_at: Moment,
+    goodbye: Option<Moment>,
+}
+
+impl Core {
+    /// Goes on from what was saved. The shell then tells of what runs and what has ended meanwhile.
+    pub fn new(config: Config, saved: Saved) -> Core {
+        let mut lanes = Lanes::default();
+        for taken in saved.orders.values() {
+            lanes.restore(taken);
+        }
+        Core {
+            saved,
+            actions: Vec::new(),
+            capacity: config.capacity,
+            link: Link::Waiting { until: Moment(0) },
+            dial: Dial::new(config.servers, config.seed),
+            heart: Heart::default(),
+            outbox: Outbox::default(),
+            lanes,
+            lease: config.lease,
+            clearing: BTreeSet::new(),
+            drain: None,
+        }
+    }
+
+    pub fn saved(&self) -> &Saved {
+        &self.saved
+    }
+
+    pub fn lease_until(&self) -> Option<Moment> {
+        self.lease
+    }
+
+    pub fn step(&mut self, event: Event, now: Moment) -> Vec<Action> {
+        // First, so that nothing that was late in coming is taken for an order under a living lease.
+        self.watch_lease(now);
+        match event {
+            Event::Up if matches!(self.link, Link::Opening { .. }) => self.greet(now),
+            Event::Up => {}
+            Event::Down => self.lost(now),
+            Event::Said { term, applied: _, message } => self.hear(term, message, now),
+            Event::Started { seq, task, at } => self.started(seq, task, at, now),
+            Event::Ended { seq, tasks, ended } => self.ended(seq, tasks, ended, now),
+            Event::Drain { until } => self.start_drain(until, now),
+            Event::Tick => {
+                self.tend_link(now);
+                self.flush(now);
+            }
+        }
+        self.begin_waiting(None, now);
+        self.tend_drain(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When a tick has something to do.
+    pub fn next_due(&self) -> Option<Moment> {
+        let flush = self.outbox.due().filter(|_| self.is_attached());
+        let drain = self.drain.map(|drain| self.drain_due(drain));
+        [self.link_due(), flush, self.lease, drain].into_iter().flatten().min()
+    }
+
+    pub(crate) fn push(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// The only way in which what lasts changes.
+    pub(crate) fn save(&mut self, record: Record) {
+        self.saved.apply(&record);
+        self.actions.push(Action::Save(record));
+    }
+
+    fn hear(&mut self, term: Term, message: Message, now: Moment) {
+        if !matches!(self.link, Link::Greeted { .. } | Link::Attached) {
+            return;
+        }
+        if term < self.saved.term {
+            // A leader of the past: it will hear of it from its peers, but not from us.
+            return self.give_up(now);
+        }
+        if term > self.saved.term {
+            self.save(Record::Term(term));
+        }
+        self.heart.heard = now;
+        self.obey(message, now);
+    }
+
+    fn obey(&mut self, message: Message, now: Moment) {
+        match message {
+            Message::Welcome(welcome) => self.welcome(welcome, now),
+            Message::Renewed { number } => self.renewed(number),
+            Message::Run(order) => self.take(order),
+            Message::Stop { seq, token } => self.stop(seq, token, now),
+            Message::Acked { number, fenced: _ } => self.acknowledge(number, now),
+            Message::FetchLog(fetch) => self.push(Action::FetchLog(fetch)),
+            Message::CloseFetch { fetch } => self.push(Action::CloseFetch { fetch }),
+            Message::NotLeader { leader } => self.redirected(leader, now),
+            Message::Refused(refusal) => self.leave(Leave::Refused(refusal)),
+            Message::SessionEnded => self.session_ended(now),
+            Message::Drain => self.start_drain(Moment::MAX, now),
+        }
+    }
+
+    fn take(&mut self, order: Arc<Order>) {
+        let is_empty = order.tasks.len == 0;
+        if !self.is_attached() || self.saved.has(order.seq) || is_empty {
+            return;
+        }
+        self.lanes.wait(&order);
+        self.save(Record::Taken(order));
+    }
+
+    pub(crate) fn may_begin(&self, now: Moment) -> bool {
+        self.drain.is_none() && self.has_lease(now)
+    }
+
+    pub(crate) fn has_lease(&self, now: Moment) -> bool {
+        self.lease.is_some_and(|until| now < until)
+    }
+
+    fn stop(&mut self, seq: Seq, token: Token, now: Moment) {
+        let Some(taken) = self.saved.orders.get(&seq) else {
+            if !self.saved.has(seq) {
+                self.report_void(seq, token, now);
+            }
+            return;
+        };
+        if taken.order.token != token {
+            return;
+        }
+        if !taken.has_begun() {
+            let order = taken.order.clone();
+            self.lanes.leave(&order);
+            return self.report_recalled(seq, now);
+        }
+        if taken.stop.is_none() {
+            self.save(Record::Stopping { seq, stop: Stop::Ordered });
+            self.push(Action::Stop { seq });
+        }
+    }
+
+    fn started(&mut self, seq: Seq, task: u32, at: Timestamp, now: Moment) {
+        let runs = |run: Run| run.contains(task);
+        let is_running = self.saved.orders.get(&seq).is_some_and(|taken| taken.running.is_some_and(runs));
+        if is_running && !self.lanes.was_announced(seq) {
+            self.report_started(seq, task, at, now);
+        }
+    }
+
+    fn ended(&mut self, seq: Seq, tasks: Run, ended: Box<Ended>, now: Moment) {
+        if self.clearing.remove(&seq) {
+            return self.cleared(now);
+        }
+        let Some(taken) = self.saved.orders.get(&seq) else { return };
+        if taken.running != Some(tasks) {
+            return;
+        }
+        let (order, stop, at) = (taken.order.clone(), taken.stop, ended.ended);
+        self.report_ended(seq, tasks, stopped(ended, stop), now);
+        if let Some(taken) = self.saved.orders.get(&seq) {
+            match stop {
+                None => return self.lanes.pause(seq),
+                Some(stop) => {
+                    let rest = Box::new(unstarted(stop, at));
+                    let tasks = taken.left();
+                    self.report_ended(seq, tasks, rest, now);
+                }
+            }
+        }
+        self.lanes.leave(&order);
+        self.begin_waiting(Some(at), now);
+    }
+
+    /// Self-stop: what runs under the lease dies with it.
+    fn watch_lease(&mut self, now: Moment) {
+        if self.lease.is_none_or(|until| now < until) {
+            return;
+        }
+        self.lease = None;
+        let runs_on = |order: &Order| order.on_disconnect == model::OnDisconnect::Keep;
+        let doomed: Vec<(Seq, bool)> = self
+            .saved
+            .orders
+            .values()
+            .filter(|taken| taken.running.is_some() && !runs_on(&taken.order))
+            .map(|taken| (taken.order.seq, taken.stop.is_none()))
+            .collect();
+        for (seq, unstopped) in doomed {
+            if unstopped {
+                self.save(Record::Stopping { seq, stop: Stop::LeaseEnded });
+            }
+            self.push(Action::Kill { seq });
+        }
+    }
+
+    /// Kills what the session held; hello without it once all of that is gone.
+    pub(crate) fn session_ended(&mut self, now: Moment) {
+        self.push(Action::Disconnect);
+        let running = self.saved.orders.values().filter(|taken| taken.running.is_some());
+        let running: Vec<Seq> = running.map(|taken| taken.order.seq).collect();
+        for seq in running {
+            self.clearing.insert(seq);
+            self.push(Action::Kill { seq });
+        }
+        self.save(Record::SessionEnded);
+        (self.lease, self.lanes, self.link) = (None, Lanes::default(), Link::Off);
+        self.forget_outbox();
+        self.cleared(now);
+    }
+
+    fn cleared(&mut self, now: Moment) {
+        if !self.clearing.is_empty() {
+            return;
+        }
+        match self.drain {
+            Some(_) => self.leave(Leave::Drained),
+            None => self.greet_again(now),
+        }
+    }
+
+    fn leave(&mut self, why: Leave) {
+        self.push(Action::Disconnect);
+        self.push(Action::Leave(why));
+        self.link = Link::Off;
+        self.drain = None;
+        self.lease = None;
+    }
+}
+
+// Drain and goodbye.
+impl Core {
+    fn start_drain(&mut self, until: Moment, now: Moment) {
+        match &mut self.drain {
+            Some(drain) => drain.until = drain.until.min(until),
+            None => self.drain = Some(Drain { until, recall_at: now, goodbye: None }),
+        }
+    }
+
+    fn drain_due(&self, drain: Drain) -> Moment {
+        let recall = if self.lanes.waiting().is_empty() { Moment::MAX } else { drain.recall_at };
+        let goodbye = drain.goodbye.map_or(Moment::MAX, |at| at.plus(GOODBYE_MAX));
+        drain.until.min(recall).min(goodbye)
+    }
+
+    fn tend_drain(&mut self, now: Moment) {
+        let Some(drain) = self.drain else { return };
+        if now >= drain.until {
+            return self.leave(Leave::DrainTimeout);
+        }
+        if now >= drain.recall_at {
+            self.recall_waiting(now);
+        }
+        match drain.goodbye {
+            Some(at) if now >= at.plus(GOODBYE_MAX) => self.leave(Leave::Drained),
+            Some(_) => {}
+            None => self.part(drain, now),
+        }
+    }
+
+    fn recall_waiting(&mut self, now: Moment) {
+        let waiting = self.lanes.waiting();
+        for seq in &waiting {
+            if let Some(taken) = self.saved.orders.get(seq) {
+                let order = taken.order.clone();
+                self.lanes.leave(&order);
+                self.report_recalled(*seq, now);
+            }
+        }
+        if let Some(drain) = self.drain.as_mut().filter(|_| !waiting.is_empty()) {
+            drain.recall_at = now.plus(RECALL_EVERY);
+        }
+    }
+
+    /// Says goodbye once nothing runs and everything said is committed.
+    fn part(&mut self, drain: Drain, now: Moment) {
+        let is_idle = self.saved.orders.is_empty() && self.clearing.is_empty();
+        if self.saved.session.is_none() && is_idle {
+            return self.leave(Leave::Drained);
+        }
+        if is_idle && self.saved.outbox.is_empty() && self.is_attached() {
+            self.push(Action::Send(Outgoing::Goodbye));
+            self.drain = Some(Drain { goodbye: Some(now), ..drain });
+        }
+    }
+}
+
+/// How an attempt that was stopped counts, whatever its own last words.
+fn stopped(mut ended: Box<Ended>, stop: Option<Stop>) -> Box<Ended> {
+    match stop {
+        Some(Stop::Ordered) => (ended.verdict, ended.reason) = (Verdict::Cancelled, Reason::Cancelled),
+        Some(Stop::LeaseEnded) if ended.verdict != Verdict::Succeeded => {
+            (ended.verdict, ended.reason) = (Verdict::Lost, Reason::LeaseEnded);
+        }
+        Some(Stop::LeaseEnded) | None => {}
+    }
+    ended
+}
+
+/// The tasks of a stopped order that never began.
+fn unstarted(stop: Stop, at: Timestamp) -> Ended {
+    match stop {
+        Stop::Ordered => Ended::new(Verdict::Cancelled, Reason::Cancelled, "cancelled before it began", at),
+        Stop::LeaseEnded => {
+            Ended::new(Verdict::Lost, Reason::LeaseEnded, "the lease ended before it began", at)
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What begins when: placed orders first, then held ones, each lane in order, while there is room.
+//!
+//! The leader counts capacity by reports that are on their way, so the worker keeps it too: what has no room waits.
+
+use std::collections::BTreeSet;
+
+use model::{Moment, Resources, Run, Seq, Timestamp};
+
+use crate::core::Core;
+use crate::{Action, Order, Record, Taken};
+
+/// Orders that have not begun, and the room that the others take.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lanes {
+    placed: BTreeSet<Seq>,
+    held: BTreeSet<Seq>,
+    used: Resources,
+    /// Orders that take room.
+    active: BTreeSet<Seq>,
+    /// Of those, the ones between two of their tasks.
+    paused: BTreeSet<Seq>,
+    /// Reported as started before their process was.
+    announced: BTreeSet<Seq>,
+}
+
+impl Lanes {
+    pub fn wait(&mut self, order: &Order) {
+        let lane = if order.held { &mut self.held } else { &mut self.placed };
+        lane.insert(order.seq);
+    }
+
+    /// After a restart.
+    pub fn restore(&mut self, taken: &Taken) {
+        if !taken.has_begun() {
+            return self.wait(&taken.order);
+        }
+        self.occupy(&taken.order);
+        if taken.running.is_none() {
+            self.paused.insert(taken.order.seq);
+        }
+    }
+
+    pub fn pause(&mut self, seq: Seq) {
+        self.paused.insert(seq);
+    }
+
+    /// True once for each announcement.
+    pub fn was_announced(&mut self, seq: Seq) -> bool {
+        self.announced.remove(&seq)
+    }
+
+    pub fn occupy(&mut self, order: &Order) {
+        self.placed.remove(&order.seq);
+        self.held.remove(&order.seq);
+        if self.active.insert(order.seq) {
+            self.used.add(&order.spec.resources);
+        }
+    }
+
+    pub fn leave(&mut self, order: &Order) {
+        for set in [&mut self.placed, &mut self.held, &mut self.paused, &mut self.announced] {
+            set.remove(&order.seq);
+        }
+        if self.active.remove(&order.seq) {
+            self.used.subtract(&order.spec.resources);
+        }
+    }
+
+    /// A held order may only begin when no placed one waits: that was promised the room.
+    fn next(&self) -> Option<Seq> {
+        self.placed.first().or(self.held.first()).copied()
+    }
+
+    pub fn waiting(&self) -> Vec<Seq> {
+        self.placed.iter().chain(&self.held).copied().collect()
+    }
+
+    // What is larger than the whole worker would wait for ever; alone it may run.
+    fn has_room(&self, capacity: &Resources, asked: &Resources) -> bool {
+        let mut needed = self.used.clone();
+        needed.add(asked);
+        self.active.is_empty() || capacity.covers(&needed)
+    }
+}
+
+impl Core {
+    /// Begins what has room. `freed`: the end that made room came at that time; held orders that follow are
+    /// reported as started together with it, so that the leader does not give the room away again.
+    pub(crate) fn begin_waiting(&mut self, freed: Option<Timestamp>, now: Moment) {
+        while self.has_lease(now)
+            && let Some(seq) = self.lanes.paused.pop_first()
+        {
+            self.begin(seq);
+        }
+        while self.may_begin(now) {
+            let Some(seq) = self.lanes.next() else { return };
+            let Some(taken) = self.saved().orders.get(&seq) else { return };
+            let order = taken.order.clone();
+            if !self.lanes.has_room(&self.capacity, &order.spec.resources) {
+                return;
+            }
+            self.lanes.occupy(&order);
+            self.begin(seq);
+            let is_noop = order.spec.work.kind() == model::Kind::Noop;
+            if let Some(at) = freed.filter(|_| order.held && !is_noop) {
+                self.lanes.announced.insert(seq);
+                self.report_started(seq, order.tasks.first, at, now);
+            }
+        }
+    }
+
+    /// Begins the next portion of an order that has room.
+    fn begin(&mut self, seq: Seq) {
+        let Some(taken) = self.saved().orders.get(&seq) else { return };
+        let order = taken.order.clone();
+        let tasks: Run = order.portion(taken.next);
+        self.save(Record::Begun { seq, tasks });
+        self.push(Action::Start { order, tasks });
+    }
+}

@@ -1,0 +1,7 @@
+//! A real worker with a real keeper and real processes, against a leader that the test plays.
+
+mod host;
+mod leader;
+mod processes;
+mod stream;
+mod survival;
