@@ -1,0 +1,71 @@
+//! Connections to the replica that leads.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use wire::error::{FORWARDED, Failure};
+use wire::v1::baton_client::BatonClient;
+
+use crate::deadline::Deadline;
+
+pub type Leader = BatonClient<Channel>;
+
+/// Addresses remembered: more than a cluster has replicas.
+const CHANNELS_MAX: usize = 16;
+
+/// One connection per address, made when it is first needed.
+pub struct Leaders {
+    channels: Mutex<BTreeMap<String, Channel>>,
+    message_bytes_max: usize,
+}
+
+impl Leaders {
+    pub fn new(message_bytes_max: usize) -> Leaders {
+        Leaders { channels: Mutex::default(), message_bytes_max }
+    }
+
+    pub fn at(&self, address: &str) -> Result<Leader, Failure> {
+        let mut channels = self.channels.lock();
+        let channel = match channels.get(address) {
+            Some(channel) => channel.clone(),
+            None => {
+                if channels.len() >= CHANNELS_MAX {
+                    channels.clear();
+                }
+                let channel = open(address)?;
+                channels.insert(address.to_owned(), channel.clone());
+                channel
+            }
+        };
+        let limit = self.message_bytes_max;
+        Ok(BatonClient::new(channel).max_decoding_message_size(limit).max_encoding_message_size(limit))
+    }
+}
+
+fn open(address: &str) -> Result<Channel, Failure> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|_| Failure::no_leader(format!("the leader's API address `{address}` is not an address")))?;
+    let endpoint = endpoint
+        .tcp_nodelay(true)
+        .connect_timeout(Duration::from_secs(1))
+        // A leader that is frozen or cut off is noticed while a call waits on it.
+        .http2_keep_alive_interval(Duration::from_millis(500))
+        .keep_alive_timeout(Duration::from_secs(1))
+        .initial_connection_window_size(16 << 20)
+        .initial_stream_window_size(4 << 20);
+    Ok(endpoint.connect_lazy())
+}
+
+/// The same call again, marked, with what is left of its time.
+pub fn marked<T>(message: T, deadline: Option<&Deadline>) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
+    if let Some(deadline) = deadline {
+        request.set_timeout(deadline.left().max(Duration::from_millis(1)));
+    }
+    request
+}

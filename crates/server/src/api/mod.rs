@@ -1,0 +1,122 @@
+//! The public API, `baton.v1`: any replica takes any call.
+
+mod call;
+pub mod cluster;
+mod forward;
+mod logs;
+mod read;
+mod service;
+mod submit;
+mod watch;
+mod workers;
+mod write;
+
+use std::sync::{Arc, OnceLock};
+
+use futures::stream::BoxStream;
+use replica::Replica;
+use tokio::sync::{Semaphore, watch as signal};
+use tonic::Status;
+use wire::error::Failure;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::lead::Lead;
+use crate::metrics::Metrics;
+use crate::request::RequestIds;
+use crate::ring::Ring;
+use forward::Leaders;
+
+pub type Replies<T> = BoxStream<'static, Result<T, Status>>;
+
+/// What the services share. Copies are the same.
+#[derive(Clone)]
+pub struct Api {
+    shared: Arc<Shared>,
+}
+
+pub struct Shared {
+    pub config: Config,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    /// Set once this replica has found its cluster.
+    running: OnceLock<Running>,
+    started: signal::Sender<bool>,
+    requests: RequestIds,
+    leaders: Leaders,
+    writes: Semaphore,
+    watches: Arc<Semaphore>,
+    logs: Arc<Semaphore>,
+    stopping: signal::Receiver<bool>,
+}
+
+/// The parts that exist once the replica runs.
+pub struct Running {
+    pub replica: Arc<Replica>,
+    pub lead: Lead,
+    pub ring: Ring,
+}
+
+impl Api {
+    pub fn new(config: Config, clock: Clock, metrics: Arc<Metrics>, stopping: signal::Receiver<bool>) -> Api {
+        let limits = config.limits.clone();
+        let shared = Shared {
+            requests: RequestIds::new(&config.name),
+            leaders: Leaders::new(limits.message_bytes_max),
+            writes: Semaphore::new(limits.writes_in_flight_max),
+            watches: Arc::new(Semaphore::new(limits.watches_max)),
+            logs: Arc::new(Semaphore::new(limits.logs_max)),
+            running: OnceLock::new(),
+            started: signal::channel(false).0,
+            config,
+            clock,
+            metrics,
+            stopping,
+        };
+        Api { shared: Arc::new(shared) }
+    }
+
+    /// From now on calls are served.
+    pub fn set_running(&self, running: Running) {
+        let _ = self.shared.running.set(running);
+        self.shared.started.send_replace(true);
+    }
+
+    /// Resolves when calls are served.
+    pub async fn started(&self) {
+        let mut started = self.shared.started.subscribe();
+        // The sender lives in `self`: an error cannot be.
+        let _ = started.wait_for(|started| *started).await;
+    }
+
+    /// The running parts, waited for as long as the call may take.
+    async fn running_by(&self, deadline: &Deadline) -> Result<&Running, Failure> {
+        if self.shared.running.get().is_none() {
+            deadline.run(self.started()).await;
+        }
+        self.running()
+    }
+
+    pub fn running(&self) -> Result<&Running, Failure> {
+        self.shared.running.get().ok_or_else(|| {
+            let config = &self.shared.config;
+            let peers: Vec<&str> = config.peers.iter().map(|peer| peer.name.as_str()).collect();
+            Failure::no_leader(format!(
+                "replica {} is starting: it looks for its peers {}",
+                config.name,
+                peers.join(", ")
+            ))
+        })
+    }
+
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Resolves when this process is about to stop.
+    fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut stopping = self.shared.stopping.clone();
+        async move { drop(stopping.wait_for(|stopping| *stopping).await) }
+    }
+}

@@ -1,0 +1,110 @@
+//! Watches: events after a position, from the ring of whichever replica is asked.
+
+use std::collections::VecDeque;
+
+use futures::{StreamExt, stream};
+use machine::Event;
+use model::JobId;
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::{Code, Request, Response, Status};
+use wire::error::{Failure, code};
+use wire::v1;
+use wire::v1::watch_reply::Event as WireEvent;
+
+use crate::api::call::Call;
+use crate::api::{Api, Replies};
+use crate::ring::{Page, Position, Ring};
+
+/// Events taken from the ring at a time.
+const PAGE: usize = 256;
+
+/// One watcher. It holds a page at most: what it is too slow for stays in the ring, and once it is gone from there
+/// the watcher is told so and ends.
+struct Watcher {
+    ring: Ring,
+    job: Option<JobId>,
+    /// Everything up to here has been handed over.
+    after: Position,
+    page: VecDeque<(Position, Event)>,
+    begun: bool,
+    over: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Api {
+    pub async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Replies<v1::WatchReply>>, Status> {
+        let call = Call::of(self, request.metadata());
+        let watcher = self.watcher(&call, request.into_inner()).await;
+        self.answer(watcher.map(|watcher| {
+            stream::unfold(watcher, |mut watcher| async move {
+                watcher.next().await.map(|reply| (Ok(reply), watcher))
+            })
+            .take_until(self.stopped())
+            .boxed()
+        }))
+    }
+
+    async fn watcher(&self, call: &Call, asked: v1::WatchRequest) -> Result<Watcher, Failure> {
+        let running = self.running_by(&call.deadline).await?;
+        let place = self.shared.watches.clone().try_acquire_owned().map_err(|_| {
+            let limit = self.shared.config.limits.watches_max;
+            Failure::new(
+                code::LIMIT,
+                Code::ResourceExhausted,
+                format!("this replica has watches_max = {limit} watches open"),
+            )
+            .fix("watch through another replica, or close some")
+        })?;
+        let after = asked.after.map(|at| Position { index: at.index, place: at.place });
+        Ok(Watcher {
+            after: after.unwrap_or_else(|| running.ring.newest()),
+            ring: running.ring.clone(),
+            job: (asked.job > 0).then_some(JobId(asked.job)),
+            page: VecDeque::new(),
+            begun: false,
+            over: false,
+            _place: place,
+        })
+    }
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<v1::WatchReply> {
+        if self.over {
+            return None;
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            return Some(reply(self.after, WireEvent::Begin(v1::Begin {})));
+        }
+        loop {
+            if let Some((at, event)) = self.page.pop_front() {
+                return Some(reply(at, WireEvent::from(&event)));
+            }
+            match self.ring.page(self.after, self.job, PAGE) {
+                Page::Compacted { oldest } => {
+                    self.over = true;
+                    let oldest = Some(wire_position(oldest));
+                    return Some(reply(self.after, WireEvent::Compacted(v1::Compacted { oldest })));
+                }
+                Page::Events { events, through } if events.is_empty() && through == self.after => {
+                    self.ring.wait_beyond(self.after).await;
+                }
+                Page::Events { events, through } => {
+                    self.page = events.into();
+                    self.after = through;
+                }
+            }
+        }
+    }
+}
+
+fn wire_position(position: Position) -> v1::Position {
+    v1::Position { index: position.index, place: position.place }
+}
+
+fn reply(at: Position, event: WireEvent) -> v1::WatchReply {
+    v1::WatchReply { at: Some(wire_position(at)), event: Some(event) }
+}

@@ -1,0 +1,231 @@
+//! Writes: validated here, done by the leader, wherever the call came in.
+//!
+//! A write has its request id before it is first tried. So a try whose end is unknown may be repeated: the state
+//! does it once and answers the repeat alike.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use machine::{Op, Reply, Write};
+use model::{JobId, RequestId, SpecError};
+use serde::Serialize;
+use tonic::{Request, Response, Status};
+use tracing::{Instrument, debug_span};
+use wire::convert;
+use wire::error::{Failure, Happened, code};
+use wire::v1;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::api::Api;
+use crate::api::call::Call;
+use crate::api::forward::{Leader, marked};
+use crate::lead::Written;
+
+/// Between two tries, unless leadership changes before.
+const RETRY_PAUSE: Duration = Duration::from_millis(15);
+/// What a client is told when this process has its fill of writes.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// A request that carries a header.
+pub trait Headed: Clone + Send + Sync + 'static {
+    fn header(&mut self) -> &mut Option<v1::WriteHeader>;
+}
+
+macro_rules! headed {
+    ($($message:ident),*) => {
+        $(impl Headed for v1::$message {
+            fn header(&mut self) -> &mut Option<v1::WriteHeader> {
+                &mut self.header
+            }
+        })*
+    };
+}
+headed!(
+    SubmitRequest,
+    CancelRequest,
+    JobsRequest,
+    RetryRequest,
+    SetJobRequest,
+    QueueRequest,
+    PutQueueRequest,
+    WorkerRequest,
+    PutSettingsRequest
+);
+
+/// The RPC that sends the request on.
+pub type SendOn<M, R> = fn(Leader, Request<M>) -> BoxFuture<'static, Result<Response<R>, Status>>;
+
+/// A write on its way: what came in and what it means.
+pub struct Journey<M, R> {
+    pub call: Call,
+    pub message: M,
+    pub write: Write,
+    pub send: SendOn<M, R>,
+}
+
+/// What a write came to: applied under this replica's lead, or as the leader told us.
+pub enum Done<R> {
+    Here(Written),
+    There(R),
+}
+
+impl Api {
+    /// Every write but submit.
+    pub async fn change<M: Headed>(
+        &self,
+        request: Request<M>,
+        read: impl FnOnce(M) -> Result<Op, Vec<SpecError>> + Send,
+        send: SendOn<M, v1::ChangeReply>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        let call = Call::of(self, request.metadata());
+        let mut message = request.into_inner();
+        let result = async {
+            let (id, header) = self.name(&mut message)?;
+            let op = read(message.clone()).map_err(|errors| Failure::invalid(&errors).request(id))?;
+            let write = self.as_write(id, &header, op)?;
+            match self.carry(Journey { call, message, write, send }).await? {
+                Done::There(reply) => Ok(reply),
+                Done::Here(written) => changed(id, written),
+            }
+        };
+        self.answer(result.await)
+    }
+
+    /// Sees to it that the message has a request id, and returns it.
+    pub fn name<M: Headed>(&self, message: &mut M) -> Result<(RequestId, v1::WriteHeader), Failure> {
+        let header = message.header().get_or_insert_default();
+        let sent = convert::request_id(header).map_err(|errors| Failure::invalid(&errors))?;
+        let id = sent.unwrap_or_else(|| self.shared.requests.next(self.shared.clock.wall()));
+        header.request_id = id.to_string();
+        Ok((id, header.clone()))
+    }
+
+    pub fn as_write(&self, id: RequestId, header: &v1::WriteHeader, op: Op) -> Result<Write, Failure> {
+        let body_hash = body_hash(&op).map_err(|failure| failure.request(id))?;
+        Ok(Write { request: id, body_hash, actor: convert::actor(header), op })
+    }
+
+    /// Tries until it is done, refused for good, or late.
+    pub async fn carry<M: Headed, R>(&self, journey: Journey<M, R>) -> Result<Done<R>, Failure> {
+        let id = journey.write.request;
+        let span = debug_span!("write", request = %id, forwarded = journey.call.forwarded);
+        let work = async {
+            let Ok(_room) = self.shared.writes.try_acquire() else {
+                let limit = self.shared.config.limits.writes_in_flight_max;
+                return Err(Failure::overloaded(
+                    RETRY_AFTER,
+                    format!("this replica has writes_in_flight_max = {limit} writes under way"),
+                ));
+            };
+            self.try_until_late(&journey).await
+        };
+        work.instrument(span).await.map_err(|failure| failure.request(id))
+    }
+
+    async fn try_until_late<M: Headed, R>(&self, journey: &Journey<M, R>) -> Result<Done<R>, Failure> {
+        let deadline = &journey.call.deadline;
+        let mut maybe = false;
+        loop {
+            let failure = match self.try_once(journey).await {
+                Ok(done) => return Ok(done),
+                Err(failure) => failure,
+            };
+            maybe |= failure.happened == Happened::Maybe;
+            let hopeless = journey.call.forwarded || !is_passing(&failure);
+            if hopeless || deadline.left() <= RETRY_PAUSE {
+                // What a passing failure says of this try says nothing of those before it.
+                let unknown = maybe && is_passing(&failure);
+                return Err(if unknown { failure.maybe_happened() } else { failure });
+            }
+            self.pause().await;
+        }
+    }
+
+    async fn pause(&self) {
+        let Ok(running) = self.running() else { return tokio::time::sleep(RETRY_PAUSE).await };
+        let mut leadership = running.replica.leadership();
+        leadership.mark_unchanged();
+        // Early if this replica has just begun or ceased to lead.
+        drop(tokio::time::timeout(RETRY_PAUSE, leadership.changed()).await);
+    }
+
+    async fn try_once<M: Headed, R>(&self, journey: &Journey<M, R>) -> Result<Done<R>, Failure> {
+        let running = self.running()?;
+        if journey.call.forwarded || running.leads() {
+            return self.try_here(journey).await.map(Done::Here);
+        }
+        let leader =
+            running.leader_address().ok_or_else(|| Failure::no_leader("the cluster has no leader"))?;
+        self.shared.metrics.writes_forwarded.add(1);
+        let deadline = &journey.call.deadline;
+        let request = marked(journey.message.clone(), Some(deadline));
+        let sent = deadline.run((journey.send)(self.shared.leaders.at(&leader)?, request)).await;
+        match sent {
+            Some(Ok(reply)) => Ok(Done::There(reply.into_inner())),
+            Some(Err(status)) => Err(Failure::from(&status)),
+            None => {
+                Err(Failure::no_leader(format!("the leader at {leader} did not answer in time"))
+                    .maybe_happened())
+            }
+        }
+    }
+
+    async fn try_here<M: Headed, R>(&self, journey: &Journey<M, R>) -> Result<Written, Failure> {
+        let lead = &self.running()?.lead;
+        let began = self.shared.clock.moment();
+        let written = journey.call.deadline.run(lead.write(journey.write.clone())).await;
+        match written {
+            Some(Ok(written)) => {
+                self.shared.metrics.commit.observe(self.shared.clock.moment().since(began));
+                refused(written)
+            }
+            Some(Err(error)) => Err(error.into()),
+            None => Err(Failure::no_leader("no quorum of replicas took the write in time").maybe_happened()),
+        }
+    }
+}
+
+// The state's refusal is as final as its consent.
+fn refused(written: Written) -> Result<Written, Failure> {
+    match written.reply {
+        Reply::Rejected(rejection) => Err(rejection.into()),
+        reply => Ok(Written { reply, ..written }),
+    }
+}
+
+/// Whether the same write may do better in a moment, here or at another replica.
+fn is_passing(failure: &Failure) -> bool {
+    matches!(failure.code.as_str(), code::NO_LEADER | code::NOT_LEADER | code::UNAVAILABLE)
+}
+
+fn changed(id: RequestId, written: Written) -> Result<v1::ChangeReply, Failure> {
+    let changed = match written.reply {
+        Reply::Changed { tasks } => tasks,
+        Reply::Done => 0,
+        Reply::Submitted { .. }
+        | Reply::Placed { .. }
+        | Reply::SessionOpened { .. }
+        | Reply::Reported { .. }
+        | Reply::Rejected(_) => return Err(unexpected(&written.reply).request(id)),
+    };
+    Ok(v1::ChangeReply { request_id: id.to_string(), changed, index: written.index })
+}
+
+/// An answer of another kind than the write's.
+pub fn unexpected(reply: &Reply) -> Failure {
+    let message = format!("the write was answered by {reply:?}");
+    Failure::new(code::INTERNAL, tonic::Code::Internal, message).maybe_happened()
+}
+
+/// The form in which a spec is logged.
+pub fn encode(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    rmp_serde::to_vec_named(value).map_err(|error| {
+        Failure::new(code::INTERNAL, tonic::Code::Internal, format!("the write cannot be encoded: {error}"))
+    })
+}
+
+/// Of the operation as it was asked for: the job's id is chosen later.
+fn body_hash(op: &Op) -> Result<u64, Failure> {
+    debug_assert!(!matches!(op, Op::Submit { job, .. } if *job != JobId(0)));
+    Ok(xxh3_64(&encode(op)?))
+}

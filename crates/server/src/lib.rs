@@ -1,0 +1,16 @@
+//! A replica process: the shell around the leader's judgement, the gRPC services and the HTTP pages.
+
+mod api;
+pub mod clock;
+pub mod config;
+mod deadline;
+mod follow;
+mod http;
+pub mod lead;
+pub mod metrics;
+mod request;
+mod ring;
+mod serve;
+
+pub use config::{Addresses, Config, Error, Limits, Listeners, Peer};
+pub use serve::{Server, run};
