@@ -1,0 +1,138 @@
+//! The one binary: `baton`. Reads the command line, runs the verb, gives the exit status.
+
+mod app;
+mod clock;
+mod cluster;
+mod config;
+mod exit;
+mod fault;
+mod jobfile;
+mod logging;
+mod output;
+mod select;
+mod signals;
+mod tether;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use app::App;
+use config::Global;
+use exit::Exit;
+use fault::Fault;
+use output::{Face, Format};
+use verbs::{
+    change, context, dev, example, explain, health, job, keeper, logs, nouns, ps, run as run_verb, server as server_verb, submit, wait,
+    worker as worker_verb,
+};
+
+/// A replicated scheduler: jobs survive the machines that run them.
+#[derive(Debug, Parser)]
+#[command(name = "baton", version, arg_required_else_help = true, disable_help_subcommand = true)]
+struct Line {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    Dev(dev::Args),
+    Server(server_verb::Args),
+    Run(run_verb::Args),
+    Submit(submit::Args),
+    Ps(ps::Args),
+    Logs(logs::Args),
+    Wait(wait::Args),
+    Cancel(change::CancelArgs),
+    Retry(change::RetryArgs),
+    Pause(change::PauseArgs),
+    Resume(change::ResumeArgs),
+    Explain(explain::Args),
+    /// Look at one job, write it out, change it
+    #[command(subcommand)]
+    Job(job::Args),
+    /// Look after queues
+    #[command(subcommand)]
+    Queue(nouns::QueueArgs),
+    Worker(worker_verb::Args),
+    #[command(hide = true)]
+    Keeper(keeper::Args),
+    /// Look at the replicas
+    #[command(subcommand)]
+    Cluster(nouns::ClusterArgs),
+    /// The cluster's settings
+    #[command(subcommand)]
+    Config(nouns::ConfigArgs),
+    /// Names for clusters
+    #[command(subcommand)]
+    Context(context::Args),
+    Health(health::Args),
+    Example(example::Args),
+    /// Print completions for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+fn main() -> ExitCode {
+    let line = Line::parse();
+    let face = Face::plain(line.global.output.unwrap_or(Format::Table));
+    match start(&line) {
+        Ok(exit) => exit.into(),
+        Err((fault, app_face)) => {
+            app_face.unwrap_or(face).fault(&fault);
+            fault.exit.into()
+        }
+    }
+}
+
+fn start(line: &Line) -> Result<Exit, (Fault, Option<Face>)> {
+    // The keeper is single-threaded: it runs before there is a runtime.
+    if let Verb::Keeper(args) = &line.verb {
+        return keeper::run(args).map_err(|fault| (fault, None));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build();
+    let runtime = runtime.map_err(|error| (Fault::from(error), None))?;
+    let app = {
+        let _inside = runtime.enter();
+        App::load(&line.global).map_err(|fault| (fault, None))?
+    };
+    runtime.block_on(run(&line.verb, &app)).map_err(|fault| (fault, Some(app.face)))
+}
+
+async fn run(verb: &Verb, app: &App) -> Result<Exit, Fault> {
+    match verb {
+        Verb::Dev(args) => dev::run(args, &app.config).await,
+        Verb::Server(args) => server_verb::run(args).await,
+        Verb::Run(args) => run_verb::run(args, app).await,
+        Verb::Submit(args) => submit::run(args, app).await,
+        Verb::Ps(args) => ps::run(args, app).await,
+        Verb::Logs(args) => logs::run(args, app).await,
+        Verb::Wait(args) => wait::run(args, app).await,
+        Verb::Cancel(args) => change::cancel(args, app).await,
+        Verb::Retry(args) => change::retry(args, app).await,
+        Verb::Pause(args) => change::pause(args, app).await,
+        Verb::Resume(args) => change::resume(args, app).await,
+        Verb::Explain(args) => explain::run(args, app).await,
+        Verb::Job(args) => job::run(args, app).await,
+        Verb::Queue(args) => nouns::queue(args, app).await,
+        Verb::Worker(args) => match &args.noun {
+            Some(noun) => worker_verb::noun(noun, app).await,
+            None => worker_verb::process(&args.process, &app.config).await,
+        },
+        Verb::Keeper(args) => keeper::run(args),
+        Verb::Cluster(args) => nouns::cluster(args, app).await,
+        Verb::Config(args) => nouns::config(args, app).await,
+        Verb::Context(args) => context::run(args, app),
+        Verb::Health(args) => health::run(args, app).await,
+        Verb::Example(args) => example::run(args, &app.face),
+        Verb::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Line::command(), "baton", &mut text);
+            app.face.print(&String::from_utf8_lossy(&text))?;
+            Ok(Exit::DONE)
+        }
+    }
+}

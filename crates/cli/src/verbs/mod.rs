@@ -1,0 +1,20 @@
+//! One file per verb, or per noun with its verbs.
+
+pub mod change;
+pub mod context;
+pub mod dev;
+pub mod example;
+pub mod explain;
+pub mod failover;
+pub mod health;
+pub mod job;
+pub mod jobargs;
+pub mod keeper;
+pub mod logs;
+pub mod nouns;
+pub mod ps;
+pub mod run;
+pub mod server;
+pub mod submit;
+pub mod wait;
+pub mod worker;

@@ -1,0 +1,152 @@
+//! `baton server`: one replica.
+
+use std::path::PathBuf;
+
+use model::settings::Failover;
+use serde::Deserialize;
+
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::logging::LogArgs;
+use crate::{signals, tether};
+
+/// Run a replica
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// Read settings from this file (TOML); flags and BATON_* come before it
+    #[arg(long, env = "BATON_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Each is a flag, a `BATON_*` variable and a key of the file.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Flags {
+    /// Name of the cluster; replicas of another are refused
+    #[arg(long, env = "BATON_CLUSTER")]
+    cluster: Option<String>,
+    /// Name of this replica, as in --peers
+    #[arg(long, env = "BATON_NAME")]
+    name: Option<String>,
+    /// Where it keeps its log and its identity
+    #[arg(long, env = "BATON_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// gRPC address
+    #[arg(long, env = "BATON_LISTEN", value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Address for the other replicas
+    #[arg(long, env = "BATON_PEER_LISTEN", value_name = "HOST:PORT")]
+    peer_listen: Option<String>,
+    /// Address of the status page, metrics and probes; `off` for none
+    #[arg(long, env = "BATON_HTTP", value_name = "HOST:PORT")]
+    http: Option<String>,
+    /// The host under which others reach this replica
+    #[arg(long, env = "BATON_ADVERTISE", value_name = "HOST")]
+    advertise: Option<String>,
+    /// All founding replicas, this one included: n1=host:port,n2=..
+    #[arg(long, env = "BATON_PEERS", value_name = "NAME=HOST:PORT,..", value_delimiter = ',')]
+    peers: Option<Vec<String>>,
+    /// How fast a lost leader is replaced: fast, default or wan
+    #[arg(long, env = "BATON_FAILOVER", value_name = "PRESET")]
+    failover: Option<Failover>,
+    /// Listen beyond loopback without TLS, where the network itself is private
+    #[arg(long, env = "BATON_INSECURE", num_args = 0..=1, default_missing_value = "true")]
+    insecure: Option<bool>,
+}
+
+impl Flags {
+    fn over(self, file: Flags) -> Flags {
+        Flags {
+            cluster: self.cluster.or(file.cluster),
+            name: self.name.or(file.name),
+            data_dir: self.data_dir.or(file.data_dir),
+            listen: self.listen.or(file.listen),
+            peer_listen: self.peer_listen.or(file.peer_listen),
+            http: self.http.or(file.http),
+            advertise: self.advertise.or(file.advertise),
+            peers: self.peers.or(file.peers),
+            failover: self.failover.or(file.failover),
+            insecure: self.insecure.or(file.insecure),
+        }
+    }
+
+    fn config(self) -> Result<server::Config, Fault> {
+        let needed = |what: &str| Fault::usage(format!("baton server needs {what}"));
+        let name = self.name.ok_or_else(|| needed("--name"))?;
+        let data_dir = self.data_dir.ok_or_else(|| needed("--data-dir"))?;
+        let cluster = self.cluster.unwrap_or_else(|| "baton".to_owned());
+        let listen = self.listen.unwrap_or_else(|| ":7070".to_owned());
+        let http = self.http.unwrap_or_else(|| ":8080".to_owned());
+        let peers = self.peers.unwrap_or_default().iter().map(|text| peer(text)).collect::<Result<_, _>>()?;
+        Ok(server::Config {
+            listen,
+            peer_listen: self.peer_listen.unwrap_or_else(|| ":7170".to_owned()),
+            http: (http != "off").then_some(http),
+            advertise: self.advertise,
+            peers,
+            failover: self.failover.unwrap_or_default(),
+            insecure: self.insecure.unwrap_or(false),
+            ..server::Config::new(&cluster, &name, data_dir)
+        })
+    }
+}
+
+fn peer(text: &str) -> Result<server::Peer, Fault> {
+    match text.split_once('=') {
+        Some((name, address)) if !name.is_empty() && address.contains(':') => {
+            Ok(server::Peer { name: name.to_owned(), address: address.to_owned() })
+        }
+        _ => Err(Fault::usage(format!("--peers: `{text}` is not NAME=HOST:PORT"))),
+    }
+}
+
+fn read(path: &std::path::Path) -> Result<Flags, Fault> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Fault::of_file("cannot read --config", path, &error))?;
+    toml::from_str(&text).map_err(|error| {
+        let fault = Fault::usage(format!("{} is not valid", path.display()));
+        error.to_string().trim_end().lines().fold(fault, |fault, line| fault.why(line))
+    })
+}
+
+pub async fn run(args: &Args) -> Result<Exit, Fault> {
+    tether::tie()?;
+    args.log.start()?;
+    let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
+    let config = args.flags.clone().over(file).config()?;
+    let name = config.name.clone();
+    let ended = server::run(config, signals::asked_to_end()).await;
+    ended.map_err(|error| {
+        let mut fault = Fault::failed(format!("replica {name}: {error}"));
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            fault = fault.why(error.to_string());
+            cause = error.source();
+        }
+        fault
+    })?;
+    Ok(Exit::DONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_come_before_the_file_and_unknown_keys_are_refused() {
+        let file: Flags =
+            toml::from_str("name = \"n1\"\ndata_dir = \"/d\"\nlisten = \":1\"\npeers = [\"n1=a:1\"]\nfailover = \"fast\"")
+                .unwrap();
+        let flags = Flags { listen: Some(":2".to_owned()), ..Flags::default() };
+        let config = flags.over(file).config().unwrap();
+        assert_eq!((config.listen.as_str(), config.failover), (":2", Failover::Fast));
+        assert_eq!(config.peers, [server::Peer { name: "n1".to_owned(), address: "a:1".to_owned() }]);
+        assert!(toml::from_str::<Flags>("naem = \"n1\"").is_err());
+        assert!(Flags::default().config().unwrap_err().what.contains("--name"));
+        assert!(peer("n1").is_err() && peer("=a:1").is_err());
+    }
+}

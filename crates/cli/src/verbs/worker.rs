@@ -1,0 +1,183 @@
+//! `baton worker`: starts a worker process; with a verb behind it, looks after the workers of the cluster.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::resources::{Offer, parse_amount};
+use model::size::PARTS;
+use worker::{Left, Worker};
+
+use crate::app::{App, WriteArgs};
+use crate::config::{Config, duration};
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::logging::LogArgs;
+use crate::select::label;
+use crate::{signals, tether};
+
+/// Start a worker, or look after those that run
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    pub noun: Option<Noun>,
+    #[command(flatten)]
+    pub process: ProcessArgs,
+}
+
+/// A worker process; its replicas come with --servers.
+#[derive(Debug, clap::Args)]
+pub struct ProcessArgs {
+    /// Name of the worker, its own in the cluster; absent: the host's
+    #[arg(long, env = "BATON_NAME")]
+    name: Option<String>,
+    /// Where it keeps its identity, the output of tasks and their working directories
+    #[arg(long, env = "BATON_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Cores it offers; absent: those of the host
+    #[arg(long, env = "BATON_CPU")]
+    cpu: Option<String>,
+    /// Memory it offers; absent: that of the host
+    #[arg(long, env = "BATON_MEMORY")]
+    memory: Option<String>,
+    /// Any other resource: gpu=2 are two units that can be told apart, licence=sum(10) is a sum
+    #[arg(long = "resource", env = "BATON_RESOURCES", value_name = "NAME=AMOUNT", value_parser = offer, value_delimiter = ',')]
+    resources: Vec<(String, Offer)>,
+    /// A label that tasks can ask for
+    #[arg(long = "label", env = "BATON_LABELS", value_name = "KEY=VALUE", value_parser = label, value_delimiter = ',')]
+    labels: Vec<(String, String)>,
+    /// Where secrets lie, one per file
+    #[arg(long, env = "BATON_SECRETS_DIR", value_name = "DIR")]
+    secrets_dir: Option<PathBuf>,
+    /// How long a SIGTERM waits for what runs
+    #[arg(long, env = "BATON_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration)]
+    drain_timeout: Duration,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Units that can be told apart, up to this many; more of a thing is a sum.
+const UNITS_MAX: u64 = 1_024;
+
+fn offer(text: &str) -> Result<(String, Offer), String> {
+    let (name, amount) = label(text)?;
+    if let Some(sum) = amount.strip_prefix("sum(").and_then(|rest| rest.strip_suffix(')')) {
+        return Ok((name.clone(), Offer::Sum(parse_amount(&name, sum)?)));
+    }
+    let parts = parse_amount(&name, &amount)?;
+    let is_plain = matches!(name.as_str(), "disk" | "network" | "cpu" | "memory");
+    if is_plain || !parts.is_multiple_of(PARTS) || parts / PARTS > UNITS_MAX {
+        return Ok((name, Offer::Sum(parts)));
+    }
+    Ok((name, Offer::Indexed((parts / PARTS) as u32)))
+}
+
+impl ProcessArgs {
+    fn config(&self, config: &Config) -> Result<worker::Config, Fault> {
+        let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        let name = self.name.clone().or_else(host).unwrap_or_else(|| "worker".to_owned());
+        let data_dir = self.data_dir.clone().ok_or_else(|| Fault::usage("baton worker needs --data-dir"))?;
+        let mut made = worker::Config::new(&name, config.servers.clone(), data_dir);
+        let named = [("cpu", &self.cpu), ("memory", &self.memory)];
+        for (name, text) in named.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?))) {
+            let amount = parse_amount(name, text).map_err(|error| Fault::usage(format!("--{name}: {error}")))?;
+            made.capacity.total.set(name, amount);
+        }
+        for (name, offer) in &self.resources {
+            made.capacity.offer(name, *offer);
+        }
+        made.labels = self.labels.iter().cloned().collect();
+        made.secrets_dir.clone_from(&self.secrets_dir);
+        made.drain_timeout = self.drain_timeout;
+        Ok(made)
+    }
+}
+
+pub async fn process(args: &ProcessArgs, config: &Config) -> Result<Exit, Fault> {
+    tether::tie()?;
+    args.log.start()?;
+    let made = args.config(config)?;
+    let name = made.name.clone();
+    let worker = Worker::builder(made).start().await.map_err(|error| fault(&name, &error))?;
+    let handle = worker.handle();
+    let leaving = async {
+        signals::asked_to_end().await;
+        handle.drain();
+        // Asked twice, it leaves at once; what runs stays with the keeper until the lease ends.
+        signals::asked_to_end().await;
+        handle.leave();
+        std::future::pending::<Left>().await
+    };
+    let left = tokio::select! {
+        left = worker.run() => left.map_err(|error| fault(&name, &error))?,
+        left = leaving => left,
+    };
+    match left {
+        Left::Drained => tracing::info!(worker = %name, "drained and left"),
+        Left::LeftRunning => tracing::info!(worker = %name, "left; what runs stays with its keeper until the lease ends"),
+    }
+    Ok(Exit::DONE)
+}
+
+fn fault(name: &str, error: &(dyn std::error::Error + 'static)) -> Fault {
+    let mut fault = Fault::failed(format!("worker {name}: {error}"));
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        fault = fault.why(error.to_string());
+        cause = error.source();
+    }
+    fault
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Noun {
+    /// List workers
+    List,
+    /// Give a worker no new work
+    Cordon(Name),
+    /// Give it work again
+    Uncordon(Name),
+    /// Give it no new work and let it leave when it is idle
+    Drain(Name),
+    /// Forget a worker that is gone
+    Forget(Name),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Name {
+    name: String,
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+pub async fn noun(args: &Noun, app: &App) -> Result<Exit, Fault> {
+    let (of, done, result) = match args {
+        Noun::List => {
+            let workers = app.client.workers().await.map_err(|error| Fault::reading("cannot list workers", error))?;
+            app.face.list(&workers.value, None)?;
+            return Ok(Exit::DONE);
+        }
+        Noun::Cordon(of) => (of, "takes no new work", app.writer(&of.write).cordon(&of.name).await),
+        Noun::Uncordon(of) => (of, "takes work again", app.writer(&of.write).uncordon(&of.name).await),
+        Noun::Drain(of) => (of, "leaves when it is idle", app.writer(&of.write).drain(&of.name).await),
+        Noun::Forget(of) => (of, "is forgotten", app.writer(&of.write).forget_worker(&of.name).await),
+    };
+    let doing = format!("cannot change worker \"{}\"", of.name);
+    let changed = result.map_err(|error| Fault::writing(&doing, "Nothing was changed", error))?;
+    app.changed(changed, std::slice::from_ref(&of.name), &format!("worker {} {done}", of.name))?;
+    Ok(Exit::DONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_counts_are_units_and_the_rest_are_sums() {
+        assert_eq!(offer("gpu=2"), Ok(("gpu".to_owned(), Offer::Indexed(2))));
+        assert_eq!(offer("licence=sum(10)"), Ok(("licence".to_owned(), Offer::Sum(100_000))));
+        assert_eq!(offer("share=0.5"), Ok(("share".to_owned(), Offer::Sum(5_000))));
+        assert_eq!(offer("disk=10GiB"), Ok(("disk".to_owned(), Offer::Sum(10 << 30))));
+        assert!(offer("gpu").is_err() && offer("gpu=many").is_err());
+    }
+}

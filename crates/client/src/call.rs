@@ -1,0 +1,255 @@
+//! One call: over the replicas in turn, again while it may help, until the deadline.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::RequestId;
+use rand::rngs::SmallRng;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Response, Status};
+use wire::error::{Failure, Happened, code, trailer};
+use wire::v1::baton_client::BatonClient;
+
+use crate::Error;
+use crate::env::{self, Deadline};
+use crate::error::{backoff, is_passing};
+
+pub type Stub = BatonClient<Channel>;
+
+/// Metadata of a reply: the replica's wall clock, microseconds since the Unix epoch.
+const CLOCK: &str = "baton-clock";
+/// A list of 10,000 tasks with their outcomes has a few MiB.
+const REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `host:port` of replicas, any of which will do.
+    pub addresses: Vec<String>,
+    /// For each call, retries included.
+    pub deadline: Duration,
+    /// How long to go on while not one replica can be reached. At most the deadline counts.
+    pub patience: Duration,
+    /// What writes say of who asks; unverified.
+    pub user: String,
+    pub via: String,
+}
+
+impl Options {
+    pub fn new(addresses: Vec<String>) -> Options {
+        Options {
+            addresses,
+            deadline: Duration::from_secs(30),
+            patience: Duration::from_secs(5),
+            user: String::new(),
+            via: "api".to_owned(),
+        }
+    }
+}
+
+pub struct Shared {
+    pub options: Options,
+    /// Which address worked last.
+    preferred: AtomicUsize,
+    channels: Mutex<BTreeMap<usize, Channel>>,
+    chance: Mutex<SmallRng>,
+    /// Microseconds to add to our clock to get the cluster's.
+    clock_offset: AtomicI64,
+}
+
+/// What one call has been through.
+struct Journey {
+    tries: u32,
+    tried: BTreeMap<usize, String>,
+    maybe_happened: bool,
+    reached: bool,
+}
+
+impl Shared {
+    pub fn new(options: Options) -> Arc<Shared> {
+        Arc::new(Shared {
+            options,
+            preferred: AtomicUsize::new(0),
+            channels: Mutex::default(),
+            chance: Mutex::new(env::chance()),
+            clock_offset: AtomicI64::new(0),
+        })
+    }
+
+    /// A new request id, by the cluster's clock as far as it is known.
+    pub fn mint(&self) -> RequestId {
+        let now = env::unix_us().saturating_add(self.clock_offset.load(Ordering::Relaxed));
+        env::ulid(now, &mut *self.chance.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn jitter(&self, base: Duration) -> Duration {
+        env::jitter(base, &mut *self.chance.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The address in use, and its place.
+    pub fn current(&self) -> (usize, &str) {
+        let place = self.preferred.load(Ordering::Relaxed) % self.options.addresses.len().max(1);
+        (place, self.options.addresses.get(place).map_or("", String::as_str))
+    }
+
+    /// Gives up on the address at `place`, unless somebody else has moved on already.
+    pub fn move_on(&self, place: usize) {
+        let next = (place + 1) % self.options.addresses.len().max(1);
+        let _ = self.preferred.compare_exchange(place, next, Ordering::Relaxed, Ordering::Relaxed);
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&place);
+    }
+
+    /// A stub for the address in use; an error says why the address is none.
+    pub fn stub(&self) -> Result<(usize, Stub), Failure> {
+        let (place, address) = self.current();
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = match channels.get(&place) {
+            Some(channel) => channel.clone(),
+            None => channels.entry(place).or_insert(open(address)?).clone(),
+        };
+        Ok((place, BatonClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX)))
+    }
+
+    /// Makes the call until it works, cannot work, or the deadline passes.
+    pub async fn call<Q, A, F, Fut>(&self, message: Q, request_id: Option<RequestId>, send: F) -> Result<A, Error>
+    where
+        Q: Clone,
+        F: Fn(Stub, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let deadline = Deadline::after(self.options.deadline);
+        let patience = Deadline::after(self.options.patience);
+        let mut journey =
+            Journey { tries: 0, tried: BTreeMap::new(), maybe_happened: false, reached: false };
+        loop {
+            let (place, failure) = match self.try_once(&message, deadline, &send).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            journey.note(place, &failure);
+            if !is_passing(&failure) {
+                return Err(self.fail(journey, failure, request_id));
+            }
+            self.move_on(place);
+            let wait = journey.wait(self, &failure);
+            if deadline.left() <= wait || (!journey.reached && patience.has_passed()) {
+                return Err(self.fail(journey, failure, request_id));
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn try_once<Q, A, F, Fut>(&self, message: &Q, deadline: Deadline, send: &F) -> Result<A, (usize, Failure)>
+    where
+        Q: Clone,
+        F: Fn(Stub, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let (place, stub) = self.stub().map_err(|failure| (self.current().0, failure))?;
+        let mut request = Request::new(message.clone());
+        let left = deadline.left().max(Duration::from_millis(1));
+        request.set_timeout(left);
+        // The replica answers within the timeout it was told; the second of grace lets its own words arrive.
+        let answer = tokio::time::timeout(left + Duration::from_secs(1), send(stub, request)).await;
+        match answer {
+            Ok(Ok(response)) => {
+                self.learn_clock(&response);
+                Ok(response.into_inner())
+            }
+            Ok(Err(status)) => Err((place, explain(&status))),
+            Err(_) => {
+                let message = format!("no answer within {left:.1?}");
+                Err((place, Failure::new(code::UNAVAILABLE, Code::DeadlineExceeded, message).maybe_happened()))
+            }
+        }
+    }
+
+    fn learn_clock<A>(&self, response: &Response<A>) {
+        let told = response.metadata().get(CLOCK).and_then(|value| value.to_str().ok()?.parse::<i64>().ok());
+        if let Some(told) = told {
+            self.clock_offset.store(told.saturating_sub(env::unix_us()), Ordering::Relaxed);
+        }
+    }
+
+    fn fail(&self, journey: Journey, mut failure: Failure, request_id: Option<RequestId>) -> Error {
+        // A definite answer speaks for all tries, since they had one request id; a passing failure does not.
+        if is_passing(&failure) && journey.maybe_happened {
+            failure.happened = Happened::Maybe;
+        }
+        failure.request_id = failure.request_id.or(request_id);
+        let address = |place: usize| self.options.addresses.get(place).cloned().unwrap_or_default();
+        let tried = journey.tried.into_iter().map(|(place, why)| (address(place), why)).collect();
+        Error { failure, tried }
+    }
+}
+
+impl Journey {
+    fn note(&mut self, place: usize, failure: &Failure) {
+        self.tries += 1;
+        self.maybe_happened |= failure.happened == Happened::Maybe;
+        // Whoever answers with a code of ours was reached.
+        self.reached |= failure.code != code::UNAVAILABLE;
+        self.tried.insert(place, failure.message.clone());
+    }
+
+    // The first time round nothing is lost by asking the next replica at once.
+    fn wait(&self, shared: &Shared, failure: &Failure) -> Duration {
+        let replicas = shared.options.addresses.len() as u32;
+        let asked_to_wait = failure.retry_after.is_some();
+        if self.tries < replicas && !asked_to_wait {
+            return Duration::ZERO;
+        }
+        shared.jitter(backoff(self.tries - self.tries.min(replicas), failure))
+    }
+}
+
+fn open(address: &str) -> Result<Channel, Failure> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| {
+        let message = format!("`{address}` is not an address such as 127.0.0.1:7070");
+        Failure::new(code::UNAVAILABLE, Code::Unavailable, message)
+    })?;
+    let endpoint = endpoint
+        .connect_timeout(Duration::from_secs(2))
+        .tcp_nodelay(true)
+        // A frozen or cut-off replica is noticed within two seconds, while a call waits on it.
+        .http2_keep_alive_interval(Duration::from_secs(1))
+        .keep_alive_timeout(Duration::from_secs(1));
+    Ok(endpoint.connect_lazy())
+}
+
+/// The failure in a status, in words that name the cause: tonic's own text is `transport error`.
+pub fn explain(status: &Status) -> Failure {
+    let mut failure = Failure::from(status);
+    // Baton's replicas say a code. What does not was made on the way: a connection that broke under the call.
+    let is_ours = status.metadata().contains_key(trailer::CODE);
+    if !is_ours && matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled) {
+        failure.code = code::UNAVAILABLE.to_owned();
+    }
+    let mut cause = std::error::Error::source(status);
+    let mut deepest = None;
+    while let Some(error) = cause {
+        deepest = Some(error.to_string());
+        cause = error.source();
+    }
+    if let Some(text) = deepest {
+        let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+        failure.message = if text.is_empty() { failure.message } else { text };
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_connection_is_no_answer() {
+        let broken = explain(&Status::unknown("stream closed because of a broken pipe"));
+        assert!(is_passing(&broken) && broken.happened == Happened::Maybe, "{broken:?}");
+        let answered = Failure::new(code::INTERNAL, Code::Internal, "a bug");
+        assert!(!is_passing(&explain(&Status::from(answered))));
+    }
+}

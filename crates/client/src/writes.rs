@@ -1,0 +1,222 @@
+//! Writes. Each carries a request id, minted here unless one was given, and comes back with it.
+
+use model::{Dependency, JobId, JobSpec, LogIndex, RequestId, RunSet, Settings};
+use tonic::{Request, Response, Status};
+use wire::error::{Failure, code};
+use wire::v1;
+
+use crate::call::Stub;
+use crate::{Client, Error};
+
+/// An accepted job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    pub job: JobId,
+    pub request_id: RequestId,
+    /// Of the log entry that holds it.
+    pub index: LogIndex,
+}
+
+/// A write that was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    pub request_id: RequestId,
+    /// Tasks touched, where that has a meaning.
+    pub changed: u64,
+    pub index: LogIndex,
+}
+
+/// Tasks of a job by number; `None` is all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub job: JobId,
+    pub tasks: Option<RunSet>,
+}
+
+impl Target {
+    pub fn job(job: JobId) -> Target {
+        Target { job, tasks: None }
+    }
+
+    fn wire(&self) -> v1::Target {
+        let runs = self.tasks.iter().flat_map(RunSet::runs);
+        v1::Target { job: self.job.0, tasks: runs.map(v1::Run::from).collect() }
+    }
+}
+
+/// What may change while tasks of a job wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobChange {
+    pub priority: Option<i32>,
+    pub queue: Option<String>,
+    pub add_after: Vec<Edge>,
+    pub remove_after: Vec<Edge>,
+}
+
+/// `task` of the job (`None`: every task) waits for `on`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    pub task: Option<String>,
+    pub on: Dependency,
+}
+
+impl Edge {
+    fn wire(&self) -> v1::Edge {
+        v1::Edge { task: self.task.clone().unwrap_or_default(), on: self.on.to_string() }
+    }
+}
+
+pub(crate) fn submit_request(header: v1::WriteHeader, spec: &JobSpec) -> v1::SubmitRequest {
+    v1::SubmitRequest { header: Some(header), spec: Some(spec.into()) }
+}
+
+impl Client {
+    pub(crate) fn header(&self, id: RequestId) -> v1::WriteHeader {
+        let options = &self.shared.options;
+        v1::WriteHeader {
+            request_id: id.to_string(),
+            tenant: String::new(),
+            user: options.user.clone(),
+            via: options.via.clone(),
+        }
+    }
+
+    async fn write<Q, F, Fut>(&self, message: impl Fn(v1::WriteHeader) -> Q, send: F) -> Result<Changed, Error>
+    where
+        Q: Clone,
+        F: Fn(Stub, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<v1::ChangeReply>, Status>>,
+    {
+        let id = self.request_id.unwrap_or_else(|| self.mint());
+        let reply = self.shared.call(message(self.header(id)), Some(id), send).await?;
+        Ok(Changed {
+            request_id: reply.request_id.parse().unwrap_or(id),
+            changed: reply.changed,
+            index: reply.index,
+        })
+    }
+
+    pub async fn submit(&self, spec: &JobSpec) -> Result<Submitted, Error> {
+        let id = self.request_id.unwrap_or_else(|| self.mint());
+        let message = submit_request(self.header(id), spec);
+        let send = |mut stub: Stub, request| async move { stub.submit(request).await };
+        let reply = self.shared.call(message, Some(id), send).await?;
+        let request_id = reply.request_id.parse().unwrap_or(id);
+        Ok(Submitted { job: JobId(reply.job), request_id, index: reply.index })
+    }
+
+    /// Returns at the commit; the processes end a moment later.
+    pub async fn cancel(&self, targets: &[Target]) -> Result<Changed, Error> {
+        let targets: Vec<v1::Target> = targets.iter().map(Target::wire).collect();
+        let message = |header| v1::CancelRequest { header: Some(header), targets: targets.clone() };
+        self.write(message, |mut stub: Stub, request| async move { stub.cancel(request).await }).await
+    }
+
+    /// Opens the next round of what failed, and unless `failed_only` of what was cancelled.
+    pub async fn retry(&self, targets: &[Target], failed_only: bool) -> Result<Changed, Error> {
+        let targets: Vec<v1::Target> = targets.iter().map(Target::wire).collect();
+        let message = |header| v1::RetryRequest { header: Some(header), targets: targets.clone(), failed_only };
+        self.write(message, |mut stub: Stub, request| async move { stub.retry(request).await }).await
+    }
+
+    pub async fn pause(&self, jobs: &[JobId]) -> Result<Changed, Error> {
+        let message = |header| jobs_request(header, jobs);
+        self.write(message, |mut stub: Stub, request| async move { stub.pause(request).await }).await
+    }
+
+    pub async fn resume(&self, jobs: &[JobId]) -> Result<Changed, Error> {
+        let message = |header| jobs_request(header, jobs);
+        self.write(message, |mut stub: Stub, request| async move { stub.resume(request).await }).await
+    }
+
+    pub async fn set_job(&self, job: JobId, change: &JobChange) -> Result<Changed, Error> {
+        let message = |header| v1::SetJobRequest {
+            header: Some(header),
+            job: job.0,
+            priority: change.priority,
+            queue: change.queue.clone(),
+            add_after: change.add_after.iter().map(Edge::wire).collect(),
+            remove_after: change.remove_after.iter().map(Edge::wire).collect(),
+        };
+        self.write(message, |mut stub: Stub, request| async move { stub.set_job(request).await }).await
+    }
+
+    /// Creates a queue or changes it. `weight` absent: the default.
+    pub async fn put_queue(
+        &self,
+        name: &str,
+        weight: Option<u32>,
+        running_max: Option<u32>,
+    ) -> Result<Changed, Error> {
+        let message = |header| v1::PutQueueRequest {
+            header: Some(header),
+            name: name.to_owned(),
+            weight: weight.unwrap_or(0),
+            running_max,
+        };
+        self.write(message, |mut stub: Stub, request| async move { stub.put_queue(request).await }).await
+    }
+
+    pub async fn pause_queue(&self, name: &str) -> Result<Changed, Error> {
+        let message = |header| queue_request(header, name);
+        self.write(message, |mut stub: Stub, request| async move { stub.pause_queue(request).await }).await
+    }
+
+    pub async fn resume_queue(&self, name: &str) -> Result<Changed, Error> {
+        let message = |header| queue_request(header, name);
+        self.write(message, |mut stub: Stub, request| async move { stub.resume_queue(request).await }).await
+    }
+
+    pub async fn delete_queue(&self, name: &str) -> Result<Changed, Error> {
+        let message = |header| queue_request(header, name);
+        self.write(message, |mut stub: Stub, request| async move { stub.delete_queue(request).await }).await
+    }
+
+    pub async fn cordon(&self, worker: &str) -> Result<Changed, Error> {
+        let message = |header| worker_request(header, worker);
+        self.write(message, |mut stub: Stub, request| async move { stub.cordon(request).await }).await
+    }
+
+    pub async fn uncordon(&self, worker: &str) -> Result<Changed, Error> {
+        let message = |header| worker_request(header, worker);
+        self.write(message, |mut stub: Stub, request| async move { stub.uncordon(request).await }).await
+    }
+
+    pub async fn drain(&self, worker: &str) -> Result<Changed, Error> {
+        let message = |header| worker_request(header, worker);
+        self.write(message, |mut stub: Stub, request| async move { stub.drain(request).await }).await
+    }
+
+    pub async fn forget_worker(&self, worker: &str) -> Result<Changed, Error> {
+        let message = |header| worker_request(header, worker);
+        self.write(message, |mut stub: Stub, request| async move { stub.forget_worker(request).await }).await
+    }
+
+    pub async fn put_settings(&self, settings: &Settings) -> Result<Changed, Error> {
+        let json = serde_json::to_string(settings).map_err(|error| {
+            let message = format!("the settings cannot be written: {error}");
+            Error::of(Failure::new(code::INVALID_SPEC, tonic::Code::InvalidArgument, message))
+        })?;
+        let message = |header| v1::PutSettingsRequest { header: Some(header), settings_json: json.clone() };
+        self.write(message, |mut stub: Stub, request| async move { stub.put_settings(request).await }).await
+    }
+
+    /// Returns the name of the new leader. `to` absent: the replica chooses the most up to date.
+    pub async fn transfer_leader(&self, to: Option<&str>) -> Result<String, Error> {
+        let message = v1::TransferLeaderRequest { to: to.unwrap_or_default().to_owned() };
+        let send = |mut stub: Stub, request| async move { stub.transfer_leader(request).await };
+        Ok(self.shared.call(message, None, send).await?.leader)
+    }
+}
+
+fn jobs_request(header: v1::WriteHeader, jobs: &[JobId]) -> v1::JobsRequest {
+    v1::JobsRequest { header: Some(header), jobs: jobs.iter().map(|job| job.0).collect() }
+}
+
+fn queue_request(header: v1::WriteHeader, name: &str) -> v1::QueueRequest {
+    v1::QueueRequest { header: Some(header), name: name.to_owned() }
+}
+
+fn worker_request(header: v1::WriteHeader, name: &str) -> v1::WorkerRequest {
+    v1::WorkerRequest { header: Some(header), name: name.to_owned() }
+}
