@@ -1,119 +1,64 @@
-//! A cluster of child processes. Each is ended by its pid when the cluster is dropped.
+//! A cluster of child processes on a loopback address of its own. When it is dropped, everything that it started is
+//! ended: replicas and workers by their pids, keepers and attempts by the folder that their lines and environments name.
 
-use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use client::Client;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use model::views::ClusterView;
 use tempfile::TempDir;
+
+use crate::process::{Process, sweep};
 
 /// How long anything may take before a test gives up. Generous: it bounds a hang, it measures nothing.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// Between two looks at a condition.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The binary under test, built once if this package is tested alone.
+/// The binary under test: `BATON_BINARY`, else the workspace's own, built once if this package is tested alone.
 pub fn baton() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let exe = std::env::current_exe().expect("a test has a path");
-        let folder = exe.ancestors().find(|path| path.ends_with("debug") || path.ends_with("release"));
-        let folder = folder.expect("tests run from the target folder");
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "-p", "baton-cli", "--bin", "baton"]);
-        if folder.ends_with("release") {
-            build.arg("--release");
-        }
-        let built =
-            build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).status().expect("cargo runs");
-        assert!(built.success(), "baton does not build");
-        folder.join("baton")
+    BINARY.get_or_init(|| match std::env::var_os("BATON_BINARY") {
+        Some(path) => path.into(),
+        None => build(),
     })
 }
 
-/// Ports that were free a moment ago.
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
+fn build() -> PathBuf {
+    let exe = std::env::current_exe().expect("a test has a path");
+    let folder = exe.ancestors().find(|path| path.ends_with("debug") || path.ends_with("release"));
+    let folder = folder.expect("tests run from the target folder");
+    let mut build = std::process::Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "-p", "baton-cli", "--bin", "baton"]);
+    if folder.ends_with("release") {
+        build.arg("--release");
+    }
+    let built = build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).status().expect("cargo runs");
+    assert!(built.success(), "baton does not build");
+    folder.join("baton")
 }
 
-pub struct Process {
-    pub name: String,
-    args: Vec<String>,
-    child: Option<Child>,
-    log: PathBuf,
+/// What a cluster consists of at its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    pub replicas: usize,
+    pub workers: usize,
+    /// `fast` fails over within a second and ends a lease after four; `default` gives a busy machine ten.
+    pub failover: &'static str,
+    /// Cores that each worker says it has.
+    pub cpu: &'static str,
 }
 
-impl Process {
-    fn new(name: &str, args: Vec<String>, folder: &Path) -> Process {
-        let mut process =
-            Process { name: name.to_owned(), args, child: None, log: folder.join(format!("{name}.log")) };
-        process.start();
-        process
+impl Layout {
+    pub fn of(replicas: usize, workers: usize) -> Layout {
+        Layout { replicas, workers, failover: "fast", cpu: "4" }
     }
 
-    pub fn start(&mut self) {
-        assert!(self.child.is_none(), "{} runs already", self.name);
-        let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
-        let mut command = Command::new(baton());
-        command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        // Nothing of the tester's own configuration may reach the processes.
-        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("BATON_LOG", "info,baton=debug");
-        self.child = Some(command.spawn().expect("baton starts"));
-    }
-
-    pub fn pid(&self) -> Option<i32> {
-        self.child.as_ref().map(|child| child.id() as i32)
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        let pid = self.pid().expect("the process runs");
-        kill(Pid::from_raw(pid), signal).expect("the process can be signalled");
-    }
-
-    /// SIGKILL, and wait until it is gone.
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
-    /// SIGTERM, and wait until it has left by itself.
-    pub async fn terminate(&mut self) -> std::process::ExitStatus {
-        self.signal(Signal::SIGTERM);
-        let mut child = self.child.take().expect("the process runs");
-        for _ in 0..PATIENCE.as_millis() / 50 {
-            if let Some(status) = child.try_wait().expect("the child can be waited for") {
-                return status;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let _ = child.kill();
-        panic!("{} did not leave after SIGTERM:\n{}", self.name, self.log_tail());
-    }
-
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    fn log_tail(&self) -> String {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("---- {} ----\n{}", self.name, self.log_tail());
-        }
-        self.kill();
+    /// For what must not lose a lease, however busy the machine is.
+    pub fn patient(self) -> Layout {
+        Layout { failover: "default", ..self }
     }
 }
 
@@ -122,38 +67,94 @@ pub struct Cluster {
     pub workers: Vec<Process>,
     /// API addresses, by replica.
     pub addresses: Vec<String>,
+    /// Peer addresses, by replica.
+    pub peers: Vec<String>,
+    /// HTTP addresses, by replica.
+    pub http: Vec<String>,
+    layout: Layout,
     // Last, so that the processes end before their folders go.
-    pub folder: TempDir,
+    folder: TempDir,
 }
 
 impl Cluster {
     /// Starts so many replicas and workers and waits until work can be done.
     pub async fn start(replicas: usize, workers: usize) -> Cluster {
+        Cluster::with(Layout::of(replicas, workers)).await
+    }
+
+    pub async fn with(layout: Layout) -> Cluster {
         let folder = TempDir::new().expect("a folder");
-        let ports = free_ports(replicas * 2);
-        let (api, peer) = ports.split_at(replicas);
-        let peers: Vec<String> =
-            peer.iter().zip(1..).map(|(port, n)| format!("n{n}=127.0.0.1:{port}")).collect();
-        let processes = (0..replicas).map(|n| {
-            let name = format!("n{}", n + 1);
-            let args = replica_args(&name, folder.path(), api[n], peer[n], &peers.join(","));
-            Process::new(&name, args, folder.path())
-        });
-        let addresses: Vec<String> = api.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        let replicas = processes.collect();
-        let mut cluster = Cluster { replicas, workers: Vec::new(), addresses, folder };
-        for n in 0..workers {
-            cluster.add_worker(&format!("w{}", n + 1), &[]);
+        let sockets = free_addresses(layout.replicas * 3);
+        let (addresses, rest) = sockets.split_at(layout.replicas);
+        let (peers, http) = rest.split_at(layout.replicas);
+        let mut cluster = Cluster {
+            replicas: Vec::new(),
+            workers: Vec::new(),
+            addresses: addresses.to_vec(),
+            peers: peers.to_vec(),
+            http: http.to_vec(),
+            layout,
+            folder,
+        };
+        for place in 0..layout.replicas {
+            let process = cluster.replica(place);
+            cluster.replicas.push(process);
+            cluster.replicas[place].start();
         }
-        cluster.wait_ready(workers).await;
+        for number in 1..=layout.workers {
+            cluster.add_worker(&format!("w{number}"), &[]);
+        }
+        cluster.wait_ready(layout.workers).await;
         cluster
     }
 
-    pub fn add_worker(&mut self, name: &str, more: &[&str]) {
-        let mut args = worker_args(name, self.folder.path(), &self.addresses.join(","));
-        args.extend(more.iter().map(|arg| arg.to_string()));
-        let process = Process::new(name, args, self.folder.path());
-        self.workers.push(process);
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A replica's process, not yet started.
+    fn replica(&self, place: usize) -> Process {
+        let name = format!("n{}", place + 1);
+        let named = |(peer, number): (&String, usize)| format!("n{number}={peer}");
+        let peers: Vec<String> = self.peers.iter().zip(1..).map(named).collect();
+        let data = self.data_dir(&name);
+        let peers = peers.join(",");
+        let mut args = vec!["server", "--cluster", "test", "--name", &name, "--data-dir", plain(&data)];
+        args.extend(["--listen", &self.addresses[place], "--peer-listen", &self.peers[place]]);
+        args.extend(["--http", &self.http[place], "--peers", &peers, "--failover", self.layout.failover]);
+        Process::new(&name, &args, self.folder())
+    }
+
+    /// Another process with a replica's flags, these in place of some. Not yet started.
+    pub fn twin(&self, place: usize, more: &[&str]) -> Process {
+        self.replica(place).with(more)
+    }
+
+    /// Starts a worker with these flags beside the usual ones.
+    pub fn add_worker(&mut self, name: &str, more: &[&str]) -> &mut Process {
+        let mut worker = self.worker(name, more);
+        worker.start();
+        self.workers.push(worker);
+        self.workers.last_mut().expect("just added")
+    }
+
+    /// A worker's process, not yet started.
+    pub fn worker(&self, name: &str, more: &[&str]) -> Process {
+        let data = self.data_dir(name);
+        let servers = self.addresses.join(",");
+        let mut args = vec!["worker", "--name", name, "--servers", &servers, "--data-dir", plain(&data)];
+        args.extend(["--cpu", self.layout.cpu, "--memory", "1GiB"]);
+        Process::new(name, &args, self.folder()).with(more)
+    }
+
+    pub fn data_dir(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
+    }
+
+    /// The process that holds a worker's attempts.
+    pub fn keeper(&self, worker: &str) -> Option<i32> {
+        let text = std::fs::read_to_string(self.data_dir(worker).join("keeper.pid")).ok()?;
+        text.trim().parse().ok()
     }
 
     /// A client that knows every replica.
@@ -163,85 +164,105 @@ impl Cluster {
 
     /// A client that knows only this one.
     pub fn client_of(&self, replica: usize) -> Client {
-        Client::connect(vec![self.addresses[replica].clone()])
+        Client::connect([self.addresses[replica].clone()])
     }
 
     pub async fn wait_ready(&self, workers: usize) {
         let client = self.client();
         wait_until("the cluster is ready", async || {
-            let Ok(status) = client.cluster_status(false).await else { return false };
-            status.leader.is_some() && status.workers_live as usize >= workers
+            let Ok(status) = client.cluster_status().await else { return false };
+            let can_read = client.queues().await.is_ok();
+            status.leader.is_some() && status.workers_live as usize >= workers && can_read
         })
         .await;
     }
 
-    /// Which replica leads.
-    pub async fn leader(&self) -> usize {
-        let client = self.client();
-        for _ in 0..PATIENCE.as_millis() / 50 {
-            if let Ok(status) = client.cluster_status(false).await
-                && let Some(place) =
-                    self.replicas.iter().position(|r| Some(&r.name) == status.leader.as_ref())
-                && self.replicas[place].pid().is_some()
-            {
-                return place;
+    /// Waits until every replica answers, sees the same leader and has applied the same.
+    pub async fn wait_agreed(&self) -> Vec<ClusterView> {
+        let clients: Vec<Client> = (0..self.replicas.len()).map(|place| self.client_of(place)).collect();
+        let mut views = Vec::new();
+        wait_until("all replicas agree", async || {
+            views.clear();
+            for client in &clients {
+                let Ok(view) = client.stale().cluster_status().await else { return false };
+                views.push(view);
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("nobody leads");
+            let first = &views[0];
+            let agrees = |view: &ClusterView| view.leader == first.leader && view.applied == first.applied;
+            first.leader.is_some() && views.iter().all(agrees)
+        })
+        .await;
+        views
+    }
+
+    /// Which replica leads, as a majority sees it.
+    pub async fn leader(&self) -> usize {
+        let clients: Vec<Client> = (0..self.replicas.len()).map(|place| self.client_of(place)).collect();
+        let mut leader = None;
+        wait_until("somebody leads", async || {
+            let mut votes = Vec::new();
+            for (client, replica) in clients.iter().zip(&self.replicas) {
+                if replica.pid().is_some()
+                    && let Ok(view) =
+                        client.with_deadline(Duration::from_secs(2)).stale().cluster_status().await
+                {
+                    votes.extend(view.leader.map(|leader| (view.term, leader)));
+                }
+            }
+            let newest = votes.iter().max().cloned();
+            let backing = votes.iter().filter(|vote| Some(*vote) == newest.as_ref()).count();
+            leader = newest.filter(|_| backing * 2 > self.replicas.len());
+            leader.is_some()
+        })
+        .await;
+        let (_, name) = leader.expect("seen above");
+        self.replicas
+            .iter()
+            .position(|replica| replica.name == name)
+            .expect("a replica of this cluster leads")
+    }
+
+    /// SIGKILLs the leader and waits until another one leads. Returns the place of the one that is gone.
+    pub async fn kill_leader(&mut self) -> usize {
+        let leader = self.leader().await;
+        self.replicas[leader].kill();
+        assert_ne!(self.leader().await, leader, "a dead replica leads");
+        leader
     }
 }
 
-fn replica_args(name: &str, folder: &Path, api: u16, peer: u16, peers: &str) -> Vec<String> {
-    let data = folder.join(name);
-    let list = [
-        "server",
-        "--cluster",
-        "test",
-        "--name",
-        name,
-        "--data-dir",
-        data.to_str().expect("a plain path"),
-        "--listen",
-        &format!("127.0.0.1:{api}"),
-        "--peer-listen",
-        &format!("127.0.0.1:{peer}"),
-        "--http",
-        "127.0.0.1:0",
-        "--peers",
-        peers,
-        "--failover",
-        "fast",
-    ];
-    list.map(str::to_owned).to_vec()
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.replicas.clear();
+        self.workers.clear();
+        sweep(self.folder());
+    }
 }
 
-fn worker_args(name: &str, folder: &Path, servers: &str) -> Vec<String> {
-    let data = folder.join(name);
-    let data = data.to_str().expect("a plain path");
-    let list = [
-        "worker",
-        "--name",
-        name,
-        "--servers",
-        servers,
-        "--data-dir",
-        data,
-        "--cpu",
-        "4",
-        "--memory",
-        "1GiB",
-    ];
-    list.map(str::to_owned).to_vec()
+fn plain(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+/// Addresses that nobody else uses: every cluster has a loopback address of its own, so that a replica which
+/// restarts finds its ports free, whatever else runs on this machine.
+pub fn free_addresses(count: usize) -> Vec<String> {
+    static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+    let pid = std::process::id();
+    let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+    let [_, high, middle, low] = (pid << 4 | number % 16).to_be_bytes();
+    // 127.0.0.1 itself is everybody's.
+    let host = format!("127.{}.{middle}.{low}", 1 + high % 250);
+    let bind = |_| std::net::TcpListener::bind(format!("{host}:0")).expect("loopback has a free port");
+    let listeners: Vec<std::net::TcpListener> = (0..count).map(bind).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("bound").to_string()).collect()
 }
 
 /// Waits for a condition; a hang becomes a failure that names it.
 pub async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..PATIENCE.as_millis() / 50 {
-        if holds().await {
-            return;
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("waited in vain until {what}");
+    };
+    assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "waited in vain until {what}");
 }

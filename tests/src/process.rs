@@ -1,0 +1,161 @@
+//! One child process: started, signalled by its pid, and known by what it logs.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cluster::{LOOK_AGAIN, PATIENCE, baton};
+
+pub struct Process {
+    pub name: String,
+    args: Vec<String>,
+    child: Option<Child>,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Not started yet. Its stderr goes to `NAME.log` in the folder.
+    pub fn new(name: &str, args: &[&str], folder: &Path) -> Process {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Process { name: name.to_owned(), args, child: None, log: folder.join(format!("{name}.log")) }
+    }
+
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
+        let mut command = Command::new(baton());
+        command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // Nothing of the tester's own configuration may reach the processes.
+        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("BATON_LOG", "info,baton=debug");
+        self.child = Some(command.spawn().expect("baton starts"));
+    }
+
+    /// The same process with these flags, each in place of the one it had.
+    pub fn with(mut self, flags: &[&str]) -> Process {
+        for pair in flags.chunks(2) {
+            let [flag, value] = pair else { panic!("{pair:?} is not a flag and its value") };
+            if let Some(place) = self.args.iter().position(|arg| arg == flag) {
+                self.args.drain(place..place + 2);
+            }
+            self.args.extend([(*flag).to_owned(), (*value).to_owned()]);
+        }
+        self
+    }
+
+    pub fn pid(&self) -> Option<i32> {
+        self.child.as_ref().map(|child| child.id() as i32)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        signal_process(self.pid().expect("the process runs"), signal);
+    }
+
+    /// Whether it has not ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        self.child
+            .as_mut()
+            .is_some_and(|child| child.try_wait().expect("a child can be waited for").is_none())
+    }
+
+    /// SIGKILL, and wait until it is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and wait until it has left by itself.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.ended().await
+    }
+
+    /// Waits until it has left by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the process was started");
+        let wait = async {
+            loop {
+                match child.try_wait().expect("the child can be waited for") {
+                    Some(status) => return status,
+                    None => tokio::time::sleep(LOOK_AGAIN).await,
+                }
+            }
+        };
+        if let Ok(status) = tokio::time::timeout(PATIENCE, wait).await {
+            return status;
+        }
+        let _ = child.kill();
+        panic!("{} does not leave:\n{}", self.name, self.log_tail());
+    }
+
+    /// Starts it and waits until it has given up. Returns its status and what it said.
+    pub async fn refused(&mut self) -> (ExitStatus, String) {
+        let before = self.log().len();
+        self.start();
+        let status = self.ended().await;
+        (status, self.log()[before..].to_owned())
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- {} ----\n{}", self.name, self.log_tail());
+        }
+        self.kill();
+    }
+}
+
+pub fn signal_process(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).expect("the process can be signalled");
+}
+
+/// Whether a process is there and has not ended.
+pub fn is_alive(pid: i32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // pid (name) state: the name may hold anything, a bracket too.
+    stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Processes whose command line or environment names something in this folder.
+pub fn processes_of(folder: &Path) -> Vec<i32> {
+    let needle = folder.to_str().expect("a plain path").as_bytes();
+    let names = |pid: i32, file: &str| {
+        let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        bytes.windows(needle.len()).any(|window| window == needle)
+    };
+    let pids = std::fs::read_dir("/proc").expect("/proc is there").filter_map(|entry| {
+        let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        (pid != std::process::id() as i32).then_some(pid)
+    });
+    pids.filter(|pid| is_alive(*pid) && (names(*pid, "cmdline") || names(*pid, "environ"))).collect()
+}
+
+/// Ends every process of this folder, whatever it starts meanwhile.
+pub fn sweep(folder: &Path) {
+    loop {
+        let pids = processes_of(folder);
+        if pids.is_empty() {
+            return;
+        }
+        for pid in pids {
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        std::thread::yield_now();
+    }
+}

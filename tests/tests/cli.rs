@@ -1,0 +1,416 @@
+//! The command line against a real cluster: stdout is data, stderr is the rest, each exit status means one thing.
+
+use std::process::Stdio;
+
+use baton_tests::cli::{Cli, Said, said};
+use baton_tests::cluster::{Cluster, Layout, baton, free_addresses, wait_until};
+use baton_tests::process::{processes_of, signal_process, sweep};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+async fn cluster_and_cli() -> (Cluster, Cli) {
+    let cluster = Cluster::start(3, 1).await;
+    let cli = Cli::of(&cluster);
+    (cluster, cli)
+}
+
+#[track_caller]
+fn assert_says(said: &Said, status: i32, words: &[&str]) {
+    assert_eq!(said.status, status, "{said:#?}");
+    for word in words {
+        assert!(said.stderr.contains(word), "`{word}` is missing: {said:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_streams_the_output_and_ends_as_the_task_ends() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let said = cli.run(&["run", "--", "sh", "-c", "echo out; echo err >&2; exit 3"]).await;
+    assert_eq!((said.status, said.stdout.as_str()), (3, "out\n"), "{said:#?}");
+    assert!(said.stderr.contains("err\n"), "{said:#?}");
+    let said = cli.run(&["run", "--", "sh", "-c", "kill -9 $$"]).await;
+    assert_eq!(said.status, 128 + 9, "{said:#?}");
+    let said = cli.run(&["run", "--", "/no/such/binary"]).await;
+    assert_says(&said, 127, &["/no/such/binary"]);
+    let script = "echo $BATON_ARRAY_INDEX; exit $BATON_ARRAY_INDEX";
+    let said = cli.run(&["run", "--array", "0-2", "--no-prefix", "--", "sh", "-c", script]).await;
+    let mut lines: Vec<&str> = said.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!((said.status, lines), (2, vec!["0", "1", "2"]), "{said:#?}");
+    let lines = cli.file("lines.txt", "one\ntwo words\n");
+    let said = cli
+        .run(&["run", "--each-line", lines, "--no-prefix", "--", "sh", "-c", "echo \"<$BATON_LINE>\""])
+        .await;
+    let mut lines: Vec<&str> = said.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!((said.status, lines), (0, vec!["<one>", "<two words>"]), "{said:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_goes_on_from_the_same_process_when_the_leader_is_killed() {
+    let mut cluster = Cluster::with(Layout::of(3, 1).patient()).await;
+    let cli = Cli::of(&cluster);
+    let gate = cli.path("gate");
+    let script = format!(
+        "echo $$; for i in 1 2 3; do echo $i; done; while ! [ -e {} ]; do sleep 0.1; done; echo $$ $BATON_ATTEMPT",
+        gate.display()
+    );
+    let args = ["run", "--", "sh", "-c", &script];
+    let (out, err) = (cli.path("out"), cli.path("err"));
+    let create = |path| std::fs::File::create(path).expect("a file");
+    let mut command = cli.command(&args);
+    let child = command.stdout(create(&out)).stderr(create(&err)).spawn().expect("baton starts");
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    wait_until("the output has begun", async || read(&out).lines().count() == 4).await;
+    // It has looked at who leads by now; a failover is told as what it saw before and after.
+    tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+    cluster.kill_leader().await;
+    wait_until("the failover is told", async || read(&err).contains("took over")).await;
+    std::fs::write(&gate, "").expect("the gate opens");
+    let said = said(child, &args).await;
+    let (out, err) = (read(&out), read(&err));
+    assert_eq!(said.status, 0, "{err}");
+    let pid = out.lines().next().expect("a first line").to_owned();
+    assert_eq!(out, format!("{pid}\n1\n2\n3\n{pid} 1\n"));
+    assert!(err.contains("same attempt"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_interrupt_of_run_detaches_and_the_job_goes_on() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let gate = cli.path("gate");
+    let script = format!("echo begun; while ! [ -e {} ]; do sleep 0.1; done; echo done", gate.display());
+    let args = ["run", "--", "sh", "-c", &script];
+    let out = cli.path("out");
+    let mut command = cli.command(&args);
+    command.stdout(std::fs::File::create(&out).expect("a file")).stderr(Stdio::piped());
+    let child = command.spawn().expect("baton starts");
+    wait_until("the output has begun", async || {
+        std::fs::read_to_string(&out).is_ok_and(|out| out == "begun\n")
+    })
+    .await;
+    signal_process(child.id() as i32, Signal::SIGINT);
+    let said = said(child, &args).await;
+    assert_says(&said, 130, &["detached", "baton logs -f j1", "baton cancel j1"]);
+    std::fs::write(&gate, "").expect("the gate opens");
+    cli.ok(&["wait", "last"]).await;
+    assert_eq!(cli.ok(&["logs", "last"]).await, "begun\ndone\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submit_prints_the_id_alone_and_wait_says_how_it_ended() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let good = cli.submit(&["--name", "good", "--", "true"]).await;
+    let bad = cli.submit(&["--name", "bad", "--", "false"]).await;
+    let slow = cli.submit(&["--name", "slow", "--", "sleep", "600"]).await;
+    assert_eq!(cli.run(&["wait", &good]).await.status, 0);
+    assert_eq!(cli.run(&["wait", &good, &bad]).await.status, 10);
+    assert_says(&cli.run(&["wait", "--timeout", "200ms", &slow]).await, 124, &["not finished within"]);
+    cli.ok(&["cancel", "--wait", &slow]).await;
+    assert_eq!(cli.run(&["wait", &slow]).await.status, 11);
+    assert_eq!(cli.run(&["wait", "good@latest"]).await.status, 0);
+    let waited = cli.json(&["wait", &good]).await;
+    assert_eq!(waited["items"][0]["state"], "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_come_as_tables_json_lines_and_names() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let first = cli.submit(&["--name", "first", "-l", "team=a", "--", "true"]).await;
+    let second = cli.submit(&["--name", "second", "--array", "0-2", "--", "true"]).await;
+    cli.ok(&["wait", &first, &second]).await;
+    let table = cli.ok(&["ps"]).await;
+    assert!(table.contains("first") && table.contains("second") && table.contains("succeeded"), "{table}");
+    assert!(!table.contains('\x1b'), "colour where there is no terminal: {table:?}");
+    let list = cli.json(&["ps"]).await;
+    assert_eq!(list["next"], Value::Null);
+    let names: Vec<&Value> =
+        list["items"].as_array().expect("a list").iter().map(|job| &job["name"]).collect();
+    assert_eq!(names, ["second", "first"]);
+    assert_eq!(list["items"][0]["counts"]["succeeded"], 3);
+    let lines = cli.ok(&["ps", "-o", "jsonl"]).await;
+    let parsed: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(Value::from(parsed), list["items"]);
+    assert_eq!(cli.ok(&["ps", "-o", "name"]).await, format!("{second}\n{first}\n"));
+    assert_eq!(cli.ok(&["ps", "-l", "team=a", "-o", "name"]).await, format!("{first}\n"));
+    assert_eq!(cli.ok(&["ps", "--state", "failed", "-o", "name"]).await, "");
+    let tasks = cli.json(&["ps", &second]).await;
+    let ids: Vec<&Value> =
+        tasks["items"].as_array().expect("a list").iter().map(|task| &task["id"]).collect();
+    assert_eq!(
+        ids,
+        [&json!(format!("{second}.0")), &json!(format!("{second}.1")), &json!(format!("{second}.2"))]
+    );
+    let page = cli.json(&["ps", "--limit", "1"]).await;
+    let next = page["next"].as_str().expect("there is more");
+    assert_eq!(cli.ok(&["ps", "--before", next, "-o", "name"]).await, format!("{first}\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_tell_streams_attempts_and_tasks_apart() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let job = cli.submit(&["--", "sh", "-c", "echo out; echo err >&2"]).await;
+    let out = cli.ok(&["logs", "-f", &job, "--stream", "stdout"]).await;
+    assert_eq!(out, "out\n");
+    let said = cli.run(&["logs", &job]).await;
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("out\n", "err\n"));
+    let array = cli
+        .submit(&["--name", "many", "--array", "0-1", "--", "sh", "-c", "echo I am $BATON_ARRAY_INDEX"])
+        .await;
+    cli.ok(&["wait", &array]).await;
+    let out = cli.ok(&["logs", &array]).await;
+    let mut lines: Vec<&str> = out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["[sh[0]] I am 0", "[sh[1]] I am 1"]);
+    assert_eq!(cli.ok(&["logs", &format!("{array}.1")]).await, "I am 1\n");
+    let text = cli.ok(&["logs", &format!("{array}.0"), "-o", "jsonl"]).await;
+    let line: Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
+    assert_eq!((&line["task"], &line["text"]), (&json!(format!("{array}.0")), &json!("I am 0\n")));
+    assert_says(&cli.run(&["logs", "j999"]).await, 3, &["error[", "j999"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_paused_resumed_cancelled_retried_and_changed() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let flag = cli.path("flag");
+    let script = format!("[ $BATON_ARRAY_INDEX = 0 ] || [ -e {} ]", flag.display());
+    let flaky = cli.submit(&["--array", "0-1", "--", "sh", "-c", &script]).await;
+    assert_eq!(cli.run(&["wait", &flaky]).await.status, 10);
+    std::fs::write(&flag, "").expect("the flag is set");
+    cli.ok(&["retry", "--failed", &flaky]).await;
+    cli.ok(&["wait", &flaky]).await;
+    let rounds = cli.json(&["ps", &flaky]).await;
+    assert_eq!((&rounds["items"][0]["round"], &rounds["items"][1]["round"]), (&json!(1), &json!(2)));
+
+    let waiting = cli.submit(&["--delay", "1h", "--", "true"]).await;
+    cli.ok(&["pause", &waiting]).await;
+    assert_eq!(cli.json(&["job", "get", &waiting]).await["state"], "paused");
+    cli.ok(&["resume", &waiting]).await;
+    assert_eq!(cli.json(&["job", "get", &waiting]).await["state"], "waiting");
+    cli.ok(&["job", "set", &waiting, "--priority", "7"]).await;
+    assert_eq!(cli.json(&["job", "get", &waiting]).await["priority"], 7);
+    let changed = cli.json(&["cancel", &waiting]).await;
+    assert_eq!((&changed["changed"], &changed["names"]), (&json!(1), &json!([waiting])));
+    assert_eq!(cli.json(&["job", "get", &waiting]).await["state"], "cancelled");
+    assert_says(&cli.run(&["job", "set", &waiting, "--priority", "1"]).await, 4, &["error[job-finished]"]);
+
+    let one = cli.submit(&["--delay", "1h", "--", "true"]).await;
+    assert_says(&cli.run(&["cancel", "all"]).await, 2, &["--yes", &one]);
+    cli.ok(&["cancel", "all", "--yes"]).await;
+    assert_eq!(cli.json(&["job", "get", &one]).await["state"], "cancelled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_says_why_and_by_how_much_and_its_status_says_that_it_is_hopeless() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let big = cli.submit(&["--cpu", "64", "--", "true"]).await;
+    let said = cli.run(&["explain", &big]).await;
+    assert_eq!(said.status, 12, "{said:#?}");
+    for word in ["64", "cpu", "w1"] {
+        assert!(said.stdout.contains(word), "`{word}` is missing: {said:#?}");
+    }
+    let said = cli.run(&["explain", &big, "-o", "json"]).await;
+    let explained: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    assert_eq!((said.status, &explained["state"]), (12, &json!("ready")));
+    let delayed = cli.submit(&["--delay", "1h", "--", "true"]).await;
+    let explained = cli.json(&["explain", &delayed]).await;
+    assert_eq!(explained["state"], "delayed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_file_reads_as_yaml_toml_and_json_and_an_export_submits_again() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    std::fs::create_dir(cli.path("scripts")).expect("a folder");
+    cli.file("scripts/hello.sh", "#!/bin/sh\necho hello $1 from $BATON_TASK\n");
+    let yaml = "job: hello\ntasks:\n  - name: greet\n    run: [./hello.sh, you]\n    \
+                files: [{to: hello.sh, from: scripts/hello.sh, mode: \"755\"}]\n  \
+                - name: bye\n    script: |\n      echo bye\n    after: [greet]\n";
+    let toml = "job = \"hello\"\n[[tasks]]\nname = \"greet\"\nrun = [\"./hello.sh\", \"you\"]\n\
+                files = [{to = \"hello.sh\", from = \"scripts/hello.sh\", mode = \"755\"}]\n\
+                [[tasks]]\nname = \"bye\"\nscript = \"echo bye\\n\"\nafter = [\"greet\"]\n";
+    let json = json!({"job": "hello", "tasks": [
+        {"name": "greet", "run": ["./hello.sh", "you"],
+         "files": [{"to": "hello.sh", "from": "scripts/hello.sh", "mode": "755"}]},
+        {"name": "bye", "script": "echo bye\n", "after": ["greet"]}]});
+    cli.file("job.yaml", yaml);
+    cli.file("job.toml", toml);
+    cli.file("job.json", &json.to_string());
+    let mut exports = Vec::new();
+    for file in ["job.yaml", "job.toml", "job.json"] {
+        cli.ok(&["job", "validate", file]).await;
+        let job = cli.submit(&[file]).await;
+        cli.ok(&["wait", &job]).await;
+        assert_eq!(cli.ok(&["logs", &job, "--no-prefix"]).await, format!("hello you from {job}.0\nbye\n"));
+        exports.push(cli.ok(&["job", "export", &job]).await);
+    }
+    assert!(exports.iter().all(|export| *export == exports[0]), "{exports:#?}");
+    for format in ["yaml", "toml", "json"] {
+        let export = cli.ok(&["job", "export", "last", "--format", format]).await;
+        let name = format!("again.{format}");
+        cli.file(&name, &export);
+        let again = cli.submit(&[&name]).await;
+        assert_eq!(cli.ok(&["job", "export", &again]).await, exports[0], "{format}");
+    }
+    let said = cli.run_with(&["submit", "-"], "tasks: [{name: a, noop: true}]").await;
+    assert_eq!(said.status, 0, "{said:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_job_file_names_every_error_with_its_place_and_nothing_is_submitted() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let bad = cli.file(
+        "bad.yaml",
+        "job: x\nquue: a\ntasks:\n  - name: a\n    run: echo hi\n    timeout: soon\n  - name: b\n    noop: true\n    after: [c]\n",
+    );
+    for verb in [["submit", bad].as_slice(), &["run", bad], &["job", "validate", bad]] {
+        let said = cli.run(verb).await;
+        let status = if verb[0] == "run" { 125 } else { 2 };
+        let places = [
+            "bad.yaml:2:1: quue: unknown field; did you mean `queue`?",
+            "bad.yaml:5:10: tasks[0].run: expected a list",
+            "bad.yaml:6:14: tasks[0].timeout",
+            "bad.yaml:9:13: tasks[1].after[0]: there is no task `c`",
+            "Nothing was submitted.",
+        ];
+        assert_says(&said, status, &places);
+        assert_eq!(said.stdout, "");
+    }
+    let said = cli.run(&["submit", "-o", "json", bad]).await;
+    let error: Value = serde_json::from_str(&said.stderr).expect("one JSON object on stderr");
+    assert_eq!(
+        (&error["error"]["code"], &error["error"]["happened"]),
+        (&json!("invalid-spec"), &json!("no"))
+    );
+    assert_says(&cli.run(&["submit", "absent.yaml"]).await, 2, &["absent.yaml"]);
+    cli.file("big.yaml", &"x".repeat(9 << 20));
+    assert_says(&cli.run(&["submit", "big.yaml"]).await, 2, &["big.yaml", "larger than"]);
+    assert_eq!(cli.ok(&["ps", "-o", "name"]).await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_are_made_paused_resumed_and_deleted() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    cli.ok(&["queue", "put", "reports", "--weight", "300", "--running-max", "2"]).await;
+    cli.ok(&["queue", "pause", "reports"]).await;
+    let held = cli.submit(&["--queue", "reports", "--", "true"]).await;
+    let other = cli.submit(&["--", "true"]).await;
+    cli.ok(&["wait", &other]).await;
+    let list = cli.json(&["queue", "list"]).await;
+    let reports = list["items"].as_array().expect("a list").iter().find(|queue| queue["name"] == "reports");
+    let reports = reports.expect("it is listed");
+    assert_eq!((&reports["weight"], &reports["paused"]), (&json!(300), &json!(true)));
+    assert_eq!((&reports["running_max"], &reports["counts"]["ready"]), (&json!(2), &json!(1)));
+    let explained = cli.json(&["explain", &held]).await;
+    assert!(explained["reasons"].to_string().contains("pause"), "{explained:#}");
+    assert_says(&cli.run(&["queue", "delete", "reports"]).await, 5, &["error[not-allowed]"]);
+    cli.ok(&["queue", "resume", "reports"]).await;
+    cli.ok(&["wait", &held]).await;
+    let said = cli.run(&["submit", "--queue", "nowhere", "--", "true"]).await;
+    assert_says(&said, 3, &["error[unknown-queue]", "nowhere", "NOT accepted"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_replicas_and_settings_are_shown_and_changed() {
+    let (cluster, cli) = cluster_and_cli().await;
+    let workers = cli.json(&["worker", "list"]).await;
+    assert_eq!((&workers["items"][0]["name"], &workers["items"][0]["state"]), (&json!("w1"), &json!("live")));
+    cli.ok(&["worker", "cordon", "w1"]).await;
+    assert_eq!(cli.json(&["worker", "list"]).await["items"][0]["state"], "cordoned");
+    cli.ok(&["worker", "uncordon", "w1"]).await;
+    assert_says(&cli.run(&["worker", "cordon", "w9"]).await, 3, &["error[unknown-worker]"]);
+
+    let members = cli.json(&["cluster", "members"]).await;
+    let names: Vec<&Value> =
+        members["items"].as_array().expect("a list").iter().map(|m| &m["name"]).collect();
+    assert_eq!(names, ["n1", "n2", "n3"]);
+    let leader = cluster.leader().await;
+    let next = &cluster.replicas[(leader + 1) % 3].name;
+    assert_eq!(cli.json(&["cluster", "transfer-leader", next]).await["leader"], json!(next));
+    wait_until("the status shows the new leader", async || {
+        cli.json(&["cluster", "status"]).await["leader"] == json!(next)
+    })
+    .await;
+    assert!(cli.ok(&["cluster", "status"]).await.contains(&format!("leader {next}")));
+    assert_eq!(cli.ok(&["config", "get", "limits.starve_after_s"]).await, "60\n");
+    cli.ok(&["config", "set", "limits.starve_after_s", "30"]).await;
+    assert_eq!(cli.ok(&["config", "get", "limits.starve_after_s"]).await, "30\n");
+    assert_eq!(cli.run(&["health"]).await.status, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_request_id_is_done_once_and_another_body_is_a_conflict() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let accepted = cli.json(&["submit", "--", "true"]).await;
+    let id = accepted["request_id"].as_str().expect("an id").to_owned();
+    let again = cli.json(&["submit", "--request-id", &id, "--", "true"]).await;
+    assert_eq!(again["job"], accepted["job"]);
+    let said = cli.run(&["submit", "--request-id", &id, "--", "false"]).await;
+    assert_says(&said, 4, &["error[conflict]", "NOT accepted"]);
+    assert_eq!(said.stdout, "");
+    assert_says(&cli.run(&["submit", "--request-id", "nonsense", "--", "true"]).await, 2, &["nonsense"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_cluster_it_says_what_why_and_how_to_mend_it() {
+    let nobody = free_addresses(2);
+    let cli = Cli::to(&nobody.join(","));
+    let said = cli.run(&["submit", "--call-timeout", "1s", "--name", "etl", "--", "true"]).await;
+    let words = ["cannot submit \"etl\"", "why:", "connection refused", "fix:", "NOT accepted", "request id"];
+    assert_says(&said, 6, &words);
+    assert_says(&said, 6, &[&nobody[0], &nobody[1]]);
+    assert_eq!(said.stdout, "");
+    let said = cli.run(&["ps", "--call-timeout", "1s", "-o", "json"]).await;
+    let error: Value = serde_json::from_str(&said.stderr).expect("one JSON object on stderr");
+    assert_eq!((said.status, &error["error"]["exit"]), (6, &json!(6)));
+    assert_eq!(cli.run(&["health", "--within", "1s"]).await.status, 6);
+    let said = cli.run(&["run", "--call-timeout", "1s", "--", "true"]).await;
+    assert_says(&said, 125, &["error[unavailable]"]);
+    assert_eq!(cli.run(&["no-such-verb"]).await.status, 2);
+    assert_eq!(cli.run(&["submit"]).await.status, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_majority_a_submit_ends_with_six_and_says_whether_it_happened() {
+    let (cluster, cli) = cluster_and_cli().await;
+    for replica in &cluster.replicas[..2] {
+        replica.signal(Signal::SIGSTOP);
+    }
+    let said = cli.run(&["submit", "--call-timeout", "3s", "--", "true"]).await;
+    assert_says(&said, 6, &["why:", "fix:", "safe"]);
+    assert!(said.stderr.contains("NOT accepted") || said.stderr.contains("UNKNOWN"), "{said:#?}");
+    assert_eq!(said.stdout, "");
+    for replica in &cluster.replicas[..2] {
+        replica.signal(Signal::SIGCONT);
+    }
+    cluster.wait_ready(1).await;
+    let job = cli.submit(&["--", "true"]).await;
+    cli.ok(&["wait", &job]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contexts_name_clusters() {
+    let cluster = Cluster::start(1, 1).await;
+    let cli = Cli::to("");
+    cli.ok(&["context", "add", "here", "--servers", &cluster.addresses[0]]).await;
+    cli.ok(&["context", "add", "there", "--servers", "nowhere.invalid:1"]).await;
+    cli.ok(&["context", "use", "here"]).await;
+    let mut command = cli.command(&["ps", "-o", "name"]);
+    command.env_remove("BATON_SERVERS").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let said = said(command.spawn().expect("baton starts"), &["ps"]).await;
+    assert_eq!((said.status, said.stdout.as_str()), (0, ""), "{said:#?}");
+    assert_says(&cli.run(&["context", "use", "elsewhere"]).await, 3, &["elsewhere"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dev_runs_a_command_against_a_cluster_of_its_own_and_leaves_nothing_behind() {
+    let cli = Cli::to("");
+    let data = cli.path("data");
+    let binary = baton().display();
+    let script = format!("{binary} run -- echo hello && {binary} cluster members -o name && exit 9");
+    let data_dir = data.to_str().expect("a plain path");
+    let said = cli.run(&["dev", "--port-base", "0", "--data-dir", data_dir, "--exec", &script]).await;
+    assert_eq!((said.status, said.stdout.as_str()), (9, "hello\nn1\nn2\nn3\n"), "{said:#?}");
+    let left = processes_of(&data);
+    sweep(&data);
+    assert!(left.is_empty(), "{left:?} still run");
+}
