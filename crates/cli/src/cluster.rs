@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use client::{Client, Options};
 use model::settings::Failover;
-use model::views::ClusterView;
+use model::views::{ClusterView, TaskView};
+use model::{LogIndex, Timestamp};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::clock::Stopwatch;
+use crate::clock::{self, Stopwatch};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::tether;
@@ -78,6 +79,33 @@ pub struct Cluster {
     pub ports: Vec<Ports>,
     folder: Folder,
     spawner: Spawner,
+}
+
+/// A leader that was killed.
+#[derive(Clone, Debug)]
+pub struct Kill {
+    pub name: String,
+    pub pid: u32,
+    pub at: Timestamp,
+}
+
+/// Whoever leads after it.
+#[derive(Clone, Debug)]
+pub struct Takeover {
+    pub leader: String,
+    /// The last index that the survivors had from the old leader: the new one writes above it.
+    pub last_index: LogIndex,
+}
+
+const TAKEOVER_MAX: Duration = Duration::from_secs(60);
+
+/// From SIGKILL to the first task start by the new leader. A token names the log entry that placed the attempt, so it
+/// tells which leader placed it.
+pub fn failover(kill: &Kill, takeover: &Takeover, tasks: &[TaskView]) -> Option<Duration> {
+    let outcomes = tasks.iter().filter_map(|task| task.outcome.as_ref());
+    let by_new = outcomes.filter(|outcome| outcome.token.index() > takeover.last_index);
+    let first = by_new.filter_map(|outcome| outcome.started).filter(|started| *started > kill.at).min()?;
+    Some(first.since(kill.at))
 }
 
 /// Where the cluster keeps its data.
@@ -199,7 +227,35 @@ impl Cluster {
         self.replicas.iter().position(|replica| replica.name == leader && replica.is_running())
     }
 
-    async fn wait_ready(&mut self) -> Result<(), Fault> {
+    /// SIGKILL to the leader.
+    pub async fn kill_leader(&mut self) -> Result<Kill, Fault> {
+        let place = self.leader().await.ok_or_else(|| Fault::failed("there is no leader to kill"))?;
+        let process = &mut self.replicas[place];
+        let (name, pid, at) = (process.name.clone(), process.pid().unwrap_or_default(), clock::now());
+        process.kill();
+        Ok(Kill { name, pid, at })
+    }
+
+    /// Waits for another leader than the one that was killed.
+    pub async fn takeover(&self, kill: &Kill) -> Result<Takeover, Fault> {
+        let watch = Stopwatch::start();
+        let mut last_index = 0;
+        while watch.elapsed() < TAKEOVER_MAX {
+            for (place, _) in self.replicas.iter().enumerate().filter(|(_, replica)| replica.is_running()) {
+                let address = self.addresses()[place].clone();
+                let one = Client::connect([address]).with_deadline(Duration::from_millis(300)).stale();
+                let Ok(status) = one.cluster_status().await else { continue };
+                match status.leader {
+                    Some(leader) if leader != kill.name => return Ok(Takeover { leader, last_index }),
+                    _ => last_index = last_index.max(status.last_log),
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Err(Fault::failed("nobody took over").why(self.last_words()))
+    }
+
+    pub async fn wait_ready(&mut self) -> Result<(), Fault> {
         let watch = Stopwatch::start();
         let client = self.client(Duration::from_millis(250)).stale();
         while watch.elapsed() < Duration::from_secs(30) {
@@ -230,6 +286,18 @@ impl Cluster {
     fn last_words(&self) -> String {
         let all = self.replicas.iter().chain(&self.workers);
         all.map(|process| format!("{}: {}", process.name, process.last_lines(1))).collect::<Vec<_>>().join(" | ")
+    }
+
+    /// Brings back every replica that has ended by itself or by somebody else's hand.
+    pub fn keep_up(&mut self) -> Result<Vec<String>, Fault> {
+        let mut revived = Vec::new();
+        for process in self.replicas.iter_mut() {
+            if !process.is_stopped && process.ended().is_some() {
+                process.start(&self.spawner)?;
+                revived.push(process.name.clone());
+            }
+        }
+        Ok(revived)
     }
 
     /// Brings back every replica and worker that has ended or is stopped; gives their names.
@@ -295,7 +363,10 @@ impl Process {
             }
         }
         command.env(tether::PARENT, std::process::id().to_string());
-        self.child = Some(spawner.spawn(command)?);
+        let child = spawner.spawn(command)?;
+        // For scripts that want to break something by themselves.
+        std::fs::write(self.log.with_extension("pid"), format!("{}\n", child.id()))?;
+        self.child = Some(child);
         self.is_stopped = false;
         Ok(())
     }

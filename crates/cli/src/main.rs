@@ -24,7 +24,7 @@ use exit::Exit;
 use fault::Fault;
 use output::{Face, Format};
 use verbs::{
-    change, context, dev, example, explain, health, job, keeper, logs, nouns, ps, run as run_verb, server as server_verb, submit, wait,
+    bench, change, context, demo, dev, example, explain, health, job, keeper, logs, nouns, ps, run as run_verb, server as server_verb, submit, wait,
     worker as worker_verb,
 };
 
@@ -41,6 +41,7 @@ struct Line {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     Dev(dev::Args),
+    Demo(demo::Args),
     Server(server_verb::Args),
     Run(run_verb::Args),
     Submit(submit::Args),
@@ -71,6 +72,7 @@ enum Verb {
     #[command(subcommand)]
     Context(context::Args),
     Health(health::Args),
+    Bench(bench::Args),
     Example(example::Args),
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
@@ -105,6 +107,7 @@ fn start(line: &Line) -> Result<Exit, (Fault, Option<Face>)> {
 async fn run(verb: &Verb, app: &App) -> Result<Exit, Fault> {
     match verb {
         Verb::Dev(args) => dev::run(args, &app.config).await,
+        Verb::Demo(args) => demo::run(args, app).await,
         Verb::Server(args) => server_verb::run(args).await,
         Verb::Run(args) => run_verb::run(args, app).await,
         Verb::Submit(args) => submit::run(args, app).await,
@@ -127,6 +130,7 @@ async fn run(verb: &Verb, app: &App) -> Result<Exit, Fault> {
         Verb::Config(args) => nouns::config(args, app).await,
         Verb::Context(args) => context::run(args, app),
         Verb::Health(args) => health::run(args, app).await,
+        Verb::Bench(args) => bench::run(args, app).await,
         Verb::Example(args) => example::run(args, &app.face),
         Verb::Completions { shell } => {
             let mut text = Vec::new();

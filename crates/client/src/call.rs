@@ -65,7 +65,8 @@ struct Journey {
     tries: u32,
     tried: BTreeMap<usize, String>,
     maybe_happened: bool,
-    reached: bool,
+    /// The last that a replica said itself: it tells more than that another cannot be reached.
+    told: Option<Failure>,
 }
 
 impl Shared {
@@ -123,7 +124,7 @@ impl Shared {
         let deadline = Deadline::after(self.options.deadline);
         let patience = Deadline::after(self.options.patience);
         let mut journey =
-            Journey { tries: 0, tried: BTreeMap::new(), maybe_happened: false, reached: false };
+            Journey { tries: 0, tried: BTreeMap::new(), maybe_happened: false, told: None };
         loop {
             let (place, failure) = match self.try_once(&message, deadline, &send).await {
                 Ok(answer) => return Ok(answer),
@@ -135,7 +136,7 @@ impl Shared {
             }
             self.move_on(place);
             let wait = journey.wait(self, &failure);
-            if deadline.left() <= wait || (!journey.reached && patience.has_passed()) {
+            if deadline.left() <= wait || (journey.told.is_none() && patience.has_passed()) {
                 return Err(self.fail(journey, failure, request_id));
             }
             tokio::time::sleep(wait).await;
@@ -174,7 +175,10 @@ impl Shared {
         }
     }
 
-    fn fail(&self, journey: Journey, mut failure: Failure, request_id: Option<RequestId>) -> Error {
+    fn fail(&self, mut journey: Journey, mut failure: Failure, request_id: Option<RequestId>) -> Error {
+        if let (code::UNAVAILABLE, Some(told)) = (failure.code.as_str(), journey.told.take()) {
+            failure = told;
+        }
         // A definite answer speaks for all tries, since they had one request id; a passing failure does not.
         if is_passing(&failure) && journey.maybe_happened {
             failure.happened = Happened::Maybe;
@@ -190,8 +194,9 @@ impl Journey {
     fn note(&mut self, place: usize, failure: &Failure) {
         self.tries += 1;
         self.maybe_happened |= failure.happened == Happened::Maybe;
-        // Whoever answers with a code of ours was reached.
-        self.reached |= failure.code != code::UNAVAILABLE;
+        if failure.code != code::UNAVAILABLE {
+            self.told = Some(failure.clone());
+        }
         self.tried.insert(place, failure.message.clone());
     }
 
@@ -236,7 +241,11 @@ pub fn explain(status: &Status) -> Failure {
     }
     if let Some(text) = deepest {
         let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();
-        failure.message = if text.is_empty() { failure.message } else { text };
+        failure.message = match text.as_str() {
+            "" => failure.message,
+            "tcp connect error" => "cannot be connected to".to_owned(),
+            _ => text,
+        };
     }
     failure
 }
@@ -244,6 +253,17 @@ pub fn explain(status: &Status) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_refused_connection_is_named_as_such_and_nothing_happened() {
+        // Bound and closed again: nobody listens there.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let client = crate::Client::connect([format!("127.0.0.1:{port}")]).with_deadline(Duration::from_millis(50));
+        let error = client.pause_queue("q").await.unwrap_err();
+        assert_eq!((error.code(), error.happened()), (code::UNAVAILABLE, Happened::No));
+        assert_eq!(error.tried.len(), 1);
+        assert!(error.tried[0].1.contains("connection refused"), "{:?}", error.tried);
+    }
 
     #[test]
     fn a_broken_connection_is_no_answer() {

@@ -35,6 +35,32 @@ pub struct Leases {
     quorum_acked: Moment,
     quorum_lost: bool,
     awake: Moment,
+    #[cfg(feature = "mutants")]
+    renews_without_quorum: bool,
+}
+
+/// Bugs that a simulation must catch.
+#[cfg(feature = "mutants")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Renews leases although another leader may have ended the session.
+    RenewWithoutQuorum,
+    /// A new leader takes every session for silent since long ago.
+    ExpireOnElection,
+}
+
+#[cfg(feature = "mutants")]
+impl Leases {
+    pub(crate) fn mutate(&mut self, mutant: Mutant) {
+        match mutant {
+            Mutant::RenewWithoutQuorum => self.renews_without_quorum = true,
+            Mutant::ExpireOnElection => {
+                let all = std::mem::take(&mut self.by_end);
+                self.by_end = all.into_iter().map(|(_, session)| (Moment(0), session)).collect();
+                self.armed.values_mut().for_each(|armed| armed.ends = Moment(0));
+            }
+        }
+    }
 }
 
 impl Leases {
@@ -49,6 +75,8 @@ impl Leases {
             quorum_acked: start,
             quorum_lost: false,
             awake: start,
+            #[cfg(feature = "mutants")]
+            renews_without_quorum: false,
         }
     }
 
@@ -112,7 +140,7 @@ impl Leases {
     }
 
     pub fn renew(&mut self, session: SessionId, now: Moment) -> Renewal {
-        if !self.has_quorum(now) {
+        if !self.has_quorum(now) && !self.renews_anyway() {
             return Renewal::NotLeader;
         }
         if self.ending.contains(&session) {
@@ -121,6 +149,16 @@ impl Leases {
         let Some(lease) = self.armed.get(&session).map(|armed| armed.lease) else { return Renewal::Unknown };
         self.arm(session, lease, now);
         Renewal::Granted
+    }
+
+    #[cfg(feature = "mutants")]
+    fn renews_anyway(&self) -> bool {
+        self.renews_without_quorum
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    fn renews_anyway(&self) -> bool {
+        false
     }
 
     /// The end of this session is about to be proposed. False if it was before.

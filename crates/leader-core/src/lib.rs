@@ -108,6 +108,12 @@ impl Leader {
         leader
     }
 
+    /// Plants a bug.
+    #[cfg(feature = "mutants")]
+    pub fn mutate(&mut self, mutant: leases::Mutant) {
+        self.leases.mutate(mutant);
+    }
+
     pub fn term(&self) -> Term {
         self.term
     }
@@ -178,10 +184,10 @@ impl Leader {
 
     /// When to call again at the latest, if no event comes before.
     pub fn next_wake(&self, state: &State, now: Now) -> Option<Moment> {
-        if self.standing != Standing::Ready {
-            return None;
-        }
         let refusal = self.lanes.has_clients().then(|| self.refusal_at());
+        if self.standing != Standing::Ready {
+            return refusal;
+        }
         let is_held_up = !self.lanes.is_empty() && !self.leases.has_quorum(now.moment);
         let look_again = is_held_up.then(|| now.moment.plus(LOOK_FOR_QUORUM_EVERY));
         let wakes = [self.leases.next_wake(now.moment), self.tick_at(state, now), refusal, look_again];

@@ -22,5 +22,7 @@ pub use reply::{Applied, Effect, Event, Rejection, Reply};
 pub use snapshot::{Corrupt, Frozen, Row};
 pub use state::jobs::{Group, Job};
 pub use state::sessions::{Allocation, Phase, Session, Worker};
+#[cfg(feature = "mutants")]
+pub use state::Mutants;
 pub use state::{Due, State};
 pub use views::JobFilter;

@@ -61,13 +61,20 @@ pub fn names(own: &str, peers: &[Peer]) -> Result<Vec<String>, StartError> {
     Ok(names)
 }
 
-async fn ask(node: &Node, transport: &Transport, peer: &Peer) -> Result<Option<pb::HelloResponse>, StartError> {
+async fn ask(
+    node: &Node,
+    transport: &Transport,
+    peer: &Peer,
+) -> Result<Option<pb::HelloResponse>, StartError> {
     let hello = pb::HelloRequest { cluster: node.cluster.clone(), name: node.name.clone() };
     let mut client = transport.peer(&peer.raft_addr);
     let answer = match tokio::time::timeout(HELLO_TIMEOUT, client.hello(Request::new(hello))).await {
         Ok(Ok(answer)) => answer.into_inner(),
         Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
-            return Err(StartError::Refused { address: peer.raft_addr.clone(), answer: status.message().into() });
+            return Err(StartError::Refused {
+                address: peer.raft_addr.clone(),
+                answer: status.message().into(),
+            });
         }
         // Not there yet.
         Ok(Err(_)) | Err(_) => return Ok(None),
@@ -78,14 +85,20 @@ async fn ask(node: &Node, transport: &Transport, peer: &Peer) -> Result<Option<p
     }
     let is_pristine = answer.cluster_id.is_empty();
     if is_pristine && answer.peers != node.peers {
-        return Err(StartError::PeersDiffer { peer: answer.name, theirs: answer.peers, own: node.peers.clone() });
+        return Err(StartError::PeersDiffer {
+            peer: answer.name,
+            theirs: answer.peers,
+            own: node.peers.clone(),
+        });
     }
     Ok(Some(answer))
 }
 
 /// Takes this replica's place in a cluster that is founded already.
 fn join(node: &Node, answers: &BTreeMap<String, pb::HelloResponse>) -> Result<Option<Identity>, StartError> {
-    let Some(founded) = answers.values().find(|answer| !answer.cluster_id.is_empty()) else { return Ok(None) };
+    let Some(founded) = answers.values().find(|answer| !answer.cluster_id.is_empty()) else {
+        return Ok(None);
+    };
     let members: BTreeMap<NodeId, Member> = founded.members.iter().cloned().map(convert::member_in).collect();
     let Some((id, member)) = members.iter().find(|(_, member)| member.name == node.name) else {
         return Err(StartError::NotAMember { name: node.name.clone(), cluster: node.cluster.clone() });
@@ -118,7 +131,9 @@ fn is_founder(node: &Node) -> bool {
 
 /// Whether all have seen all others pristine, with the incarnations that this replica has seen.
 fn all_agree(seen: &BTreeMap<String, u64>, answers: &BTreeMap<String, pb::HelloResponse>) -> bool {
-    answers.values().all(|answer| seen.iter().eq(answer.seen.clone().into_iter().collect::<BTreeMap<_, _>>().iter()))
+    answers
+        .values()
+        .all(|answer| seen.iter().eq(answer.seen.clone().into_iter().collect::<BTreeMap<_, _>>().iter()))
 }
 
 fn identity(node: &Node, answers: &BTreeMap<String, pb::HelloResponse>) -> Identity {

@@ -16,7 +16,9 @@ pub const FORMAT: u8 = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Undecodable {
-    #[error("written in format {found}; this binary reads format {FORMAT} only: use the binary that wrote it")]
+    #[error(
+        "written in format {found}; this binary reads format {FORMAT} only: use the binary that wrote it"
+    )]
     Format { found: u8 },
     #[error("no bytes")]
     Empty,
@@ -87,9 +89,7 @@ impl Record {
         let payload: Payload = match self.kind {
             BLANK => EntryPayload::Blank,
             COMMAND => EntryPayload::Normal(Proposal::from_bytes(self.payload)),
-            MEMBERSHIP => {
-                EntryPayload::Membership(decode::<Membership>("membership", &self.payload)?)
-            }
+            MEMBERSHIP => EntryPayload::Membership(decode::<Membership>("membership", &self.payload)?),
             kind => return Err(Undecodable::Kind { kind }),
         };
         Ok(Entry { log_id: types::log_id(self.term, self.index), payload })

@@ -75,22 +75,34 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    #[error("data directory {dir} is in use by another process; stop that one, or give this one another directory")]
+    #[error(
+        "data directory {dir} is in use by another process; stop that one, or give this one another directory"
+    )]
     InUse { dir: PathBuf },
-    #[error("data directory {dir} belongs to replica `{found}` of cluster `{found_cluster}`, not to `{name}` of \
-             `{cluster}`; start it with its own names, or give this replica another directory")]
+    #[error(
+        "data directory {dir} belongs to replica `{found}` of cluster `{found_cluster}`, not to `{name}` of \
+             `{cluster}`; start it with its own names, or give this replica another directory"
+    )]
     OtherIdentity { dir: PathBuf, name: String, cluster: String, found: String, found_cluster: String },
-    #[error("the log in {dir} is not the one that this replica wrote; put the right one back, or remove this replica \
-             from the cluster and let it join with an empty directory under another name")]
+    #[error(
+        "the log in {dir} is not the one that this replica wrote; put the right one back, or remove this replica \
+             from the cluster and let it join with an empty directory under another name"
+    )]
     OtherLog { dir: PathBuf },
-    #[error("data directory {dir} holds a log but no identity; put its `identity.json` back, or remove this replica \
-             from the cluster and let it join with an empty directory under another name")]
+    #[error(
+        "data directory {dir} holds a log but no identity; put its `identity.json` back, or remove this replica \
+             from the cluster and let it join with an empty directory under another name"
+    )]
     NoIdentity { dir: PathBuf },
-    #[error("this replica stopped because its state differed from that of the others: {why}; remove it from the \
-             cluster and let it join with an empty directory under another name")]
+    #[error(
+        "this replica stopped because its state differed from that of the others: {why}; remove it from the \
+             cluster and let it join with an empty directory under another name"
+    )]
     Diverged { why: String },
-    #[error("the log in {dir} cannot be used; the other replicas have all that was acknowledged: remove this one from \
-             the cluster and let it join with an empty directory under another name")]
+    #[error(
+        "the log in {dir} cannot be used; the other replicas have all that was acknowledged: remove this one from \
+             the cluster and let it join with an empty directory under another name"
+    )]
     Log {
         dir: PathBuf,
         #[source]
@@ -102,7 +114,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    #[error("data directory {dir} is empty and no peers are given; name all founding replicas, this one included")]
+    #[error(
+        "data directory {dir} is empty and no peers are given; name all founding replicas, this one included"
+    )]
     NoPeers { dir: PathBuf },
     #[error("`{name}` is not among the peers {peers:?}; name all founding replicas, this one included")]
     NotAPeer { name: String, peers: Vec<String> },
@@ -114,10 +128,14 @@ pub enum StartError {
     OtherPeer { address: String, expected: String, found: String },
     #[error("the peer `{peer}` was given the peers {theirs:?}, this replica {own:?}; give all the same list")]
     PeersDiffer { peer: String, theirs: Vec<String>, own: Vec<String> },
-    #[error("the cluster has a member called `{name}` with another data directory than this empty one; put that \
-             directory back, or remove the member and let this replica join under another name")]
+    #[error(
+        "the cluster has a member called `{name}` with another data directory than this empty one; put that \
+             directory back, or remove the member and let this replica join under another name"
+    )]
     NameTaken { name: String },
-    #[error("cluster `{cluster}` exists and `{name}` is not a member of it; it has to be added before it can start")]
+    #[error(
+        "cluster `{cluster}` exists and `{name}` is not a member of it; it has to be added before it can start"
+    )]
     NotAMember { name: String, cluster: String },
     #[error("the runtime for replication cannot be started")]
     Runtime(#[source] io::Error),

@@ -131,6 +131,8 @@ mod tests {
     fn a_diverged_directory_refuses_to_start() {
         let dir = tempfile::tempdir().unwrap();
         DataDir::open(dir.path()).unwrap().mark_diverged("digest at 32").unwrap();
-        assert!(matches!(DataDir::open(dir.path()), Err(StartError::Diverged { why }) if why == "digest at 32"));
+        assert!(
+            matches!(DataDir::open(dir.path()), Err(StartError::Diverged { why }) if why == "digest at 32")
+        );
     }
 }

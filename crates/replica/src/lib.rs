@@ -20,6 +20,7 @@ mod reads;
 mod replica;
 mod service;
 mod snapshot;
+mod start;
 mod state_machine;
 mod status;
 mod types;
@@ -30,10 +31,14 @@ pub use env::{Env, Listen, Real};
 pub use feed::{Feed, Subscription};
 pub use identity::Identity;
 pub use log::{
-    ChunkKey, FaultBackend, Faults, Loaded, LogBackend, LogError, MemoryBackend, MemoryDisk, Operation, SledBackend,
+    ChunkKey, FaultBackend, Faults, Loaded, LogBackend, LogError, MemoryBackend, MemoryDisk, Operation,
+    SledBackend,
 };
 pub use propose::{ENTRY_BYTES_MAX, Happened, Leader, ProposeError, Proposed};
 pub use reads::ReadError;
-pub use replica::{Replica, Seams, TransferError};
+pub use replica::{Replica, TransferError};
+pub use start::Seams;
 pub use status::{Leadership, MemberStatus, RaftState, Status};
+#[cfg(turmoil)]
+pub use types::SEED;
 pub use types::{Member, NodeId};

@@ -94,13 +94,15 @@ pub(crate) fn propose(
 
 fn refused(error: ClientWriteError<TypeConfig>) -> ProposeError {
     match error {
-        ClientWriteError::ForwardToLeader(ForwardToLeader { reason: ForwardReason::LeaseExpired, .. }) => {
-            ProposeError::LeaseExpired
-        }
+        ClientWriteError::ForwardToLeader(ForwardToLeader {
+            reason: ForwardReason::LeaseExpired, ..
+        }) => ProposeError::LeaseExpired,
         ClientWriteError::ForwardToLeader(forward) => ProposeError::NotLeader { leader: leader(forward) },
         ClientWriteError::LogEntryDiscarded(forward) => ProposeError::Discarded { leader: leader(forward) },
         // These answer changes of the membership, which go another way.
-        ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_) => ProposeError::Stopped,
+        ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_) => {
+            ProposeError::Stopped
+        }
     }
 }
 

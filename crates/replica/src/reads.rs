@@ -96,7 +96,8 @@ impl Rounds {
         if leader == self.own.id {
             let asking = seeded(self.raft.get_read_linearizer(ReadPolicy::ReadIndex));
             let linearizer = tokio::time::timeout(self.limit, asking).await;
-            let linearizer = linearizer.map_err(|_| "no quorum answers")?.map_err(|error| error.to_string())?;
+            let linearizer =
+                linearizer.map_err(|_| "no quorum answers")?.map_err(|error| error.to_string())?;
             return Ok(linearizer.read_log_id().index());
         }
         let member = metrics.membership_config.get_node(&leader).ok_or("the leader's address is unknown")?;

@@ -21,8 +21,8 @@ use crate::convert;
 use crate::env::{Env, offload};
 use crate::identity::Identity;
 use crate::network::{
-    CLUSTER, CONNECTION_WINDOW_BYTES, FROM, INCARNATION, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX,
-    STREAM_WINDOW_BYTES, TARGET,
+    CLUSTER, CONNECTION_WINDOW_BYTES, FROM, INCARNATION, KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT,
+    MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, TARGET,
 };
 use crate::snapshot::{Incoming, SnapshotFile, SnapshotStore};
 use crate::state_machine::Shared;
@@ -31,7 +31,9 @@ use crate::types::{Member, NodeId, Raft, Snapshot, SnapshotMeta, Vote, seeded};
 /// How far this replica is.
 pub enum Phase {
     /// Its directory is empty: it has seen these peers pristine, itself included.
-    Pristine { seen: BTreeMap<String, u64> },
+    Pristine {
+        seen: BTreeMap<String, u64>,
+    },
     Founded(Arc<Identity>),
 }
 
@@ -68,7 +70,11 @@ impl Node {
         let current = self.running.get().map(|running| {
             let metrics = running.raft.metrics();
             let metrics = metrics.borrow_watched();
-            metrics.membership_config.nodes().map(|(id, member)| (*id, member.clone())).collect::<BTreeMap<_, _>>()
+            metrics
+                .membership_config
+                .nodes()
+                .map(|(id, member)| (*id, member.clone()))
+                .collect::<BTreeMap<_, _>>()
         });
         match current {
             Some(members) if !members.is_empty() => members,
@@ -143,7 +149,9 @@ impl RaftService for Services {
         // What cannot be read ends the stream before it is acknowledged; the leader will try again.
         let readable = requests.scan((), |(), message| {
             let request = message.and_then(convert::append_in);
-            futures::future::ready(request.inspect_err(|status| tracing::warn!(%status, "append refused")).ok())
+            futures::future::ready(
+                request.inspect_err(|status| tracing::warn!(%status, "append refused")).ok(),
+            )
         });
         let results = seeded(async { running.raft.stream_append(readable) }).await;
         let responses = results.map(|result| result.map(convert::appended_out).map_err(stopped));
@@ -156,7 +164,8 @@ impl RaftService for Services {
         let asked = convert::vote_request_in(request)?;
         let raft = &running.raft;
         let answer =
-            seeded(async { if pre_vote { raft.pre_vote(asked).await } else { raft.vote(asked).await } }).await;
+            seeded(async { if pre_vote { raft.pre_vote(asked).await } else { raft.vote(asked).await } })
+                .await;
         Ok(Response::new(convert::vote_response_out(&answer.map_err(stopped)?)))
     }
 
@@ -256,17 +265,25 @@ impl Peer for Services {
         Ok(Response::new(pb::ReadIndexResponse { read: Some(read) }))
     }
 
-    async fn compare(&self, request: Request<pb::CompareRequest>) -> Result<Response<pb::CompareResponse>, Status> {
+    async fn compare(
+        &self,
+        request: Request<pb::CompareRequest>,
+    ) -> Result<Response<pb::CompareResponse>, Status> {
         let (running, _) = self.0.admitted(request)?;
-        let digests = running.shared.checkpoints.lock().iter().map(|(index, value)| pb::Digest {
-            index: *index,
-            value: *value,
-        })
-        .collect();
+        let digests = running
+            .shared
+            .checkpoints
+            .lock()
+            .iter()
+            .map(|(index, value)| pb::Digest { index: *index, value: *value })
+            .collect();
         Ok(Response::new(pb::CompareResponse { digests, wall: self.0.env.wall().0 }))
     }
 
-    async fn status(&self, request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
         let (running, _) = self.0.admitted(request)?;
         let metrics = running.raft.metrics().borrow_watched().clone();
         let member = self.0.members().get(&metrics.id).map(|member| convert::member_out(metrics.id, member));

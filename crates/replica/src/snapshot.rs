@@ -103,7 +103,12 @@ impl SnapshotStore {
     }
 
     /// Writes a snapshot and makes it the current one. Blocks.
-    pub fn write(&self, meta: &SnapshotMeta, digest: u64, frozen: &machine::Frozen) -> io::Result<SnapshotFile> {
+    pub fn write(
+        &self,
+        meta: &SnapshotMeta,
+        digest: u64,
+        frozen: &machine::Frozen,
+    ) -> io::Result<SnapshotFile> {
         let path = self.path(meta);
         let writing = with_suffix(&path, SUFFIX_WRITING);
         let mut writer = Writer { out: BufWriter::new(File::create(&writing)?), hash: Xxh3::new(), rows: 0 };
@@ -398,8 +403,10 @@ mod tests {
     #[test]
     fn a_received_snapshot_is_checked_before_it_is_used() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (from, to) =
-            (SnapshotStore::open(from.path().into()).unwrap(), SnapshotStore::open(to.path().into()).unwrap());
+        let (from, to) = (
+            SnapshotStore::open(from.path().into()).unwrap(),
+            SnapshotStore::open(to.path().into()).unwrap(),
+        );
         let state = state(5);
         let sent = from.write(&meta(5), state.digest(), &state.freeze()).unwrap();
         let bytes = sent.read_at(0, usize::MAX).unwrap();

@@ -59,7 +59,14 @@ impl StateMachine {
         log: LogStore,
         env: Arc<dyn Env>,
     ) -> StateMachine {
-        StateMachine { shared, snapshots, log, env, last_applied: None, membership: StoredMembership::default() }
+        StateMachine {
+            shared,
+            snapshots,
+            log,
+            env,
+            last_applied: None,
+            membership: StoredMembership::default(),
+        }
     }
 
     fn apply_one(&mut self, entry: Entry) -> io::Result<Response> {

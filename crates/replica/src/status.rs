@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::Moment;
-use openraft::async_runtime::Instant;
 use openraft::ServerState;
+use openraft::async_runtime::Instant;
 
 use crate::types::{LogId, Member, Metrics, NodeId};
 

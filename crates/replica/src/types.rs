@@ -134,8 +134,7 @@ pub type Entry = openraft::Entry<CommittedLeaderId, Payload>;
 pub type Membership = openraft::Membership<NodeId, Member>;
 pub type StoredMembership = openraft::StoredMembership<CommittedLeaderId, NodeId, Member>;
 pub type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, NodeId, Member>;
-pub type Snapshot =
-    openraft::Snapshot<CommittedLeaderId, NodeId, Member, crate::snapshot::SnapshotFile>;
+pub type Snapshot = openraft::Snapshot<CommittedLeaderId, NodeId, Member, crate::snapshot::SnapshotFile>;
 pub type Raft = openraft::Raft<TypeConfig, crate::state_machine::StateMachine>;
 pub type Metrics = openraft::RaftMetrics<TypeConfig>;
 pub type IoFlushed = openraft::storage::IOFlushed<TypeConfig>;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::async_runtime::WatchReceiver;
 use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tonic::Request;
@@ -22,6 +22,8 @@ use crate::state_machine::Shared;
 use crate::status::{self, Leadership, Status};
 use crate::types::{Metrics, NodeId, Raft, seeded};
 
+/// Between two publications of mere progress.
+const STATUS_EVERY: Duration = Duration::from_millis(20);
 const FOLD_EVERY: Duration = Duration::from_millis(250);
 const COMPARE_EVERY: Duration = Duration::from_secs(3);
 const COMPARE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -80,7 +82,8 @@ impl Upkeep {
         }
     }
 
-    /// Tells who leads, and that something changed. Ends when Raft does; if it failed, the process must not go on.
+    /// Tells who leads, and that something changed: a role at once, progress now and then. Ends when Raft does; if
+    /// that failed, the process must not go on.
     pub async fn watch(
         self: Arc<Self>,
         leadership: watch::Sender<Leadership>,
@@ -88,6 +91,7 @@ impl Upkeep {
     ) {
         let mut metrics_changed = self.raft.metrics();
         let mut applied = self.shared.applied.subscribe();
+        let (mut role, mut published) = (None, self.env.now());
         loop {
             let metrics = self.metrics();
             if let Err(fatal) = &metrics.running_state {
@@ -98,13 +102,21 @@ impl Upkeep {
                 return;
             }
             self.tell(&metrics, &leadership);
-            changes.send_replace(self.status());
+            let current = Some((metrics.state, metrics.current_term, metrics.current_leader));
+            let wait = STATUS_EVERY.saturating_sub(self.env.now().since(published));
+            let is_due = role != current || wait.is_zero();
+            if is_due {
+                changes.send_replace(self.status());
+                (role, published) = (current, self.env.now());
+            }
             // Apply matters only until the first entry of the term is in.
-            let waits_for_apply = metrics.state == ServerState::Leader && leadership.borrow().term().is_none();
+            let waits_for_apply =
+                metrics.state == ServerState::Leader && leadership.borrow().term().is_none();
             tokio::select! {
                 biased;
                 changed = metrics_changed.changed() => if changed.is_err() { return },
                 _ = applied.changed(), if waits_for_apply => {}
+                () = tokio::time::sleep(wait), if !is_due => {}
             }
         }
     }
@@ -185,7 +197,8 @@ impl Upkeep {
         network::address(&mut request, &self.own, voter, member.incarnation);
         let mut client = self.transport.peer(&member.raft_address);
         let sent = self.env.now();
-        let answer = tokio::time::timeout(COMPARE_TIMEOUT, client.compare(request)).await.ok()?.ok()?.into_inner();
+        let answer =
+            tokio::time::timeout(COMPARE_TIMEOUT, client.compare(request)).await.ok()?.ok()?.into_inner();
         // The answer was written about half a round trip ago.
         let theirs = model::Timestamp(answer.wall).plus(self.env.now().since(sent) / 2);
         let offset = i128::from(theirs.0) - i128::from(self.env.wall().0);
@@ -219,7 +232,11 @@ pub(crate) enum Alarm {
 
 /// Compares at every index that several have. This replica is wrong only if a majority of all voters agree on
 /// another value.
-pub(crate) fn judge(own: NodeId, voters: usize, digests: &BTreeMap<NodeId, BTreeMap<u64, u64>>) -> Option<Alarm> {
+pub(crate) fn judge(
+    own: NodeId,
+    voters: usize,
+    digests: &BTreeMap<NodeId, BTreeMap<u64, u64>>,
+) -> Option<Alarm> {
     let mut alarm = None;
     for (index, mine) in digests.get(&own)? {
         let at: BTreeMap<NodeId, u64> =

@@ -129,8 +129,12 @@ async fn bad_lists_of_peers_are_refused_at_once() {
 fn vote_for(cluster: &str, target: u64, incarnation: u64) -> Request<pb::VoteRequest> {
     let vote = pb::Vote { term: 1_000_000, node_id: 2, committed: false };
     let last_log_id = Some(pb::LogId { term: 1_000_000, index: 1_000_000 });
-    let mut request =
-        Request::new(pb::VoteRequest { vote: Some(vote), last_log_id, leadership_transfer: true, pre_vote: false });
+    let mut request = Request::new(pb::VoteRequest {
+        vote: Some(vote),
+        last_log_id,
+        leadership_transfer: true,
+        pre_vote: false,
+    });
     request.metadata_mut().insert("baton-cluster", cluster.parse().unwrap());
     request.metadata_mut().insert("baton-target", target.into());
     request.metadata_mut().insert("baton-incarnation", incarnation.into());
@@ -167,7 +171,8 @@ async fn garbage_on_the_peer_port_is_closed_and_harms_nobody() {
     let world = World::started(1).await;
     let address = world.peers[0].raft_addr.clone();
     tokio::task::spawn_blocking(move || {
-        for garbage in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0xff; 4096], b"PRI * HTTP/2.0\r\n\r\nXX"] {
+        for garbage in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0xff; 4096], b"PRI * HTTP/2.0\r\n\r\nXX"]
+        {
             let mut stream = TcpStream::connect(&address).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             stream.write_all(garbage).unwrap();

@@ -202,7 +202,7 @@ async fn serve_grpc(
 
 const HEALTH_EVERY: Duration = Duration::from_millis(250);
 
-/// Keeps gRPC's health service true to [`http::readiness`]. Never ends.
+/// Tries every while whether this replica can serve, and tells gRPC's health service. Never ends.
 async fn tell_health(
     api: Api,
     health: tonic_health::server::HealthReporter,
@@ -211,7 +211,7 @@ async fn tell_health(
     let services = ["", "baton.v1.Baton", "baton.v1.Workers"];
     let mut told = None;
     loop {
-        let ready = http::readiness(&api).is_ok() && !*stopping.borrow();
+        let ready = api.try_readiness().await.is_ok() && !*stopping.borrow();
         if told != Some(ready) {
             let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
             for service in services {

@@ -120,3 +120,22 @@ async fn everything_acknowledged_is_there_after_all_were_restarted() {
         assert_eq!(got.job.unwrap().name, "kept");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_without_its_leader_and_quorum_is_not_ready() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader(0).await;
+    let (follower, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let is_ready = |address| async move { get(address, "/readyz").await.0.contains("200 OK") };
+    let http = cluster.nodes[follower].http;
+    while !is_ready(http).await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.stop(other).await;
+    cluster.stop(leader).await;
+    while is_ready(http).await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (_, metrics) = get(http, "/metrics").await;
+    assert!(metrics.lines().any(|line| line == "baton_ready 0"), "{metrics}");
+}

@@ -26,6 +26,8 @@ pub struct Config {
     /// Between TERM and KILL when an attempt is stopped or timed out.
     pub stop_grace: Duration,
     pub keeper: KeeperProgram,
+    /// Whether to use control groups where the host lets us.
+    pub cgroups: bool,
 }
 
 impl Config {
@@ -41,6 +43,7 @@ impl Config {
             drain_timeout: Duration::from_secs(30),
             stop_grace: Duration::from_secs(10),
             keeper: KeeperProgram::default(),
+            cgroups: true,
         }
     }
 }
@@ -52,6 +55,8 @@ pub struct LogLimits {
     pub stream_bytes_max: u64,
     /// Of all attempts that have ended; the oldest go first.
     pub bytes_max: u64,
+    /// How many attempts that have ended.
+    pub attempts_max: usize,
     pub age_max: Duration,
     /// The working directory of an attempt that failed stays so long.
     pub workdir_age_max: Duration,
@@ -62,6 +67,7 @@ impl Default for LogLimits {
         LogLimits {
             stream_bytes_max: 16 << 20,
             bytes_max: 1 << 30,
+            attempts_max: 50_000,
             age_max: Duration::from_secs(7 * 24 * 3600),
             workdir_age_max: Duration::from_secs(3600),
         }

@@ -139,12 +139,7 @@ fn hello(hello: Hello, own: &Introduction) -> v1::Hello {
 }
 
 fn hold(hold: Hold) -> v1::HeldAttempt {
-    v1::HeldAttempt {
-        seq: hold.seq,
-        token: hold.token.0,
-        job: hold.job.0,
-        tasks: Some(hold.tasks.into()),
-    }
+    v1::HeldAttempt { seq: hold.seq, token: hold.token.0, job: hold.job.0, tasks: Some(hold.tasks.into()) }
 }
 
 fn reports(batch: Batch) -> v1::Reports {

@@ -56,14 +56,9 @@ fn base(dir: &AttemptDir) -> BTreeMap<String, String> {
     ])
 }
 
-/// What tells the processes of an attempt from those of any other.
-pub fn marks(order: &Order, task: u32) -> Vec<String> {
-    let id = order.attempt_of(task);
-    vec![
-        format!("BATON_TASK={}", id.task),
-        format!("BATON_ATTEMPT={}", id.attempt),
-        format!("BATON_TOKEN={}", order.token),
-    ]
+/// What tells the processes of an attempt from those of any other, another cluster's on the same host included.
+pub fn marks(dir: &AttemptDir) -> Vec<String> {
+    vec![format!("BATON_RESULT={}", dir.result().display())]
 }
 
 fn identity(order: &Order, task: u32, dir: &AttemptDir) -> Vec<(String, String)> {

@@ -229,7 +229,9 @@ pub struct Control(watch::Sender<Stage>);
 
 impl Control {
     pub fn stop(&self) {
-        self.0.send_if_modified(|stage| std::mem::replace(stage, Stage::Stopping.max(*stage)) < Stage::Stopping);
+        self.0.send_if_modified(|stage| {
+            std::mem::replace(stage, Stage::Stopping.max(*stage)) < Stage::Stopping
+        });
     }
 
     pub fn kill(&self) {
@@ -243,7 +245,12 @@ pub fn control() -> (Control, Stopping) {
 }
 
 /// Runs an attempt under its timeout, its stops and its panics.
-pub async fn supervise(executor: Arc<dyn Executor>, mut attempt: Attempt, control: Arc<Control>, grace: Duration) -> Ended {
+pub async fn supervise(
+    executor: Arc<dyn Executor>,
+    mut attempt: Attempt,
+    control: Arc<Control>,
+    grace: Duration,
+) -> Ended {
     let is_abortable = executor.is_abortable(&attempt);
     let run = AssertUnwindSafe(executor.run(attempt.clone())).catch_unwind();
     tokio::pin!(run);

@@ -24,7 +24,9 @@ pub enum News {
     Up,
     Heard(Heard),
     /// The last news.
-    Down { why: String },
+    Down {
+        why: String,
+    },
 }
 
 /// The sending side. What is said goes before output.

@@ -68,6 +68,12 @@ pub async fn send(
     let _ = out.send(chunk_message(fetch, end)).await;
 }
 
+/// The answer to one reader too many.
+pub fn refusal(fetch: Fetch) -> v1::WorkerMessage {
+    let note = format!("this worker's output has {FETCHES_MAX} readers already; try again later");
+    chunk_message(fetch, v1::LogsReply { note, end: true, attempt: fetch.attempt, ..Default::default() })
+}
+
 fn chunk_message(fetch: Fetch, chunk: v1::LogsReply) -> v1::WorkerMessage {
     let log = v1::LogChunk { fetch: fetch.fetch, chunk: Some(chunk) };
     v1::WorkerMessage { message: Some(v1::worker_message::Message::Log(log)) }
@@ -89,7 +95,9 @@ fn gone(fetch: Fetch, limits: &LogLimits) -> String {
     let task = TaskId { job: fetch.job, number: fetch.task };
     let age = model::time::format_duration(limits.age_max);
     let bytes = model::size::format_bytes(limits.bytes_max);
-    format!("this worker has no output of {task}: it wrote none, or it was removed (kept {age}, at most {bytes} in all)")
+    format!(
+        "this worker has no output of {task}: it wrote none, or it was removed (kept {age}, at most {bytes} in all)"
+    )
 }
 
 fn cut_note(dir: &AttemptDir, limits: &LogLimits) -> String {
@@ -160,8 +168,12 @@ impl Sweep {
 
 /// Removes the output of attempts that have ended: the old, then the oldest while it is too much. Blocking.
 pub fn remove_old(attempts: &Path, limits: &LogLimits, now: Timestamp) {
-    let mut ended: Vec<Past> =
-        fs::read_dir(attempts).into_iter().flatten().flatten().filter_map(|entry| past(entry.path())).collect();
+    let mut ended: Vec<Past> = fs::read_dir(attempts)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| past(entry.path()))
+        .collect();
     ended.sort_by_key(|past| past.ended);
     for past in &ended {
         if now.since(past.ended) > limits.workdir_age_max {
@@ -169,9 +181,10 @@ pub fn remove_old(attempts: &Path, limits: &LogLimits, now: Timestamp) {
         }
     }
     let mut bytes: u64 = ended.iter().map(|past| past.bytes).sum();
-    for past in ended {
+    let surplus = ended.len().saturating_sub(limits.attempts_max);
+    for (place, past) in ended.into_iter().enumerate() {
         let is_old = now.since(past.ended) > limits.age_max;
-        if !is_old && bytes <= limits.bytes_max {
+        if !is_old && bytes <= limits.bytes_max && place >= surplus {
             break;
         }
         bytes -= past.bytes;

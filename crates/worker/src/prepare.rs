@@ -86,7 +86,7 @@ pub fn prepare(order: &Order, key: Key, dir: &AttemptDir, site: &Site) -> Result
         keep: order.on_disconnect == OnDisconnect::Keep,
         timeout: spec.timeout,
         grace: site.grace,
-        marks: marks(order, key.task),
+        marks: marks(dir),
         memory_max: (spec.resources.memory > 0).then_some(spec.resources.memory),
         cgroup: site.cgroup.clone(),
         env,

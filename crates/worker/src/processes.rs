@@ -65,7 +65,9 @@ enum Phase {
     /// Stopped while it was being laid out.
     Unwanted,
     Asked,
-    Running { pid: ProcessId },
+    Running {
+        pid: ProcessId,
+    },
     Finishing,
 }
 
@@ -241,7 +243,7 @@ impl Processes {
     fn keeper_gone(&mut self) -> Vec<Told> {
         tracing::warn!("the keeper is gone; what it held is lost");
         if let Some(mut child) = self.child.take() {
-            let _ = child.try_wait();
+            self.tasks.spawn_blocking(move || drop(child.wait()));
         }
         let lost: Vec<(Key, Option<ProcessId>, Arc<Order>)> = self
             .table
@@ -267,8 +269,9 @@ impl Processes {
     fn bury(&mut self, key: Key, pid: Option<ProcessId>, order: Arc<Order>) {
         let (home, tell) = (self.home.clone(), self.tell.clone());
         self.tasks.spawn_blocking(move || {
-            sys::kill_left(pid, &marks(&order, key.task));
-            mark_ended(&home.attempt(order.attempt_of(key.task)));
+            let dir = home.attempt(order.attempt_of(key.task));
+            sys::kill_left(pid, &marks(&dir));
+            mark_ended(&dir);
             let ended = lost(Reason::WorkerLost, "the keeper that held it is gone");
             let _ = tell.send(News::Finished { key, ended });
         });

@@ -42,10 +42,17 @@ pub enum Left {
 }
 
 pub(crate) enum Input {
-    Link { generation: u64, news: link::News },
+    Link {
+        generation: u64,
+        news: link::News,
+    },
     Processes(processes::News),
     /// Of work inside the worker.
-    Ended { seq: Seq, task: u32, ended: Box<Ended> },
+    Ended {
+        seq: Seq,
+        task: u32,
+        ended: Box<Ended>,
+    },
     Drain,
     Leave,
 }
@@ -239,6 +246,7 @@ impl Shell {
         self.state.fetches.retain(|_, task| !task.is_finished());
         if self.state.fetches.len() >= FETCHES_MAX {
             tracing::warn!(fetch = fetch.fetch, "too much output is being read at once");
+            let _ = link.speaker.chunks.try_send(logs::refusal(fetch));
             return;
         }
         let is_due = self.core.saved().orders.values().any(|taken| {

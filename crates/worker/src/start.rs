@@ -86,7 +86,7 @@ impl WorkerBuilder {
         let home = Arc::new(Home::open(&self.config.data_dir)?);
         let (journal, saved) = Journal::open(home.path(), &self.config.name).map_err(StartError::Journal)?;
         sys::become_subreaper().map_err(StartError::Subreaper)?;
-        let cgroup = cgroup::Parent::detect();
+        let cgroup = cgroup::Parent::detect().filter(|_| self.config.cgroups);
         let introduction = self.introduce(&home, cgroup.as_ref());
         if !self.functions.is_empty() {
             self.executors.insert(Kind::Function, Arc::new(self.functions));
@@ -185,10 +185,8 @@ impl Adoption {
             let (lease, held) = self.state(processes).await?;
             let (known, strange): (Vec<Held>, Vec<Held>) =
                 held.into_iter().partition(|held| order_of(saved, held.key).is_some());
-            let mut running: Vec<Key> = strange
-                .iter()
-                .filter_map(|held| processes.dismiss(held).then_some(held.key))
-                .collect();
+            let mut running: Vec<Key> =
+                strange.iter().filter_map(|held| processes.dismiss(held).then_some(held.key)).collect();
             while !running.is_empty() {
                 let news = self.news.recv().await.ok_or(StartError::Keeper)?;
                 if let News::Notice { notice: Notice::Exited { key, .. }, .. } = &news {

@@ -201,19 +201,21 @@ pub fn began_with(pid: ProcessId, marks: &[String]) -> Option<bool> {
 pub fn kill_left(pid: Option<ProcessId>, marks: &[String]) {
     const ROUNDS: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(20);
+    let mut killed = BTreeSet::from_iter(pid);
     for _ in 0..ROUNDS {
         // The group's number may have become another's, if its processes can be told from ours.
         let own_group = pid.filter(|pid| began_with(*pid, marks) != Some(false));
-        let mut left = own_group.is_some_and(|group| signal_group(group, SIGKILL));
+        let mut is_left = own_group.is_some_and(|group| signal_group(group, SIGKILL));
         for pid in processes().into_iter().filter(|pid| began_with(*pid, marks) == Some(true)) {
-            left = true;
+            is_left = true;
+            killed.insert(pid);
             kill_process(pid);
-            reap(pid);
         }
-        if let Some(pid) = pid {
-            reap(pid);
+        // Those that became children of this process.
+        for pid in &killed {
+            reap(*pid);
         }
-        if !left {
+        if !is_left {
             return;
         }
         std::thread::sleep(PAUSE);

@@ -3,6 +3,7 @@
 pub mod paint;
 pub mod progress;
 pub mod rows;
+pub mod svg;
 pub mod table;
 pub mod times;
 
@@ -15,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::clock;
 use crate::config::Config;
 use crate::fault::Fault;
-use paint::{Paint, Tone};
+use paint::Paint;
 use rows::Row;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
@@ -131,10 +132,6 @@ impl Face {
     /// The time that relative times count from, where they are relative at all.
     pub fn now(&self) -> Option<Timestamp> {
         self.is_terminal.then(clock::now)
-    }
-
-    pub fn dim(&self, text: &str) -> String {
-        self.paint.tone(Tone::Dim, text)
     }
 }
 

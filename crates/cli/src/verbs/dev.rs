@@ -35,6 +35,9 @@ pub struct Args {
     /// Run this with BATON_SERVERS set, then stop; its status is the exit status
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
+    /// Bring a replica back a second after somebody has killed it
+    #[arg(long)]
+    keep_up: bool,
 }
 
 pub async fn run(args: &Args, config: &Config) -> Result<Exit, Fault> {
@@ -50,14 +53,14 @@ pub async fn run(args: &Args, config: &Config) -> Result<Exit, Fault> {
     let mut cluster = Cluster::start(plan).await?;
     let ready = watch.elapsed();
     if let Some(command) = &args.exec {
-        let exit = exec(command, &cluster).await;
+        let exit = exec(command, args.keep_up, &mut cluster).await;
         cluster.stop();
         return exit;
     }
     let context = DevContext::write(&cluster)?;
     let terminal = Keys::listen();
     face.note(&banner(&face, &cluster, ready, terminal.is_some()).await);
-    let played = play(&mut cluster, &face, terminal).await;
+    let played = play(&mut cluster, &face, terminal, args.keep_up).await;
     drop(context);
     cluster.stop();
     played.map(|()| Exit::DONE)
@@ -106,19 +109,29 @@ async fn leader_text(cluster: &Cluster) -> String {
     }
 }
 
-async fn exec(command: &str, cluster: &Cluster) -> Result<Exit, Fault> {
+async fn exec(command: &str, keep_up: bool, cluster: &mut Cluster) -> Result<Exit, Fault> {
     let mut child = tokio::process::Command::new("/bin/sh");
-    child.arg("-c").arg(command).env("BATON_SERVERS", cluster.addresses().join(",")).env_remove("BATON_CONTEXT");
-    let status = tokio::select! {
-        status = child.kill_on_drop(true).status() => status?,
-        () = signals::asked_to_end() => return Ok(Exit::INTERRUPTED),
+    child.arg("-c").arg(command).env_remove("BATON_CONTEXT");
+    child.env("BATON_SERVERS", cluster.addresses().join(",")).env("BATON_DEV_DIR", cluster.folder());
+    let running = child.kill_on_drop(true).status();
+    tokio::pin!(running);
+    let ended = signals::asked_to_end();
+    tokio::pin!(ended);
+    let status = loop {
+        tokio::select! {
+            status = &mut running => break status?,
+            () = &mut ended => return Ok(Exit::INTERRUPTED),
+            () = tokio::time::sleep(KEEP_UP_EVERY), if keep_up => drop(cluster.keep_up()?),
+        }
     };
     let signal = std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0);
     let code = status.code().unwrap_or(128 + signal);
     Ok(Exit(code.clamp(0, 255) as u8))
 }
 
-async fn play(cluster: &mut Cluster, face: &Face, mut keys: Option<Keys>) -> Result<(), Fault> {
+const KEEP_UP_EVERY: Duration = Duration::from_secs(1);
+
+async fn play(cluster: &mut Cluster, face: &Face, mut keys: Option<Keys>, keep_up: bool) -> Result<(), Fault> {
     // One for all rounds: a signal that comes while a key is served must not be missed.
     let ended = signals::asked_to_end();
     tokio::pin!(ended);
@@ -126,6 +139,12 @@ async fn play(cluster: &mut Cluster, face: &Face, mut keys: Option<Keys>) -> Res
         let key = tokio::select! {
             () = &mut ended => return Ok(()),
             key = next_key(&mut keys) => key,
+            () = tokio::time::sleep(KEEP_UP_EVERY), if keep_up => {
+                for name in cluster.keep_up()? {
+                    face.note(&format!("revived {name}"));
+                }
+                continue;
+            }
         };
         match key {
             'k' => kill_leader(cluster, face).await,
@@ -158,16 +177,13 @@ async fn next_key(keys: &mut Option<Keys>) -> char {
 }
 
 async fn kill_leader(cluster: &mut Cluster, face: &Face) {
-    let Some(place) = cluster.leader().await else { return face.note("there is no leader to kill") };
-    let process = &mut cluster.replicas[place];
-    let (name, pid) = (process.name.clone(), process.pid().unwrap_or_default());
     let watch = Stopwatch::start();
-    process.kill();
-    face.note(&format!("killed leader {name} (pid {pid})"));
+    let Ok(kill) = cluster.kill_leader().await else { return face.note("there is no leader to kill") };
+    face.note(&format!("killed leader {} (pid {})", kill.name, kill.pid));
     while watch.elapsed() < Duration::from_secs(10) {
         if let Some(new) = cluster.leader().await {
             let ms = watch.elapsed().as_millis();
-            face.note(&format!("{} leads after {ms} ms      r revives {name}", cluster.replicas[new].name));
+            face.note(&format!("{} leads after {ms} ms      r revives {}", cluster.replicas[new].name, kill.name));
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,7 +1,9 @@
 //! One file per verb, or per noun with its verbs.
 
+pub mod bench;
 pub mod change;
 pub mod context;
+pub mod demo;
 pub mod dev;
 pub mod example;
 pub mod explain;

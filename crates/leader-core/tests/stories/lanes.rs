@@ -166,6 +166,23 @@ fn without_a_quorum_writes_are_refused_and_not_done() {
 }
 
 #[test]
+fn a_leader_that_never_confirms_its_lead_refuses_who_waits() {
+    let mut world = World::new();
+    let config = Config {
+        cluster: "c".to_owned(),
+        settings: Default::default(),
+        next_node: 4,
+        election_timeout_max: ELECTION,
+    };
+    world.leader = Leader::new(config, 2, &world.state, world.now);
+    world.has_quorum = false;
+    let waiting = world.submit(noop("a"));
+    world.pass(3_000);
+    assert_eq!(world.answers[&waiting], Answer::NoQuorum);
+    assert_eq!(world.pending.len(), 0);
+}
+
+#[test]
 fn a_write_waits_for_the_quorum_and_is_not_proposed_without_one() {
     let mut world = World::new();
     world.has_quorum = false;

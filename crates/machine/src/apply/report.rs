@@ -112,7 +112,9 @@ fn owned(state: &State, session: SessionId, allocation: &Allocation, tasks: Run)
     let Some(positions) = group.positions_of(tasks) else { return Vec::new() };
     let from = group.live.range(..=positions.first).next_back().map_or(positions.first, |(first, _)| *first);
     let live = group.live.range(from..positions.end());
-    let ours = live.filter(|(_, live)| live.session == session && live.seq == allocation.seq);
+    let unfenced = state.is_unfenced();
+    let ours =
+        live.filter(|(_, live)| unfenced || live.session == session && live.seq == allocation.seq);
     ours.filter_map(|(first, live)| Run::new(*first, live.len).overlap(positions))
         .map(|run| (place, run))
         .collect()

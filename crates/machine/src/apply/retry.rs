@@ -1,9 +1,12 @@
 //! Retry: a logged command opens the next round. What was skipped because of a task gets a new round with it.
 
+use std::collections::BTreeSet;
+
 use model::views::{JobState, TaskState};
 use model::{JobId, RunSet};
 
 use crate::apply::cancel::check;
+use crate::apply::write::within;
 use crate::apply::deps::{open_if_free, release_all, skip, tell};
 use crate::chores::{Budget, Chore, Progress};
 use crate::state::State;
@@ -12,6 +15,8 @@ use crate::{Rejection, Reply, Target};
 
 pub(crate) fn apply(state: &mut State, targets: &[Target], failed_only: bool) -> Result<Reply, Rejection> {
     let mut tasks = 0;
+    let reopened: BTreeSet<JobId> = targets.iter().map(|target| target.job).collect();
+    let reopened = reopened.iter().filter(|id| state.job(**id).is_some_and(Job::is_finished)).count() as u64;
     for target in targets {
         check(state, target)?;
         let found = state.job(target.job).map_or(0, |job| retriable(job, target.tasks.as_ref(), failed_only));
@@ -19,6 +24,15 @@ pub(crate) fn apply(state: &mut State, targets: &[Target], failed_only: bool) ->
             return Err(Rejection::NothingToRetry { job: target.job });
         }
         tasks += found;
+    }
+    let unfinished = state.unfinished_jobs() + reopened;
+    if reopened > 0 {
+        within(
+            unfinished,
+            state.limits().unfinished_jobs_max,
+            "unfinished_jobs_max",
+            "unfinished jobs",
+        )?;
     }
     for target in targets {
         begin(state, target, failed_only);

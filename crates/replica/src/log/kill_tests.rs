@@ -22,7 +22,7 @@ const LIFE_MAX_MS: u64 = 250;
 /// What an entry must hold, from its id alone; a few are large.
 fn payload(term: u64, index: u64) -> Vec<u8> {
     let seed = xxh3_64_with_seed(&index.to_be_bytes(), term);
-    let len = if seed % 16 == 0 { seed % 40_000 } else { seed % 400 };
+    let len = if seed.is_multiple_of(16) { seed % 40_000 } else { seed % 400 };
     (0..len).map(|at| (seed.rotate_left(at as u32) ^ at) as u8).collect()
 }
 
@@ -47,7 +47,7 @@ async fn victim() {
     let env = real();
     for round in 1u64.. {
         let chance = env.random();
-        if chance % 37 == 0 && next > 10 {
+        if chance.is_multiple_of(37) && next > 10 {
             // From here on the entries behind may be missing.
             next -= chance % 10;
             tell("cut", next);
@@ -56,21 +56,24 @@ async fn victim() {
             next = after.map_or(0, |id| id.index + 1);
             log.truncate_after(after).await.unwrap();
         }
-        if chance % 41 == 0 && next > 200 {
+        if chance.is_multiple_of(41) && next > 200 {
             let upto = log_id_before(&mut log, next - 100).await;
             if let Some(upto) = upto {
                 tell("purge", upto.index);
                 log.purge(upto).await.unwrap();
             }
         }
-        if chance % 11 == 0 {
+        if chance.is_multiple_of(11) {
             log.save_vote(&Vote::new(term * 1_000_000 + round, 1)).await.unwrap();
             tell("vote", term * 1_000_000 + round);
         }
         let mut waiting = Vec::new();
         for _ in 0..1 + chance % 4 {
             let count = 1 + (chance >> 8) % 5;
-            waiting.push((next + count - 1, append(&mut log, (next..next + count).map(|index| entry(term, index)).collect()).await));
+            waiting.push((
+                next + count - 1,
+                append(&mut log, (next..next + count).map(|index| entry(term, index)).collect()).await,
+            ));
             next += count;
         }
         for (last, acknowledged) in waiting {

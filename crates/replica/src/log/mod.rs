@@ -13,8 +13,8 @@ mod kill_tests;
 #[cfg(test)]
 mod tests;
 
-pub use chunk::PAYLOAD_BYTES_MAX;
 pub use backend::{ChunkKey, Loaded, LogBackend};
+pub use chunk::PAYLOAD_BYTES_MAX;
 pub use fault::{FaultBackend, Faults, Operation};
 pub use memory::{MemoryBackend, MemoryDisk};
 pub use sled::SledBackend;

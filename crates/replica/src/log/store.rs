@@ -129,13 +129,21 @@ pub struct LogReader {
 
 impl LogStore {
     /// Reads and checks all of it, and starts the writer.
-    pub fn open(mut backend: Box<dyn LogBackend>, env: &Arc<dyn Env>, runtime: &Handle) -> Result<LogStore, LogError> {
+    pub fn open(
+        mut backend: Box<dyn LogBackend>,
+        env: &Arc<dyn Env>,
+        runtime: &Handle,
+    ) -> Result<LogStore, LogError> {
         let loaded = backend.load()?;
         let purged: Option<LogId> = read(&loaded, PURGED)?;
         let live = purged.map_or(0, |purged| purged.index + 1);
         let Unpacked { records, extents, torn, .. } = chunk::unpack(&loaded.chunks, live)?;
         for key in torn {
-            tracing::warn!(index = key.first, part = key.part, "dropping part of an entry that was never finished");
+            tracing::warn!(
+                index = key.first,
+                part = key.part,
+                "dropping part of an entry that was never finished"
+            );
             backend.remove_chunk(key)?;
         }
         let cache = fill(&loaded, records)?;

@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use openraft::alias::OneshotReceiverOf;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, RaftLogStorage};
-use openraft::alias::OneshotReceiverOf;
-use openraft::type_config::TypeConfigExt;
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, RaftLogReader, StorageError};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -124,7 +124,8 @@ async fn nothing_is_acknowledged_while_the_sync_is_held_and_many_appends_share_t
 async fn a_failed_sync_acknowledges_nothing_then_or_later_and_stops_the_process() {
     let faults = Faults::default();
     let (stop, mut stopped) = tokio::sync::mpsc::unbounded_channel();
-    let env: Arc<dyn Env> = Arc::new(Real::with_stop_hook(move |reason| stop.send(reason.to_owned()).unwrap()));
+    let env: Arc<dyn Env> =
+        Arc::new(Real::with_stop_hook(move |reason| stop.send(reason.to_owned()).unwrap()));
     let backend = Box::new(faults.wrap(MemoryDisk::default().open()));
     let mut log = LogStore::open(backend, &env, &Handle::current()).unwrap();
     faults.fail_syncs(io::ErrorKind::Other);
@@ -161,7 +162,8 @@ async fn truncation_and_purge_survive_a_restart() {
     let mut log = open(SledBackend::open(dir.path()).unwrap()).unwrap();
     let owner = Owner { cluster_id: "c".into(), id: 1, incarnation: 7 };
     log.set_owner(owner.clone()).await.unwrap();
-    let entries: Vec<_> = (0..200).map(|index| entry(1, index, if index % 50 == 0 { 30_000 } else { 100 })).collect();
+    let entries: Vec<_> =
+        (0..200).map(|index| entry(1, index, if index % 50 == 0 { 30_000 } else { 100 })).collect();
     append(&mut log, entries.clone()).await.await.unwrap().unwrap();
     log.truncate_after(Some(types::log_id(1, 149))).await.unwrap();
     log.purge(types::log_id(1, 60)).await.unwrap();

@@ -28,10 +28,18 @@ pub(super) const COMMITTED: &str = "committed";
 
 pub(super) enum Change {
     Append(Vec<Record>),
-    Put { name: &'static str, value: Vec<u8> },
+    Put {
+        name: &'static str,
+        value: Vec<u8>,
+    },
     /// Keeps entries up to and including this one.
-    Truncate { after: Option<u64> },
-    Purge { mark: Vec<u8>, upto: u64 },
+    Truncate {
+        after: Option<u64>,
+    },
+    Purge {
+        mark: Vec<u8>,
+        upto: u64,
+    },
     Close,
 }
 
@@ -117,7 +125,8 @@ impl Writer {
 
     /// Writes and syncs; returns who waits and what to tell them.
     fn write(&mut self, requests: Vec<Request>) -> (Vec<Done>, io::Result<()>) {
-        let mut result = if self.failed { Err(io::Error::other("the log has failed before")) } else { Ok(()) };
+        let mut result =
+            if self.failed { Err(io::Error::other("the log has failed before")) } else { Ok(()) };
         let mut waiting = Vec::with_capacity(requests.len());
         let mut committed = None;
         for Request { change, done } in requests {
@@ -217,7 +226,10 @@ impl Writer {
 
 fn answer(waiting: Vec<Done>, result: &io::Result<()>) {
     for done in waiting {
-        let result = result.as_ref().map(|()| ()).map_err(copy);
+        let result = match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(copy(error)),
+        };
         match done {
             Done::Nobody => {}
             Done::Raft(flushed) => flushed.io_completed(result),

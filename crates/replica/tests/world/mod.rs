@@ -65,7 +65,8 @@ impl World {
             advertise_raft: self.peers[at].raft_addr.clone(),
             advertise_api: format!("api-{}", self.peers[at].name),
             peers: self.peers.clone(),
-            failover: Failover::Default,
+            // The slowest, so that a busy machine changes no leader unasked.
+            failover: Failover::Wan,
             snapshots: self.thresholds.clone(),
             ..Config::new("test", &self.peers[at].name, self.data_dir(at))
         }
@@ -136,6 +137,20 @@ impl World {
         })
         .await
         .expect("a write is done")
+    }
+
+    /// Writes many at once, as often as it takes; returns the last index.
+    pub async fn write_many(&self, numbers: std::ops::RangeInclusive<u64>) -> u64 {
+        let (leader, term) = self.leader().await;
+        let writes = numbers.clone().map(|number| self.replica(leader).propose(term, entry(number)));
+        let mut last = 0;
+        for (done, number) in futures::future::join_all(writes).await.into_iter().zip(numbers) {
+            last = match done {
+                Ok(proposed) => proposed.index,
+                Err(_) => self.write(number).await.1.index,
+            };
+        }
+        last
     }
 
     /// Waits until all that run have applied `index`, and compares their states.

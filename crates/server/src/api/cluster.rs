@@ -11,7 +11,7 @@ use wire::error::{Failure, code};
 use wire::v1;
 
 use crate::api::call::Call;
-use crate::api::forward::marked;
+use crate::api::forward::{marked, silent, told};
 use crate::api::{Api, Running};
 
 /// Within which a living replica answers what costs nothing.
@@ -26,8 +26,8 @@ impl Api {
         let call = Call::of(self, request.metadata());
         let result = match self.running() {
             // Who is asked by another replica does not ask the others in turn.
-            Ok(running) if call.forwarded => Ok(cluster_view(running, &BTreeSet::new())),
-            Ok(running) => Ok(cluster_view(running, &self.silent_members(running).await)),
+            Ok(running) if call.forwarded => Ok(self.cluster_view(running, &BTreeSet::new())),
+            Ok(running) => Ok(self.cluster_view(running, &self.silent_members(running).await)),
             Err(failure) => Err(failure),
         };
         self.answer(result.map(|view| (&view).into()))
@@ -114,8 +114,8 @@ impl Api {
         let sent = call.deadline.run(there.transfer_leader(marked(asked, Some(&call.deadline)))).await;
         match sent {
             Some(Ok(reply)) => Ok(reply.into_inner()),
-            Some(Err(status)) => Err(Failure::from(&status)),
-            None => Err(Failure::no_leader("the leader did not answer in time").maybe_happened()),
+            Some(Err(status)) => Err(told(&leader, &status)),
+            None => Err(silent(&leader)),
         }
     }
 }
@@ -153,45 +153,48 @@ fn refused(error: TransferError) -> Failure {
     }
 }
 
-/// The cluster as this replica sees it.
-pub fn cluster_view(running: &Running, silent: &BTreeSet<NodeId>) -> ClusterView {
-    let status = running.replica.status();
-    let (unfinished_jobs, counts, level, known, live) = running.replica.read(|state| {
-        let live = state.workers().filter(|worker| worker.session.is_some()).count();
-        (state.unfinished_jobs(), state.counts(), state.level(), state.workers().count(), live)
-    });
-    ClusterView {
-        cluster: status.cluster.clone(),
-        answered_by: status.name.clone(),
-        leader: status.leader.as_ref().map(|leader| leader.name.clone()),
-        term: status.term,
-        last_log: status.last_log,
-        committed: status.committed,
-        applied: status.applied,
-        snapshot: status.snapshot,
-        level,
-        digest: format!("{:016x}", status.digest),
-        alarms: alarms(&status),
-        members: status.members.iter().map(|member| member_view(&status, member, silent)).collect(),
-        workers_live: live as u64,
-        workers_known: known as u64,
-        unfinished_jobs,
-        counts,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+impl Api {
+    /// The cluster as this replica sees it. A leader that does not answer is none.
+    pub fn cluster_view(&self, running: &Running, silent: &BTreeSet<NodeId>) -> ClusterView {
+        let status = running.replica.status();
+        let (unfinished_jobs, counts, level, known, live) = running.replica.read(|state| {
+            let live = state.workers().filter(|worker| worker.session.is_some()).count();
+            (state.unfinished_jobs(), state.counts(), state.level(), state.workers().count(), live)
+        });
+        let leader = status.leader.as_ref().filter(|leader| !silent.contains(&leader.id));
+        ClusterView {
+            cluster: status.cluster.clone(),
+            answered_by: status.name.clone(),
+            leader: leader.map(|leader| leader.name.clone()),
+            term: status.term,
+            last_log: status.last_log,
+            committed: status.committed,
+            applied: status.applied,
+            snapshot: status.snapshot,
+            level,
+            digest: format!("{:016x}", status.digest),
+            alarms: alarms(&status, self.readiness().err()),
+            members: status.members.iter().map(|member| member_view(&status, member, silent)).collect(),
+            workers_live: live as u64,
+            workers_known: known as u64,
+            unfinished_jobs,
+            counts,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
     }
 }
 
 /// Clocks further apart than this are worth an alarm; the replicated limit is `clock_skew_max_s`.
 const SKEW_ALARM_US: i64 = 2_000_000;
 
-fn alarms(status: &Standing) -> Vec<String> {
+fn alarms(status: &Standing, unready: Option<String>) -> Vec<String> {
     let skew = status.clock_skew();
     let clock = (skew.abs() > SKEW_ALARM_US).then(|| {
         let (seconds, way) = (skew.abs() as f64 / 1e6, if skew > 0 { "ahead of" } else { "behind" });
         format!("the clock of {} is {seconds:.1} s {way} the others'", status.name)
     });
-    let leaderless = status.leader.is_none().then(|| "no leader is known here".to_owned());
-    status.digest_alarm.clone().into_iter().chain(clock).chain(leaderless).collect()
+    let unready = unready.map(|why| format!("{} cannot serve: {why}", status.name));
+    status.digest_alarm.clone().into_iter().chain(clock).chain(unready).collect()
 }
 
 fn member_view(status: &Standing, member: &replica::MemberStatus, silent: &BTreeSet<NodeId>) -> MemberView {

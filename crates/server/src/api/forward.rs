@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tonic::Request;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
-use wire::error::{FORWARDED, Failure};
+use tonic::{Request, Status};
+use wire::error::{FORWARDED, Failure, code};
 use wire::v1::baton_client::BatonClient;
 
 use crate::deadline::Deadline;
@@ -68,4 +68,19 @@ pub fn marked<T>(message: T, deadline: Option<&Deadline>) -> Request<T> {
         request.set_timeout(deadline.left().max(Duration::from_millis(1)));
     }
     request
+}
+
+/// What the leader said, or that it could not be asked: to the client there is no leader then.
+pub fn told(leader: &str, status: &Status) -> Failure {
+    let failure = Failure::from(status);
+    if failure.code != code::UNAVAILABLE {
+        return failure;
+    }
+    let message = format!("the leader at {leader} cannot be reached: {}", failure.message);
+    Failure { happened: failure.happened, ..Failure::no_leader(message) }
+}
+
+/// The leader has not answered within the time of the call.
+pub fn silent(leader: &str) -> Failure {
+    Failure::no_leader(format!("the leader at {leader} did not answer in time")).maybe_happened()
 }

@@ -12,7 +12,7 @@ use wire::error::{Failure, code};
 use wire::v1;
 
 use crate::api::call::Call;
-use crate::api::forward::marked;
+use crate::api::forward::{marked, silent, told};
 use crate::api::read::{no_job, no_task};
 use crate::api::{Api, Replies, Running};
 use crate::lead::FetchError;
@@ -61,8 +61,8 @@ impl Api {
         let opened = call.deadline.run(there.logs(marked(asked, None))).await;
         match opened {
             Some(Ok(replies)) => Ok(held(replies.into_inner(), place)),
-            Some(Err(status)) => Err(Failure::from(&status)),
-            None => Err(Failure::no_leader("the leader did not answer in time")),
+            Some(Err(status)) => Err(told(&leader, &status)),
+            None => Err(silent(&leader)),
         }
     }
 

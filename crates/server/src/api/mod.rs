@@ -1,10 +1,11 @@
 //! The public API, `baton.v1`: any replica takes any call.
 
 mod call;
-pub mod cluster;
+mod cluster;
 mod forward;
 mod logs;
 mod read;
+mod readiness;
 mod service;
 mod submit;
 mod watch;
@@ -14,6 +15,7 @@ mod write;
 use std::sync::{Arc, OnceLock};
 
 use futures::stream::BoxStream;
+use parking_lot::Mutex;
 use replica::Replica;
 use tokio::sync::{Semaphore, watch as signal};
 use tonic::Status;
@@ -43,6 +45,8 @@ pub struct Shared {
     /// Set once this replica has found its cluster.
     running: OnceLock<Running>,
     started: signal::Sender<bool>,
+    /// As last tried.
+    readiness: Mutex<Result<(), String>>,
     requests: RequestIds,
     leaders: Leaders,
     writes: Semaphore,
@@ -69,6 +73,7 @@ impl Api {
             logs: Arc::new(Semaphore::new(limits.logs_max)),
             running: OnceLock::new(),
             started: signal::channel(false).0,
+            readiness: Mutex::new(Err("it was not tried yet".to_owned())),
             config,
             clock,
             metrics,

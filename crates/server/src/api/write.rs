@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::api::Api;
 use crate::api::call::Call;
-use crate::api::forward::{Leader, marked};
+use crate::api::forward::{Leader, marked, silent, told};
 use crate::lead::Written;
 
 /// Between two tries, unless leadership changes before.
@@ -162,11 +162,8 @@ impl Api {
         let sent = deadline.run((journey.send)(self.shared.leaders.at(&leader)?, request)).await;
         match sent {
             Some(Ok(reply)) => Ok(Done::There(reply.into_inner())),
-            Some(Err(status)) => Err(Failure::from(&status)),
-            None => {
-                Err(Failure::no_leader(format!("the leader at {leader} did not answer in time"))
-                    .maybe_happened())
-            }
+            Some(Err(status)) => Err(told(&leader, &status)),
+            None => Err(silent(&leader)),
         }
     }
 

@@ -4,8 +4,6 @@ mod exposition;
 mod page;
 mod scrape;
 
-use std::time::Duration;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -33,32 +31,8 @@ pub async fn serve(
     axum::serve(listener, router).with_graceful_shutdown(stopped).await.map_err(failed)
 }
 
-/// Longest since a quorum last acknowledged a leader that counts as one, as a multiple of the election timeout.
-const SILENCE_MAX: u32 = 2;
-/// Entries that are committed and not yet applied here, above which this replica counts as behind.
-const BEHIND_MAX: u64 = 10_000;
-
-/// Whether this replica can serve: it knows a leader and is close to what is committed.
-pub fn readiness(api: &Api) -> Result<(), String> {
-    let running = api.running().map_err(|failure| failure.message)?;
-    let changes = running.replica.changes();
-    let status = changes.borrow().clone();
-    let Some(leader) = &status.leader else { return Err("no leader is known".to_owned()) };
-    if leader.id == status.id {
-        let silence_max: Duration = api.shared().config.failover.election().timeout_max * SILENCE_MAX;
-        if running.replica.quorum_acked().is_none_or(|silence| silence > silence_max) {
-            return Err("no quorum acknowledges this leader".to_owned());
-        }
-    }
-    let behind = status.committed.saturating_sub(running.replica.applied_index());
-    if behind > BEHIND_MAX {
-        return Err(format!("{behind} committed entries are not applied yet"));
-    }
-    Ok(())
-}
-
 async fn ready(State(api): State<Api>) -> impl IntoResponse {
-    match readiness(&api) {
+    match api.readiness() {
         Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }

@@ -12,7 +12,6 @@ use model::blob::sha256;
 use model::time::format_duration;
 use model::views::{ClusterView, Counts, JobState, JobView, QueueView, WorkerState, WorkerView};
 
-use crate::api::cluster::cluster_view;
 use crate::api::{Api, Running};
 
 const JOBS_SHOWN: usize = 25;
@@ -47,7 +46,7 @@ pub async fn render(api: &Api) -> String {
 
 async fn overview(api: &Api, running: &Running) -> String {
     let silent = api.silent_members(running).await;
-    let view = cluster_view(running, &silent);
+    let view = api.cluster_view(running, &silent);
     let (queues, workers) = running.replica.read(|state| (state.queue_views(), state.worker_views()));
     let newest = |state: &State| state.list_jobs(&JobFilter::default(), None, JOBS_SHOWN).0;
     let jobs = running.replica.read(newest);

@@ -19,7 +19,7 @@ pub fn page(api: &Api) -> String {
     let version = env!("CARGO_PKG_VERSION");
     page.gauge("baton_build_info", "Constant 1, with the version of this process.")
         .with(&[("version", version), ("replica", &shared.config.name)], 1.0);
-    let ready = crate::http::readiness(api).is_ok();
+    let ready = api.readiness().is_ok();
     page.gauge("baton_ready", "Whether this replica can serve.").value(truth(ready));
     own_counters(&mut page, &shared.metrics);
     if let Ok(running) = api.running() {

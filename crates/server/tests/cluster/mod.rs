@@ -93,7 +93,8 @@ impl Cluster {
     pub async fn leader(&self, asked: usize) -> usize {
         loop {
             let leader = self.status(asked).await.leader;
-            let place = self.nodes.iter().position(|node| node.config.name == leader && node.server.is_some());
+            let place =
+                self.nodes.iter().position(|node| node.config.name == leader && node.server.is_some());
             if let Some(place) = place {
                 return place;
             }

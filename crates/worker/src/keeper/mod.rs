@@ -251,6 +251,14 @@ impl Keeper {
     }
 
     fn reap(&mut self) {
+        let running = self.pids.len();
+        self.reap_ended();
+        if self.pids.len() < running {
+            self.sweep(clock::moment());
+        }
+    }
+
+    fn reap_ended(&mut self) {
         while let Some(pid) = sys::ended_child() {
             let key = self.pids.remove(&pid);
             let attempt = key.and_then(|key| self.attempts.get_mut(&key));
@@ -261,9 +269,7 @@ impl Keeper {
             let Some(reaped) = sys::reap(pid) else { return };
             let Some(attempt) = attempt else { continue };
             let (key, now) = (attempt.key, clock::moment());
-            let is_known = attempt.reaped(reaped, now, &mut self.buffer);
-            self.sweep(now);
-            if is_known {
+            if attempt.reaped(reaped, now, &mut self.buffer) {
                 self.ended(key);
             }
         }
@@ -353,9 +359,9 @@ impl Keeper {
                 }
             }
             Request::Lease { boottime_us } => {
-                // What the lease that was killed: a new one does not bring it back.
+                // What the old one no longer covers is not brought back by a new one. Another session's may be shorter.
                 self.watch_lease(now);
-                self.lease = self.lease.max(Some(Moment(boottime_us)));
+                self.lease = Some(Moment(boottime_us));
             }
             Request::Forget { key } => {
                 if self.attempts.get(&key).is_some_and(|attempt| attempt.exit.is_some()) {

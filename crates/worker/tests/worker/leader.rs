@@ -61,20 +61,19 @@ impl Leader {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let (sender, heard) = mpsc::unbounded_channel();
-        let manner = Manner {
-            session: 1,
-            lease: Duration::from_secs(60),
-            renews: true,
-            acks: true,
-            redirect: None,
-        };
+        let manner =
+            Manner { session: 1, lease: Duration::from_secs(60), renews: true, acks: true, redirect: None };
         let shared = Arc::new(Mutex::new(Shared { manner, stream: None, heard: sender }));
         let service = Service(shared.clone());
         let mut server = JoinSet::new();
         server.spawn(async move {
             let service = WorkersServer::new(service);
             let incoming = TcpListenerStream::new(listener);
-            tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(incoming)
+                .await
+                .unwrap();
         });
         Leader {
             address: address.to_string(),
@@ -107,8 +106,7 @@ impl Leader {
     }
 
     async fn hear(&mut self) {
-        let word = tokio::time::timeout(PATIENCE, self.heard.recv()).await;
-        match word.expect("the worker says something").expect("the server lives") {
+        match self.heard.recv().await.expect("the server lives") {
             Word::Hello(hello) => {
                 self.note(hello.reports.clone());
                 self.hellos.push(hello);
@@ -137,9 +135,12 @@ impl Leader {
     }
 
     pub async fn until(&mut self, is_so: impl Fn(&Leader) -> bool) {
-        while !is_so(self) {
-            self.hear().await;
-        }
+        let wait = async {
+            while !is_so(self) {
+                self.hear().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the worker says it");
     }
 
     pub async fn attached(&mut self) {
@@ -237,7 +238,9 @@ fn answer(word: &Word, manner: &Manner, words: &Words) {
             }));
             answers.extend(hello.reports.as_ref().filter(|_| manner.acks).map(ack));
         }
-        Word::Heartbeat(beat) if manner.renews => answers.push(Say::Renewed(v1::Renewed { number: beat.number })),
+        Word::Heartbeat(beat) if manner.renews => {
+            answers.push(Say::Renewed(v1::Renewed { number: beat.number }))
+        }
         Word::Reports(reports) if manner.acks => answers.push(ack(reports)),
         Word::Goodbye(_) => answers.push(Say::SessionEnded(v1::SessionEnded {})),
         Word::Heartbeat(_) | Word::Reports(_) | Word::Log(_) => {}

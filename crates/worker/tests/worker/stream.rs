@@ -145,7 +145,15 @@ async fn output_is_followed_while_it_is_written() {
         gate.display()
     );
     let fetch = |fetch, follow, stdout_offset| {
-        Say::FetchLog(v1::FetchLog { fetch, job: 7, task: 1, attempt: 1, follow, stdout_offset, stderr_offset: 0 })
+        Say::FetchLog(v1::FetchLog {
+            fetch,
+            job: 7,
+            task: 1,
+            attempt: 1,
+            follow,
+            stdout_offset,
+            stderr_offset: 0,
+        })
     };
     world.leader.say(Say::Run(order(1, shell(&script))));
     world.leader.say(fetch(5, true, 0));

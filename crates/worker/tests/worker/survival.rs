@@ -91,21 +91,17 @@ async fn a_dead_keeper_makes_its_attempts_lost_and_is_replaced() {
     assert_ne!(world.host.keeper().unwrap(), keeper);
 }
 
-fn short_lease(world: &World) {
-    world.leader.manner(|manner| {
-        (manner.lease, manner.renews) = (Duration::from_millis(1_500), false);
-    });
+/// Has the worker come back under another session with a lease of two seconds.
+async fn shorten_lease(world: &mut World) {
+    world.leader.manner(|manner| (manner.lease, manner.session) = (Duration::from_secs(2), 2));
+    world.leader.hang_up();
+    world.leader.until(|leader| leader.hellos.len() >= 3).await;
 }
 
 #[tokio::test]
 async fn the_end_of_the_lease_kills_what_may_not_stay() {
     let mut world = World::new().await;
-    short_lease(&world);
-    world.leader.manner(|manner| manner.session = 2);
-    // Another session: the worker comes back under the short lease.
-    world.leader.hang_up();
-    world.leader.until(|leader| leader.hellos.last().is_some_and(|hello| hello.session.is_none())).await;
-    world.leader.until(|leader| leader.hellos.len() >= 3).await;
+    shorten_lease(&mut world).await;
     let file = |name: &str| world.host.path().join(name).display().to_string();
     let write_pid = |name: &str| shell(&format!("echo $$ > {}; sleep 300", file(name)));
     let (stops, keeps) = (write_pid("stops"), write_pid("keeps"));
@@ -114,8 +110,12 @@ async fn the_end_of_the_lease_kills_what_may_not_stay() {
     world.leader.say(Say::Run(order(1, stops)));
     world.leader.say(Say::Run(asked));
     let (stops, keeps) = (world.host.written("stops").await, world.host.written("keeps").await);
+    // Nobody leads any more.
+    world.leader.manner(|manner| manner.redirect = Some(String::new()));
+    world.leader.hang_up();
     until(|| !is_alive(&stops)).await;
     assert!(is_alive(&keeps));
+    world.leader.manner(|manner| manner.redirect = None);
     let ended = world.leader.end(1, 1).await;
     assert_eq!((ended.verdict.as_str(), ended.reason.as_str()), ("lost", "lease_ended"));
     world.leader.say(Say::Stop(v1::Stop { seq: 2, token: 1_002 }));
@@ -125,15 +125,10 @@ async fn the_end_of_the_lease_kills_what_may_not_stay() {
 #[tokio::test]
 async fn the_keeper_alone_kills_at_the_end_of_the_lease() {
     let mut world = World::new().await;
-    world.leader.manner(|manner| {
-        (manner.lease, manner.session) = (Duration::from_millis(2_000), 2);
-    });
-    world.leader.hang_up();
-    world.leader.until(|leader| leader.hellos.len() >= 3).await;
+    shorten_lease(&mut world).await;
     world.leader.say(Say::Run(order(1, patient(&world))));
     let pid = world.host.written("pid").await;
     world.host.crash().await;
-    assert!(is_alive(&pid));
     until(|| !is_alive(&pid)).await;
     restart(&mut world).await;
     assert_eq!(world.leader.end(1, 1).await.reason, "lease_ended");
@@ -166,7 +161,11 @@ async fn a_second_process_on_the_same_directory_is_refused() {
 #[tokio::test]
 async fn a_refused_worker_ends_with_the_reason() {
     let mut world = World::new().await;
-    let refused = v1::Refused { code: "conflict".into(), message: "a worker called `w1` is live".into(), fix: "stop it".into() };
+    let refused = v1::Refused {
+        code: "conflict".into(),
+        message: "a worker called `w1` is live".into(),
+        fix: "stop it".into(),
+    };
     world.leader.say(Say::Refused(refused));
     let error = world.host.failed().await;
     assert!(error.to_string().contains("a worker called `w1` is live"), "{error}");

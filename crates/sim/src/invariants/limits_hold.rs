@@ -1,0 +1,57 @@
+//! Nothing grows beyond its named limit.
+
+use std::collections::BTreeMap;
+
+use machine::{Command, Op};
+
+use super::{Found, Invariant, Step};
+
+#[derive(Default)]
+pub struct LimitsHold {
+    /// By queue: tasks that were placed after the entry before.
+    running: BTreeMap<u32, u64>,
+    unfinished: u64,
+    looked: u64,
+}
+
+impl Invariant for LimitsHold {
+    fn name(&self) -> &'static str {
+        "limits hold"
+    }
+
+    fn applied(&mut self, step: &Step, found: &mut Found) {
+        self.looked += 1;
+        let (state, limits) = (step.state, step.state.limits());
+        // Later jobs that a retry brings back with it may go beyond; nothing new is taken then.
+        let grew = state.unfinished_jobs() > self.unfinished;
+        self.unfinished = state.unfinished_jobs();
+        let retries = |command: &Command| matches!(command, Command::Write(write) if matches!(write.op, Op::Retry { .. }));
+        let retried = step.entry.commands.iter().any(retries);
+        if grew && !retried && state.unfinished_jobs() > limits.unfinished_jobs_max {
+            found.push(format!("{} jobs are unfinished", state.unfinished_jobs()));
+        }
+        let finished = state.jobs().count() as u64 - state.unfinished_jobs();
+        let is_busy = state.next_due().is_some_and(|due| due.elapsed == Some(model::Elapsed(0)));
+        if finished > limits.finished_jobs_max && !is_busy {
+            found.push(format!("{finished} finished jobs are kept"));
+        }
+        if state.requests_len() > limits.requests_max {
+            found.push(format!("{} requests are remembered", state.requests_len()));
+        }
+        // What is moved there while it runs is over the ceiling by the client's own wish.
+        let moved = step.entry.commands.iter().any(
+            |command| matches!(command, Command::Write(write) if matches!(write.op, Op::SetJob { .. })),
+        );
+        for queue in state.queues() {
+            let before = self.running.insert(queue.id, queue.counts.running).unwrap_or(0);
+            let max = queue.running_max.map_or(u64::MAX, u64::from);
+            if queue.counts.running > max.max(before) && !moved {
+                found.push(format!("queue {} runs {}, at most {max}", queue.name, queue.counts.running));
+            }
+        }
+    }
+
+    fn looked(&self) -> u64 {
+        self.looked
+    }
+}

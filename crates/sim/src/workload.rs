@@ -1,0 +1,110 @@
+//! What clients ask for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use machine::{JobChange, Op, QueueSpec, Target};
+use model::spec::Backoff;
+use model::{ArrayRange, Dependency, JobId, JobSpec, OnDisconnect, Resources, Run, RunSet, TaskSpec, Work};
+
+use crate::chance::Chance;
+use crate::worker::CORES;
+
+pub const QUEUES: [&str; 3] = ["default", "fast", "slow"];
+
+/// A write. `known`: jobs that this client has submitted.
+pub fn op(chance: &mut Chance, known: &[JobId], workers: usize) -> Op {
+    // Mostly one of the last few: the others are finished.
+    let recent = &known[known.len().saturating_sub(4)..];
+    let from = if chance.in_thousand(700) { recent } else { known };
+    let Some(job) = chance.pick(from) else { return submit(chance, known) };
+    match chance.below(100) {
+        0..55 => submit(chance, known),
+        55..66 => Op::Cancel { targets: vec![target(chance, job)] },
+        66..78 => Op::Retry { targets: vec![target(chance, job)], failed_only: chance.in_thousand(500) },
+        78..82 => Op::Pause { jobs: vec![job] },
+        82..86 => Op::Resume { jobs: vec![job] },
+        86..91 => Op::SetJob { job, change: change(chance) },
+        91..94 => Op::PutQueue(QueueSpec {
+            name: queue(chance),
+            weight: chance.between(1, 10) as u32,
+            running_max: chance.in_thousand(400).then(|| chance.between(1, 12) as u32),
+        }),
+        94 => Op::PauseQueue { name: queue(chance) },
+        95 | 96 => Op::ResumeQueue { name: queue(chance) },
+        97 => Op::Cordon { worker: worker(chance, workers) },
+        98 => Op::Uncordon { worker: worker(chance, workers) },
+        _ => Op::Drain { worker: worker(chance, workers) },
+    }
+}
+
+fn queue(chance: &mut Chance) -> String {
+    chance.pick(&QUEUES).unwrap_or(QUEUES[0]).to_owned()
+}
+
+fn worker(chance: &mut Chance, workers: usize) -> String {
+    format!("w{}", chance.below(workers as u64))
+}
+
+fn target(chance: &mut Chance, job: JobId) -> Target {
+    if chance.in_thousand(600) {
+        return Target::job(job);
+    }
+    let run = Run::new(chance.below(6) as u32, chance.between(1, 4) as u32);
+    Target { job, tasks: Some(RunSet::of(run)) }
+}
+
+fn change(chance: &mut Chance) -> JobChange {
+    let mut change = JobChange { priority: Some(chance.below(5) as i32), ..JobChange::default() };
+    if chance.in_thousand(300) {
+        change.queue = Some(queue(chance));
+    }
+    change
+}
+
+/// A small job, as large ones are.
+pub fn submit(chance: &mut Chance, known: &[JobId]) -> Op {
+    let mut tasks: Vec<TaskSpec> = Vec::new();
+    for place in 0..chance.between(1, 4) {
+        tasks.push(task(chance, place, &tasks));
+    }
+    let mut spec = JobSpec::of("sim", tasks);
+    spec.queue = if chance.in_thousand(700) { QUEUES[0].to_owned() } else { queue(chance) };
+    spec.priority = chance.below(4) as i32;
+    if chance.in_thousand(100) {
+        spec.delay = Some(Duration::from_millis(chance.between(100, 5_000)));
+    }
+    if chance.in_thousand(150) {
+        spec.after.extend(chance.pick(known));
+    }
+    if chance.in_thousand(100) {
+        spec.on_disconnect = OnDisconnect::Keep;
+    }
+    Op::Submit { job: JobId(0), spec: Arc::new(spec) }
+}
+
+fn task(chance: &mut Chance, place: u64, earlier: &[TaskSpec]) -> TaskSpec {
+    let work = match chance.below(16) {
+        0..4 => Work::Noop,
+        4..7 => Work::Sleep(Duration::from_millis(chance.between(1, 3_000))),
+        // Longer than a lease, so that somebody may take it over.
+        7 => Work::Sleep(Duration::from_secs(chance.between(5, 14))),
+        _ => Work::Run(vec!["true".to_owned()]),
+    };
+    let is_long = matches!(work, Work::Sleep(duration) if duration >= Duration::from_secs(5));
+    let mut task = TaskSpec::new(&format!("t{place}"), work);
+    let len = if is_long { 1 } else { chance.pick(&[1u32, 1, 2, 3, 8]).unwrap_or(1) };
+    task.array = (len > 1).then(|| ArrayRange { first: 0, last: len - 1, step: 1 });
+    task.resources = Resources::cores(chance.between(1, CORES - 1));
+    task.retry.max = chance.below(3) as u32;
+    task.retry.lost_max = chance.between(1, 5) as u32;
+    task.retry.backoff = Backoff { first: Duration::from_millis(100), cap: Duration::from_secs(2) };
+    for other in earlier {
+        if chance.in_thousand(250) {
+            task.after.push(Dependency::Task(other.name.clone()));
+        } else if other.count() == task.count() && chance.in_thousand(250) {
+            task.after_each.push(other.name.clone());
+        }
+    }
+    task
+}
