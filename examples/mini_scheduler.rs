@@ -75,10 +75,18 @@ async fn main() -> Result<(), Error> {
     let mut lines: BTreeMap<&str, u32> = BTreeMap::new();
     text.lines().for_each(|line| *lines.entry(line).or_default() += 1);
     let twice = lines.values().filter(|count| **count > 1).count();
-    let blue: Vec<_> = firsts.iter().filter(|((queue, _), _)| queue == "blue").map(|(_, token)| token).collect();
+    let blue: Vec<_> =
+        firsts.iter().filter(|((queue, _), _)| queue == "blue").map(|(_, token)| token).collect();
     let (total, failed) = (waits.len(), attempts - waits.len() as u64);
-    println!("{total} tasks, {} in the ledger, {twice} twice, {failed} attempts more than tasks", lines.len());
-    println!("mean wait {:.2} s, failure rate {:.4}", waits.iter().sum::<f64>() / total as f64, failed as f64 / attempts as f64);
+    println!(
+        "{total} tasks, {} in the ledger, {twice} twice, {failed} attempts more than tasks",
+        lines.len()
+    );
+    println!(
+        "mean wait {:.2} s, failure rate {:.4}",
+        waits.iter().sum::<f64>() / total as f64,
+        failed as f64 / attempts as f64
+    );
     println!("the paused queue went on in priority order: {}", blue.is_sorted());
     let holds = lines.len() == total && twice == 0 && blue.is_sorted();
     let _ = std::fs::remove_file(&ledger);

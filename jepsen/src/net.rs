@@ -26,7 +26,7 @@ pub fn obstacle() -> Option<String> {
         return Some("network namespaces need root".to_owned());
     }
     for tool in ["ip", "iptables", "nsenter"] {
-        if !Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok() {
+        if Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
             return Some(format!("there is no `{tool}` command"));
         }
     }

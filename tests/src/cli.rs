@@ -27,6 +27,7 @@ impl Cli {
         Cli::to(&cluster.addresses.join(","))
     }
 
+    /// Without servers it is up to the configuration.
     pub fn to(servers: &str) -> Cli {
         Cli { servers: servers.to_owned(), folder: TempDir::new().expect("a folder") }
     }
@@ -49,7 +50,10 @@ impl Cli {
         let mut command = Command::new(baton());
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.folder.path());
-        command.env("BATON_SERVERS", &self.servers).env("USER", "tester");
+        if !self.servers.is_empty() {
+            command.env("BATON_SERVERS", &self.servers);
+        }
+        command.env("USER", "tester");
         command
     }
 
@@ -78,7 +82,7 @@ impl Cli {
 
     /// Likewise, with `-o json`.
     pub async fn json(&self, args: &[&str]) -> Value {
-        let text = self.ok(&[args, &["-o", "json"]].concat()).await;
+        let text = self.ok(&[&["-o", "json"], args].concat()).await;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("baton {args:?}: {error}\n{text}"))
     }
 

@@ -249,7 +249,7 @@ pub fn free_addresses(count: usize) -> Vec<String> {
     static CLUSTERS: AtomicU32 = AtomicU32::new(0);
     let pid = std::process::id();
     let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
-    let [_, high, middle, low] = (pid << 4 | number % 16).to_be_bytes();
+    let [_, high, middle, low] = ((pid << 4) | (number % 16)).to_be_bytes();
     // 127.0.0.1 itself is everybody's.
     let host = format!("127.{}.{middle}.{low}", 1 + high % 250);
     let bind = |_| std::net::TcpListener::bind(format!("{host}:0")).expect("loopback has a free port");

@@ -8,10 +8,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use client::{Client, Options};
+use client::{Client, Options, TaskFilter};
 use model::settings::Failover;
+use model::size::PARTS;
 use model::views::{ClusterView, TaskView};
-use model::{LogIndex, Timestamp};
+use model::{JobSpec, LogIndex, Resources, TaskSpec, Timestamp, Work};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -106,6 +107,23 @@ pub fn failover(kill: &Kill, takeover: &Takeover, tasks: &[TaskView]) -> Option<
     let by_new = outcomes.filter(|outcome| outcome.token.index() > takeover.last_index);
     let first = by_new.filter_map(|outcome| outcome.started).filter(|started| *started > kill.at).min()?;
     Some(first.since(kill.at))
+}
+
+/// A task so small that it finds room beside anything: when it starts, somebody leads.
+pub fn probe() -> JobSpec {
+    let mut task = TaskSpec::new("probe", Work::Noop);
+    task.resources = Resources { cpu: PARTS / 100, ..Resources::default() };
+    JobSpec::of("probe", vec![task])
+}
+
+/// Submits a probe and gives its task as it ended. The replicas that are left hold the call until one of them leads.
+pub async fn send_probe(client: &Client) -> Result<Vec<TaskView>, Fault> {
+    let cannot = |error| Fault::reading("cannot send a probe", error);
+    let job = client.submit(&probe()).await.map_err(cannot)?.job;
+    while !client.get_job(job).await.map_err(cannot)?.value.state.is_final() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    client.all_tasks(job, &TaskFilter::default()).await.map_err(cannot)
 }
 
 /// Where the cluster keeps its data.
@@ -285,7 +303,9 @@ impl Cluster {
 
     fn last_words(&self) -> String {
         let all = self.replicas.iter().chain(&self.workers);
-        all.map(|process| format!("{}: {}", process.name, process.last_lines(1))).collect::<Vec<_>>().join(" | ")
+        all.map(|process| format!("{}: {}", process.name, process.last_lines(1)))
+            .collect::<Vec<_>>()
+            .join(" | ")
     }
 
     /// Brings back every replica that has ended by itself or by somebody else's hand.
@@ -358,7 +378,8 @@ impl Process {
         command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // Settings of the user's own clients are not for these processes.
         for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("BATON_") && !name.starts_with("BATON_LOG")) {
+            if name.to_str().is_some_and(|name| name.starts_with("BATON_") && !name.starts_with("BATON_LOG"))
+            {
                 command.env_remove(name);
             }
         }
@@ -461,9 +482,9 @@ fn choose_ports(plan: &Plan) -> Result<Vec<Ports>, Fault> {
     let mut all = Vec::new();
     for n in 0..plan.replicas as u16 {
         let at = |offset: u16| {
-            plan.port_base
-                .checked_add(offset + n)
-                .ok_or_else(|| Fault::usage(format!("--port-base {} leaves no room for {offset} more ports", plan.port_base)))
+            plan.port_base.checked_add(offset + n).ok_or_else(|| {
+                Fault::usage(format!("--port-base {} leaves no room for {offset} more ports", plan.port_base))
+            })
         };
         let ports = Ports { api: at(0)?, peer: at(PEER_OFFSET)?, http: at(HTTP_OFFSET)? };
         for port in [ports.api, ports.peer, ports.http] {
@@ -477,14 +498,17 @@ fn choose_ports(plan: &Plan) -> Result<Vec<Ports>, Fault> {
 fn check_free(port: u16) -> Result<(), Fault> {
     match TcpListener::bind(("127.0.0.1", port)) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Fault::new("port-taken", Exit::FAILED, format!("port {port} cannot be used: {error}"))
-            .fix("choose others with --port-base PORT, or let the kernel choose with --port-base 0")),
+        Err(error) => {
+            Err(Fault::new("port-taken", Exit::FAILED, format!("port {port} cannot be used: {error}"))
+                .fix("choose others with --port-base PORT, or let the kernel choose with --port-base 0"))
+        }
     }
 }
 
 /// Ports that are free now; held until all are chosen, so that they differ.
 fn free_ports(replicas: usize) -> Result<Vec<Ports>, Fault> {
-    let listeners = (0..replicas * 3).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+    let listeners =
+        (0..replicas * 3).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
     let ports = listeners.iter().map(|listener| Ok(listener.local_addr()?.port()));
     let ports = ports.collect::<Result<Vec<u16>, std::io::Error>>()?;
     Ok(ports.chunks_exact(3).map(|three| Ports { api: three[0], peer: three[1], http: three[2] }).collect())

@@ -18,7 +18,14 @@ pub const ADDRESS_DEFAULT: &str = "127.0.0.1:7070";
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Global {
     /// Addresses of replicas, any of which will do
-    #[arg(long, global = true, alias = "server", env = "BATON_SERVERS", value_name = "HOST:PORT,..", value_delimiter = ',')]
+    #[arg(
+        long,
+        global = true,
+        alias = "server",
+        env = "BATON_SERVERS",
+        value_name = "HOST:PORT,..",
+        value_delimiter = ','
+    )]
     pub servers: Vec<String>,
     /// A named cluster (see `baton context`)
     #[arg(long, global = true, env = "BATON_CONTEXT", value_name = "NAME")]

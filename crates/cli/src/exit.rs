@@ -27,9 +27,11 @@ impl Exit {
     /// For an error's code.
     pub fn of_code(code: &str) -> Exit {
         match code {
-            code::UNKNOWN_JOB | code::UNKNOWN_TASK | code::UNKNOWN_QUEUE | code::UNKNOWN_WORKER | code::NOT_FOUND => {
-                Exit::NOT_FOUND
-            }
+            code::UNKNOWN_JOB
+            | code::UNKNOWN_TASK
+            | code::UNKNOWN_QUEUE
+            | code::UNKNOWN_WORKER
+            | code::NOT_FOUND => Exit::NOT_FOUND,
             code::CONFLICT | code::JOB_FINISHED | code::REQUEST_EXPIRED => Exit::CONFLICT,
             code::NOT_ALLOWED => Exit::NOT_ALLOWED,
             code::NO_LEADER | code::NOT_LEADER | code::UNAVAILABLE | code::OVERLOADED => Exit::UNREACHABLE,

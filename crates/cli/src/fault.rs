@@ -79,7 +79,9 @@ impl Fault {
             }
             Happened::No => format!("{not_done}."),
             Happened::Maybe => {
-                format!("It is UNKNOWN whether it happened; a retry with --request-id {id} is safe: it is done once")
+                format!(
+                    "It is UNKNOWN whether it happened; a retry with --request-id {id} is safe: it is done once"
+                )
             }
         };
         fault.happened = Some(error.happened());
@@ -109,10 +111,16 @@ impl Fault {
             why.extend(tried);
         }
         let fix = match (failure.fix.as_str(), failure.code.as_str()) {
-            ("", code::UNAVAILABLE) => "start the replicas, or name others with --servers or --context".to_owned(),
+            ("", code::UNAVAILABLE) => {
+                "start the replicas, or name others with --servers or --context".to_owned()
+            }
             (fix, _) => fix.to_owned(),
         };
-        Fault { why, fix, ..Fault::new(&failure.code, Exit::of_code(&failure.code), format!("{doing}: {summary}")) }
+        Fault {
+            why,
+            fix,
+            ..Fault::new(&failure.code, Exit::of_code(&failure.code), format!("{doing}: {summary}"))
+        }
     }
 
     pub fn bad_file(doing: &str, bad: BadFile) -> Fault {
@@ -123,7 +131,11 @@ impl Fault {
             fix: "correct the file; `baton example` shows a whole one".to_owned(),
             outcome: "Nothing was submitted.".to_owned(),
             happened: Some(Happened::No),
-            ..Fault::new(code::INVALID_SPEC, Exit::USAGE, format!("{doing}: {count} error{s} in {}", bad.file))
+            ..Fault::new(
+                code::INVALID_SPEC,
+                Exit::USAGE,
+                format!("{doing}: {count} error{s} in {}", bad.file),
+            )
         }
     }
 

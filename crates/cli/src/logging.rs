@@ -27,8 +27,8 @@ pub struct LogArgs {
 impl LogArgs {
     pub fn start(&self) -> Result<(), Fault> {
         let filter = self.log.as_deref().unwrap_or("info");
-        let filter = EnvFilter::try_new(filter)
-            .map_err(|error| Fault::usage(format!("--log {filter}: {error}")))?;
+        let filter =
+            EnvFilter::try_new(filter).map_err(|error| Fault::usage(format!("--log {filter}: {error}")))?;
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)

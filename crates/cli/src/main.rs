@@ -24,8 +24,8 @@ use exit::Exit;
 use fault::Fault;
 use output::{Face, Format};
 use verbs::{
-    bench, change, context, demo, dev, example, explain, health, job, keeper, logs, nouns, ps, run as run_verb, server as server_verb, submit, wait,
-    worker as worker_verb,
+    bench, change, context, demo, dev, example, explain, health, job, keeper, logs, nouns, ps,
+    run as run_verb, server as server_verb, submit, wait, worker as worker_verb,
 };
 
 /// A replicated scheduler: jobs survive the machines that run them.
@@ -75,7 +75,9 @@ enum Verb {
     Bench(bench::Args),
     Example(example::Args),
     /// Print completions for a shell
-    Completions { shell: clap_complete::Shell },
+    Completions {
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {

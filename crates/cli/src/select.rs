@@ -178,7 +178,11 @@ impl Resolver<'_> {
         Ok(merge(targets))
     }
 
-    pub async fn jobs(&self, selectors: &[Selector], labels: &[(String, String)]) -> Result<Vec<JobId>, Fault> {
+    pub async fn jobs(
+        &self,
+        selectors: &[Selector],
+        labels: &[(String, String)],
+    ) -> Result<Vec<JobId>, Fault> {
         Ok(self.targets(selectors, labels).await?.into_iter().map(|target| target.job).collect())
     }
 
@@ -225,11 +229,16 @@ impl Resolver<'_> {
                 let filter = JobFilter { user: Some(self.user.to_owned()), ..JobFilter::default() };
                 (filter, format!("user `{}` has submitted no job that is still known", self.user))
             }
-            JobRef::Named(name) => {
-                (JobFilter { name: Some(name.clone()), ..JobFilter::default() }, format!("no job is called `{name}`"))
-            }
+            JobRef::Named(name) => (
+                JobFilter { name: Some(name.clone()), ..JobFilter::default() },
+                format!("no job is called `{name}`"),
+            ),
         };
-        let page = self.client.list_jobs(&filter, 1, None).await.map_err(|e| Fault::reading("cannot list jobs", e))?;
+        let page = self
+            .client
+            .list_jobs(&filter, 1, None)
+            .await
+            .map_err(|e| Fault::reading("cannot list jobs", e))?;
         page.value.items.first().map(|job| job.id).ok_or_else(|| Fault::not_found(missing))
     }
 
@@ -265,7 +274,8 @@ impl Resolver<'_> {
             TaskPick::Numbers(numbers) => return Ok(numbers.clone()),
             TaskPick::Group { name, indexes } => (name, indexes),
         };
-        let spec = self.client.get_spec(job).await.map_err(|e| Fault::reading(&format!("cannot read {job}"), e))?;
+        let spec =
+            self.client.get_spec(job).await.map_err(|e| Fault::reading(&format!("cannot read {job}"), e))?;
         group_numbers(&spec.value, job, name, indexes.as_ref())
     }
 }
@@ -332,8 +342,11 @@ mod tests {
     #[test]
     fn every_form_reads() {
         let j42 = || JobRef::Id(JobId(42));
-        let numbers =
-            |job, runs: &[(u32, u32)], attempt| Selector::Tasks { job, tasks: TaskPick::Numbers(set(runs)), attempt };
+        let numbers = |job, runs: &[(u32, u32)], attempt| Selector::Tasks {
+            job,
+            tasks: TaskPick::Numbers(set(runs)),
+            attempt,
+        };
         let cases = [
             ("j42", Selector::Jobs(vec![(42, 42)])),
             ("42", Selector::Jobs(vec![(42, 42)])),
@@ -355,7 +368,9 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
-        for bad in ["", "j", "x", "20-12", "1,,2", "j42.", "j42.shard[", "j42.shard[x]", "@latest", "j42.7#0", "a b"] {
+        for bad in
+            ["", "j", "x", "20-12", "1,,2", "j42.", "j42.shard[", "j42.shard[x]", "@latest", "j42.7#0", "a b"]
+        {
             assert!(bad.parse::<Selector>().is_err(), "{bad}");
         }
     }

@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn grandchildren_are_found() {
-        let mut child = std::process::Command::new("/bin/sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        let mut child =
+            std::process::Command::new("/bin/sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
         let pid = child.id() as i32;
         let is_grandchild = |found: &i32| parents().contains(&(*found, pid));
         while !descendants().iter().any(is_grandchild) {
@@ -102,7 +103,8 @@ mod tests {
         let grandchildren: Vec<i32> = descendants().into_iter().filter(is_grandchild).collect();
         assert!(descendants().contains(&pid));
         for pid in grandchildren.into_iter().chain([pid]) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         child.wait().unwrap();
     }

@@ -115,7 +115,12 @@ impl Shared {
     }
 
     /// Makes the call until it works, cannot work, or the deadline passes.
-    pub async fn call<Q, A, F, Fut>(&self, message: Q, request_id: Option<RequestId>, send: F) -> Result<A, Error>
+    pub async fn call<Q, A, F, Fut>(
+        &self,
+        message: Q,
+        request_id: Option<RequestId>,
+        send: F,
+    ) -> Result<A, Error>
     where
         Q: Clone,
         F: Fn(Stub, Request<Q>) -> Fut,
@@ -123,8 +128,7 @@ impl Shared {
     {
         let deadline = Deadline::after(self.options.deadline);
         let patience = Deadline::after(self.options.patience);
-        let mut journey =
-            Journey { tries: 0, tried: BTreeMap::new(), maybe_happened: false, told: None };
+        let mut journey = Journey { tries: 0, tried: BTreeMap::new(), maybe_happened: false, told: None };
         loop {
             let (place, failure) = match self.try_once(&message, deadline, &send).await {
                 Ok(answer) => return Ok(answer),
@@ -143,7 +147,12 @@ impl Shared {
         }
     }
 
-    async fn try_once<Q, A, F, Fut>(&self, message: &Q, deadline: Deadline, send: &F) -> Result<A, (usize, Failure)>
+    async fn try_once<Q, A, F, Fut>(
+        &self,
+        message: &Q,
+        deadline: Deadline,
+        send: &F,
+    ) -> Result<A, (usize, Failure)>
     where
         Q: Clone,
         F: Fn(Stub, Request<Q>) -> Fut,
@@ -163,7 +172,10 @@ impl Shared {
             Ok(Err(status)) => Err((place, explain(&status))),
             Err(_) => {
                 let message = format!("no answer within {left:.1?}");
-                Err((place, Failure::new(code::UNAVAILABLE, Code::DeadlineExceeded, message).maybe_happened()))
+                Err((
+                    place,
+                    Failure::new(code::UNAVAILABLE, Code::DeadlineExceeded, message).maybe_happened(),
+                ))
             }
         }
     }
@@ -258,7 +270,8 @@ mod tests {
     async fn a_refused_connection_is_named_as_such_and_nothing_happened() {
         // Bound and closed again: nobody listens there.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let client = crate::Client::connect([format!("127.0.0.1:{port}")]).with_deadline(Duration::from_millis(50));
+        let client =
+            crate::Client::connect([format!("127.0.0.1:{port}")]).with_deadline(Duration::from_millis(50));
         let error = client.pause_queue("q").await.unwrap_err();
         assert_eq!((error.code(), error.happened()), (code::UNAVAILABLE, Happened::No));
         assert_eq!(error.tried.len(), 1);

@@ -127,7 +127,8 @@ impl Logs {
             LogStream::Stdout => &mut self.of.stdout_offset,
             LogStream::Stderr => &mut self.of.stderr_offset,
         };
-        let skip = usize::try_from(seen.saturating_sub(reply.offset)).unwrap_or(usize::MAX).min(reply.data.len());
+        let skip =
+            usize::try_from(seen.saturating_sub(reply.offset)).unwrap_or(usize::MAX).min(reply.data.len());
         let data = reply.data[skip..].to_vec();
         *seen = (*seen).max(reply.offset + reply.data.len() as u64);
         self.ended |= reply.end;

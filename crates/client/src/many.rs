@@ -41,7 +41,11 @@ pub type Answer = (usize, Result<Submitted, Error>);
 
 impl Client {
     /// Submits all of `specs`, at most `window` unanswered at a time. Answers come in any order.
-    pub fn submit_many<I>(&self, specs: I, window: usize) -> impl Stream<Item = Answer> + Send + Unpin + use<I>
+    pub fn submit_many<I>(
+        &self,
+        specs: I,
+        window: usize,
+    ) -> impl Stream<Item = Answer> + Send + Unpin + use<I>
     where
         I: IntoIterator<Item = JobSpec>,
         I::IntoIter: Send,
@@ -55,7 +59,10 @@ impl Client {
             tries: 0,
             failed: None,
         };
-        Box::pin(stream::unfold(pipe, |mut pipe| async move { pipe.next().await.map(|answer| (answer, pipe)) }))
+        Box::pin(stream::unfold(
+            pipe,
+            |mut pipe| async move { pipe.next().await.map(|answer| (answer, pipe)) },
+        ))
     }
 }
 
@@ -98,7 +105,8 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
             let _ = outbound.try_send(request.clone());
         }
         let (_, mut stub) = self.client.shared.stub()?;
-        let reply = stub.submit_stream(ReceiverStream::new(queue)).await.map_err(|status| explain(&status))?;
+        let reply =
+            stub.submit_stream(ReceiverStream::new(queue)).await.map_err(|status| explain(&status))?;
         self.open = Some(Open { outbound, inbound: reply.into_inner() });
         Ok(())
     }
@@ -119,7 +127,9 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
         let open = self.open.as_mut().expect("opened before receiving");
         match open.inbound.message().await {
             Ok(Some(result)) => Ok(result),
-            Ok(None) => Err(Failure::new(code::UNAVAILABLE, Code::Unavailable, "the replica ended the stream")),
+            Ok(None) => {
+                Err(Failure::new(code::UNAVAILABLE, Code::Unavailable, "the replica ended the stream"))
+            }
             Err(status) => Err(explain(&status)),
         }
     }

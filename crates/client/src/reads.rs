@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::views::{
-    ClusterView, Explanation, JobState, JobView, QueueView, TaskState, TaskView, WorkerView,
-};
+use model::views::{ClusterView, Explanation, JobState, JobView, QueueView, TaskState, TaskView, WorkerView};
 use model::{JobId, JobSpec, LogIndex, RunSet, Settings, SpecError, TaskId};
 use wire::v1;
 
@@ -136,7 +134,8 @@ impl Client {
     /// One task.
     pub async fn get_task(&self, task: TaskId) -> Result<Option<TaskView>, Error> {
         let tasks = Some(RunSet::of(model::Run::new(task.number, 1)));
-        let page = self.list_tasks(task.job, &TaskFilter { tasks, states: Vec::new() }, 1, task.number).await?;
+        let page =
+            self.list_tasks(task.job, &TaskFilter { tasks, states: Vec::new() }, 1, task.number).await?;
         Ok(page.value.items.into_iter().next())
     }
 

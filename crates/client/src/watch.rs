@@ -27,19 +27,40 @@ pub struct Position {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Watched {
     /// The stream begins: what a list as of this index shows is before every event that follows.
-    Begin { at: Position },
+    Begin {
+        at: Position,
+    },
     /// Events after the asked position are gone: list, then watch from the list's index. The stream ends.
-    Compacted { oldest: Position },
-    Event { at: Position, event: Event },
+    Compacted {
+        oldest: Position,
+    },
+    Event {
+        at: Position,
+        event: Event,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    Job { job: JobId, state: JobState },
+    Job {
+        job: JobId,
+        state: JobState,
+    },
     /// `tasks` are numbers.
-    Tasks { job: JobId, tasks: Run, state: TaskState, attempt: u32, worker: Option<String> },
-    Worker { worker: String, state: WorkerState },
-    Queue { queue: String },
+    Tasks {
+        job: JobId,
+        tasks: Run,
+        state: TaskState,
+        attempt: u32,
+        worker: Option<String>,
+    },
+    Worker {
+        worker: String,
+        state: WorkerState,
+    },
+    Queue {
+        queue: String,
+    },
 }
 
 struct Watch {
@@ -115,7 +136,9 @@ impl Watch {
         };
         match inbound.message().await {
             Ok(Some(reply)) => Ok(reply),
-            Ok(None) => Err(Failure::new(code::UNAVAILABLE, Code::Unavailable, "the replica ended the stream")),
+            Ok(None) => {
+                Err(Failure::new(code::UNAVAILABLE, Code::Unavailable, "the replica ended the stream"))
+            }
             Err(status) => Err(explain(&status)),
         }
     }
@@ -140,7 +163,11 @@ impl Watch {
     }
 }
 
-async fn open(client: &Client, job: JobId, after: Option<Position>) -> Result<Streaming<v1::WatchReply>, Failure> {
+async fn open(
+    client: &Client,
+    job: JobId,
+    after: Option<Position>,
+) -> Result<Streaming<v1::WatchReply>, Failure> {
     let after = after.map(|at| v1::Position { index: at.index, place: at.place });
     let (_, mut stub): (usize, Stub) = client.shared.stub()?;
     let reply = stub.watch(v1::WatchRequest { job: job.0, after }).await;

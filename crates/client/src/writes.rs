@@ -81,7 +81,11 @@ impl Client {
         }
     }
 
-    async fn write<Q, F, Fut>(&self, message: impl Fn(v1::WriteHeader) -> Q, send: F) -> Result<Changed, Error>
+    async fn write<Q, F, Fut>(
+        &self,
+        message: impl Fn(v1::WriteHeader) -> Q,
+        send: F,
+    ) -> Result<Changed, Error>
     where
         Q: Clone,
         F: Fn(Stub, Request<Q>) -> Fut,
@@ -115,7 +119,8 @@ impl Client {
     /// Opens the next round of what failed, and unless `failed_only` of what was cancelled.
     pub async fn retry(&self, targets: &[Target], failed_only: bool) -> Result<Changed, Error> {
         let targets: Vec<v1::Target> = targets.iter().map(Target::wire).collect();
-        let message = |header| v1::RetryRequest { header: Some(header), targets: targets.clone(), failed_only };
+        let message =
+            |header| v1::RetryRequest { header: Some(header), targets: targets.clone(), failed_only };
         self.write(message, |mut stub: Stub, request| async move { stub.retry(request).await }).await
     }
 

@@ -20,9 +20,9 @@ pub use command::{
 pub use eligible::Ineligible;
 pub use reply::{Applied, Effect, Event, Rejection, Reply};
 pub use snapshot::{Corrupt, Frozen, Row};
-pub use state::jobs::{Group, Job};
-pub use state::sessions::{Allocation, Phase, Session, Worker};
 #[cfg(feature = "mutants")]
 pub use state::Mutants;
+pub use state::jobs::{Group, Job};
+pub use state::sessions::{Allocation, Phase, Session, Worker};
 pub use state::{Due, State};
 pub use views::JobFilter;

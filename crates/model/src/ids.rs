@@ -102,7 +102,7 @@ impl Token {
 }
 
 /// One unit of work of a job. The tasks of a job are numbered through from 0, arrays included. Prints as `j42.7`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId {
     pub job: JobId,
     pub number: u32,
@@ -131,7 +131,7 @@ impl FromStr for TaskId {
 }
 
 /// One running of a task, numbered from 1 through all rounds. Prints as `j42.7#2`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId {
     pub task: TaskId,
     pub attempt: u32,
@@ -158,6 +158,31 @@ impl FromStr for AttemptId {
         Ok(AttemptId { task: task.parse().map_err(|_| error())?, attempt })
     }
 }
+
+macro_rules! text_in_readable_formats {
+    ($name:ident { $first:ident, $second:ident }) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                if s.is_human_readable() {
+                    return s.collect_str(self);
+                }
+                (self.$first, self.$second).serialize(s)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                if d.is_human_readable() {
+                    return String::deserialize(d)?.parse().map_err(serde::de::Error::custom);
+                }
+                let ($first, $second) = Deserialize::deserialize(d)?;
+                Ok($name { $first, $second })
+            }
+        }
+    };
+}
+text_in_readable_formats!(TaskId { job, number });
+text_in_readable_formats!(AttemptId { task, attempt });
 
 /// The client's name for one write: a ULID. Prints as its 26 characters (Crockford's base 32).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -243,6 +268,15 @@ mod tests {
         for bad in ["", "j", "j-1", "x7", "j1.2", "j99999999999999999999"] {
             assert!(bad.parse::<JobId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn ids_are_texts_in_json_and_read_back_in_binary() {
+        let attempt = AttemptId { task: TaskId { job: JobId(42), number: 7 }, attempt: 2 };
+        assert_eq!(serde_json::to_string(&(attempt, attempt.task)).unwrap(), r#"["j42.7#2","j42.7"]"#);
+        assert_eq!(serde_json::from_str::<AttemptId>("\"j42.7#2\"").unwrap(), attempt);
+        let bytes = rmp_serde::to_vec_named(&attempt).unwrap();
+        assert_eq!(rmp_serde::from_slice::<AttemptId>(&bytes).unwrap(), attempt);
     }
 
     #[test]

@@ -20,7 +20,11 @@ fn main() -> ExitCode {
             print!("{report}");
         } else {
             let (jobs, entries) = (report.jobs, report.entries);
-            println!("seed {seed}: {jobs} jobs, {entries} entries, {:?}, {} broken", report.ended, report.broken.len());
+            println!(
+                "seed {seed}: {jobs} jobs, {entries} entries, {:?}, {} broken",
+                report.ended,
+                report.broken.len()
+            );
             report.broken.iter().for_each(|what| println!("  {what}"));
         }
         if !report.broken.is_empty() {

@@ -82,7 +82,8 @@ impl World {
         let request = RequestId(u128::from(wall) << 80 | (id as u128) << 64 | u128::from(number));
         let body_hash = mixed(number << 8 | id as u64);
         let write = Write { request, body_hash, actor: Actor::new(&format!("c{id}"), "sim"), op };
-        self.clients[id].call = Some(Call { number, write, answered: None, send_at: self.now, moves_on: false });
+        self.clients[id].call =
+            Some(Call { number, write, answered: None, send_at: self.now, moves_on: false });
         self.stats.count("call");
     }
 

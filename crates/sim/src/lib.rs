@@ -38,6 +38,8 @@ pub struct Options {
     /// How long it may take to come to rest afterwards.
     pub liveness: Duration,
     pub faults: bool,
+    /// The longest time between two faults.
+    pub fault_gap_max: Duration,
     pub mutants: Mutants,
     /// What attempts come to depends on it, and on the seed.
     pub salt: u64,
@@ -51,8 +53,9 @@ impl Default for Options {
             clients: 3,
             failover: Failover::Fast,
             safety: Duration::from_secs(60),
-            liveness: Duration::from_secs(180),
+            liveness: Duration::from_secs(400),
             faults: true,
+            fault_gap_max: Duration::from_secs(6),
             mutants: Mutants::default(),
             salt: 0,
         }
@@ -60,7 +63,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Varied by the seed: three or five replicas, more or fewer workers, the preset of the timing.
+    /// Varied by the seed: three or five replicas, more or fewer workers, the preset of the timing, how often faults come.
     pub fn of_seed(seed: u64) -> Options {
         let mut chance = chance::Chance::new(!seed);
         Options {
@@ -68,6 +71,7 @@ impl Options {
             workers: chance.between(2, 6) as usize,
             clients: chance.between(1, 4) as usize,
             failover: if chance.in_thousand(300) { Failover::Default } else { Failover::Fast },
+            fault_gap_max: Duration::from_secs(if chance.in_thousand(250) { 1 } else { 6 }),
             ..Options::default()
         }
     }

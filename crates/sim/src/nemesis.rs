@@ -1,5 +1,9 @@
 //! What goes wrong, when, and how it is mended.
 
+use std::time::Duration;
+
+use model::time::micros;
+
 use crate::queue::{Happening, Micros, Process};
 use crate::worker::RESTART;
 use crate::world::World;
@@ -62,8 +66,8 @@ const FAULTS: [(Fault, u64); 14] = [
     (Fault::JumpClock, 3),
 ];
 
-/// Between two faults.
-const GAP: (u64, u64) = (300, 6_000);
+/// Between two faults, at least.
+const GAP_MIN: Duration = Duration::from_millis(100);
 
 pub struct Nemesis {
     pub until: Micros,
@@ -83,8 +87,8 @@ impl World {
         let fault = self.draw_fault();
         self.stats.count(&format!("fault {fault:?}"));
         self.inflict(fault);
-        let gap = self.chance.ms(GAP.0, GAP.1);
-        self.queue.push(self.now + gap, Happening::Wake(Process::Nemesis));
+        let gap = self.chance.duration(GAP_MIN, self.options.fault_gap_max);
+        self.queue.push(self.now + micros(gap), Happening::Wake(Process::Nemesis));
     }
 
     fn draw_fault(&mut self) -> Fault {
@@ -149,7 +153,7 @@ impl World {
 
     fn restart_later(&mut self, process: Process) {
         let wait = self.chance.duration(RESTART.0, RESTART.1);
-        self.queue.push(self.now + model::time::micros(wait), Happening::Restart(process));
+        self.queue.push(self.now + micros(wait), Happening::Restart(process));
     }
 
     fn kill_for_a_while(&mut self, id: usize) {

@@ -81,13 +81,8 @@ pub enum End {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response {
-    Written {
-        index: LogIndex,
-        reply: Reply,
-    },
-    NotLeader {
-        leader: Option<usize>,
-    },
+    Written { index: LogIndex, reply: Reply },
+    NotLeader { leader: Option<usize> },
     NoQuorum,
     Overloaded,
     Unknown,
@@ -115,8 +110,12 @@ impl Happening {
     pub fn code(&self) -> u64 {
         match self {
             Happening::Wake(process) => 100 + process.code(),
-            Happening::Raft { from, to, message } => 1_000 + 64 * message.code() + 8 * *from as u64 + *to as u64,
-            Happening::Request { to, client, call, .. } => 2_000 + 8 * *client as u64 + *to as u64 + 64 * call,
+            Happening::Raft { from, to, message } => {
+                1_000 + 64 * message.code() + 8 * *from as u64 + *to as u64
+            }
+            Happening::Request { to, client, call, .. } => {
+                2_000 + 8 * *client as u64 + *to as u64 + 64 * call
+            }
             Happening::Response { client, call, .. } => 3_000 + *client as u64 + 64 * call,
             Happening::Connect { stream } => 4_000 + 8 * stream,
             Happening::Deliver { stream, end } => 4_002 + 8 * stream + *end as u64,

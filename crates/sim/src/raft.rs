@@ -23,11 +23,28 @@ pub struct Record {
 
 #[derive(Clone, Debug)]
 pub enum Message {
-    Vote { term: Term, last: (Term, LogIndex) },
-    Voted { term: Term, granted: bool },
-    Append { term: Term, previous: (Term, LogIndex), records: Vec<Record>, commit: LogIndex, sent: Micros },
+    Vote {
+        term: Term,
+        last: (Term, LogIndex),
+    },
+    Voted {
+        term: Term,
+        granted: bool,
+    },
+    Append {
+        term: Term,
+        previous: (Term, LogIndex),
+        records: Vec<Record>,
+        commit: LogIndex,
+        sent: Micros,
+    },
     /// `matched`: up to here the logs are alike, or (not `ok`) may be.
-    Appended { term: Term, ok: bool, matched: LogIndex, sent: Micros },
+    Appended {
+        term: Term,
+        ok: bool,
+        matched: LogIndex,
+        sent: Micros,
+    },
 }
 
 impl Message {
@@ -108,7 +125,8 @@ impl Raft {
     }
 
     fn put_off(&mut self, now: Micros, chance: &mut Chance) {
-        self.election_at = now + chance.between(micros(self.timing.timeout_min), micros(self.timing.timeout_max));
+        self.election_at =
+            now + chance.between(micros(self.timing.timeout_min), micros(self.timing.timeout_max));
     }
 
     pub fn last(&self) -> LogIndex {
@@ -218,7 +236,13 @@ impl Raft {
     }
 
     /// Takes a message; returns the first index that was cut off the log, if any was.
-    pub fn hear(&mut self, from: usize, message: Message, now: Micros, chance: &mut Chance) -> Option<LogIndex> {
+    pub fn hear(
+        &mut self,
+        from: usize,
+        message: Message,
+        now: Micros,
+        chance: &mut Chance,
+    ) -> Option<LogIndex> {
         let term = match &message {
             Message::Vote { term, .. }
             | Message::Voted { term, .. }

@@ -83,7 +83,8 @@ impl World {
     }
 
     pub fn tell_worker(&mut self, id: StreamId, term: Term, applied: LogIndex, message: Message) {
-        let Some(stream) = self.streams.get_mut(&id.0).filter(|stream| stream.open_at_replica && !stream.ending)
+        let Some(stream) =
+            self.streams.get_mut(&id.0).filter(|stream| stream.open_at_replica && !stream.ending)
         else {
             return;
         };
@@ -116,7 +117,9 @@ impl World {
         }
         match end {
             End::Worker => {
-                let Some((term, applied, message)) = self.stream_mut(id).to_worker.pop_front() else { return };
+                let Some((term, applied, message)) = self.stream_mut(id).to_worker.pop_front() else {
+                    return;
+                };
                 if self.stream_mut(id).open_at_worker {
                     self.worker_hears(id, term, applied, message);
                 }
@@ -146,7 +149,9 @@ impl World {
 
     /// The replica ends it. `abruptly`: its process is gone, and with it what was under way.
     pub fn close_stream(&mut self, id: StreamId, abruptly: bool) {
-        let Some(stream) = self.streams.get_mut(&id.0).filter(|stream| stream.open_at_replica) else { return };
+        let Some(stream) = self.streams.get_mut(&id.0).filter(|stream| stream.open_at_replica) else {
+            return;
+        };
         if abruptly {
             stream.to_worker.clear();
         }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use leader_core::Offer;
 use model::{
-    Capacity, Kind, LogIndex, Moment, OnDisconnect, Reason, Resources, Run, Seq, Term, Timestamp, Token, Verdict, Work,
+    Capacity, Kind, LogIndex, Moment, OnDisconnect, Reason, Resources, Run, Seq, Term, Timestamp, Token,
+    Verdict, Work,
 };
 use worker_core::{Action, Config, Core, Ended, Event, Leave, Message, Order, Saved};
 
@@ -122,8 +123,14 @@ impl World {
         for taken in worker.saved.orders.values() {
             let Some(tasks) = taken.running else { continue };
             let seq = taken.order.seq;
-            if worker.keeper.executions.values().all(|execution| (execution.seq, execution.tasks) != (seq, tasks)) {
-                let lost = Ended::new(Verdict::Lost, Reason::WorkerLost, "the host was restarted", wall(self.now));
+            if worker
+                .keeper
+                .executions
+                .values()
+                .all(|execution| (execution.seq, execution.tasks) != (seq, tasks))
+            {
+                let lost =
+                    Ended::new(Verdict::Lost, Reason::WorkerLost, "the host was restarted", wall(self.now));
                 events.push(Event::Ended { seq, tasks, ended: Box::new(lost) });
             }
         }
@@ -269,7 +276,8 @@ impl World {
         let number = self.executions;
         let begins = self.chance.between(100, 3_000);
         let lasts = self.lasting(&order, tasks);
-        let execution = Execution { seq: order.seq, token: order.token, order, tasks, began: None, ended: None };
+        let execution =
+            Execution { seq: order.seq, token: order.token, order, tasks, began: None, ended: None };
         self.watch.started(self.now, id, &execution);
         self.workers[id].keeper.executions.insert(number, execution);
         self.queue.push(self.now + begins, Happening::Began { worker: id, execution: number });
@@ -321,7 +329,12 @@ impl World {
             return Ended::succeeded(None, at);
         };
         let order = &execution.order;
-        let fate = mixed(self.options.salt ^ order.job.0 << 20 ^ u64::from(order.tasks.first) << 8 ^ u64::from(order.attempt));
+        let fate = mixed(
+            self.options.salt
+                ^ order.job.0 << 20
+                ^ u64::from(order.tasks.first) << 8
+                ^ u64::from(order.attempt),
+        );
         let mut ended = Ended::succeeded(execution.began, at);
         if fate % 100 < 15 {
             (ended.verdict, ended.exit_code) = (Verdict::Failed, Some(1));
@@ -331,7 +344,9 @@ impl World {
 
     fn finish_execution(&mut self, id: usize, number: u64, ended: Ended) {
         let worker = &mut self.workers[id];
-        let Some(execution) = worker.keeper.executions.get_mut(&number).filter(|e| e.ended.is_none()) else { return };
+        let Some(execution) = worker.keeper.executions.get_mut(&number).filter(|e| e.ended.is_none()) else {
+            return;
+        };
         execution.ended = Some(Box::new(ended.clone()));
         let (seq, tasks) = (execution.seq, execution.tasks);
         self.watch.ended(self.now, id, execution);

@@ -87,7 +87,7 @@ impl World {
             streams_opened: 0,
             executions: 0,
             frozen: BTreeMap::new(),
-            watch: Watch::new(),
+            watch: Watch::default(),
             stats: Stats::default(),
             steps: 0,
             chance,
@@ -172,9 +172,9 @@ impl World {
             Happening::Response { client, .. } => Some(Process::Client(*client)),
             Happening::Connect { stream } => of_stream(stream, &End::Replica),
             Happening::Deliver { stream, end } | Happening::Closed { stream, end } => of_stream(stream, end),
-            Happening::Began { worker, .. } | Happening::Ended { worker, .. } | Happening::KeeperLooks { worker } => {
-                Some(Process::Worker(*worker))
-            }
+            Happening::Began { worker, .. }
+            | Happening::Ended { worker, .. }
+            | Happening::KeeperLooks { worker } => Some(Process::Worker(*worker)),
             Happening::Restart(_) | Happening::Heal(_) => None,
         }
     }
@@ -254,9 +254,10 @@ impl World {
         if state.sessions().any(|session| !session.allocations.is_empty()) {
             return Some("allocations are left although nothing is unfinished".to_owned());
         }
-        let missing = self.workers.iter().find(|worker| {
-            state.worker(&worker.introduction.worker).is_none_or(|row| row.session.is_none())
-        });
+        let missing = self
+            .workers
+            .iter()
+            .find(|worker| state.worker(&worker.introduction.worker).is_none_or(|row| row.session.is_none()));
         missing.map(|worker| format!("{} is not back", worker.introduction.worker))
     }
 

@@ -21,7 +21,9 @@ fn seeds() -> Vec<u64> {
 
 fn told(seed: u64, report: &Report) -> String {
     let broken = report.broken.join("\n  ");
-    format!("seed {seed}:\n  {broken}\n  again: BATON_SEED={seed} cargo test -p baton-sim --test seeds -- --nocapture")
+    format!(
+        "seed {seed}:\n  {broken}\n  again: BATON_SEED={seed} cargo test -p baton-sim --test seeds -- --nocapture"
+    )
 }
 
 #[test]

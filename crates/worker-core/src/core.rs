@@ -124,6 +124,10 @@ impl Core {
             return;
         }
         if term < self.saved.term {
+            // Whoever does not lead has no term of its own; whom it names is worth a try.
+            if let Message::NotLeader { leader: Some(leader) } = message {
+                return self.redirected(Some(leader), now);
+            }
             // A leader of the past: it will hear of it from its peers, but not from us.
             return self.give_up(now);
         }

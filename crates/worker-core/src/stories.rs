@@ -479,6 +479,15 @@ fn a_hint_is_followed_at_once_but_not_round_and_round() {
 }
 
 #[test]
+fn a_follower_that_knows_no_term_of_its_own_is_believed_when_it_names_the_leader() {
+    let mut world = World::attached();
+    world.event(Event::Said { term: 7, applied: 1, message: Message::Renewed { number: 0 } });
+    let message = Message::NotLeader { leader: Some("c".to_owned()) };
+    world.event(Event::Said { term: 0, applied: 0, message });
+    assert_eq!(connects(&world.tick()), Some("c"));
+}
+
+#[test]
 fn the_wait_grows_with_each_round_of_failures() {
     let mut world = World::new();
     let mut waits = Vec::new();

@@ -97,10 +97,10 @@ fn changed_finals(evidence: &Evidence, last: &BTreeMap<JobId, &JobView>) -> Vec<
                     problems.push(format!("{job} was {state} in a read and is {end:?} at the end"));
                 }
             }
-            (Call::Cancel { job }, Some(Answer::Cancelled { changed, .. })) if *changed > 0 => {
-                if last.get(job).is_some_and(|job| job.state == JobState::Succeeded) {
-                    problems.push(format!("{job} was cancelled, and then it succeeded"));
-                }
+            (Call::Cancel { job }, Some(Answer::Cancelled { changed, .. }))
+                if *changed > 0 && last.get(job).is_some_and(|job| job.state == JobState::Succeeded) =>
+            {
+                problems.push(format!("{job} was cancelled, and then it succeeded"));
             }
             _ => {}
         }

@@ -118,7 +118,10 @@ fn read_source(folder: &Path, name: &str, limits: &Limits) -> Result<Vec<u8>, St
     let size = std::fs::metadata(&path).map_err(|error| format!("`{}`: {error}", path.display()))?.len();
     if size > max {
         let hint = "larger data goes by `url` or shared storage";
-        return Err(format!("`{}` has {size} bytes, above inline_bytes_per_job_max = {max}; {hint}", path.display()));
+        return Err(format!(
+            "`{}` has {size} bytes, above inline_bytes_per_job_max = {max}; {hint}",
+            path.display()
+        ));
     }
     std::fs::read(&path).map_err(|error| format!("`{}`: {error}", path.display()))
 }

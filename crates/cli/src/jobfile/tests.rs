@@ -126,7 +126,11 @@ fn what_validation_finds_has_a_place_too() {
 fn syntax_problems_name_line_and_column() {
     assert!(bad("a.yaml", "job: a\ntasks: [\n").starts_with("a.yaml:"), "{}", bad("a.yaml", "tasks: [\n"));
     assert!(bad("a.json", "{\"job\": 1,}").starts_with("a.json:1:11: "));
-    assert!(bad("a.toml", "job = 1\njob = 2\n").starts_with("a.toml:2:1: "), "{}", bad("a.toml", "job = 1\njob = 2\n"));
+    assert!(
+        bad("a.toml", "job = 1\njob = 2\n").starts_with("a.toml:2:1: "),
+        "{}",
+        bad("a.toml", "job = 1\njob = 2\n")
+    );
     assert!(bad("a.yaml", "").contains("a.yaml:1:1: expected a table"), "{}", bad("a.yaml", ""));
 }
 

@@ -119,7 +119,9 @@ impl Raw {
                 let word = if words { slice(source, defined) } else { None };
                 Value::Plain { json, word }
             }
-            RawValue::List(list) => Value::List(list.into_iter().map(|raw| raw.node(source, words)).collect()),
+            RawValue::List(list) => {
+                Value::List(list.into_iter().map(|raw| raw.node(source, words)).collect())
+            }
             RawValue::Table(table) => Value::Table(
                 table
                     .into_iter()
@@ -244,7 +246,10 @@ fn toml_value(value: &DeValue<'_>, places: &Places<'_>) -> Value {
         DeValue::Array(array) => Value::List(
             array
                 .iter()
-                .map(|item| Node { at: places.at(item.span().start), value: toml_value(item.get_ref(), places) })
+                .map(|item| Node {
+                    at: places.at(item.span().start),
+                    value: toml_value(item.get_ref(), places),
+                })
                 .collect(),
         ),
         DeValue::Table(table) => toml_table(table, places),

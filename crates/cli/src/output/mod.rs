@@ -120,7 +120,12 @@ impl Face {
     }
 
     /// One thing: `text` for people, the value for machines.
-    pub fn one<T: Serialize>(&self, value: &T, name: &str, text: impl FnOnce() -> String) -> Result<(), Fault> {
+    pub fn one<T: Serialize>(
+        &self,
+        value: &T,
+        name: &str,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Fault> {
         match self.format {
             Format::Table | Format::Wide => self.print(&text()),
             Format::Name => self.print(&format!("{name}\n")),

@@ -2,7 +2,8 @@
 
 use model::resources::format_amount;
 use model::views::{
-    Counts, JobState, JobView, MemberView, QueueView, ReasonView, TaskState, TaskView, WorkerState, WorkerView,
+    Counts, JobState, JobView, MemberView, QueueView, ReasonView, TaskState, TaskView, WorkerState,
+    WorkerView,
 };
 use model::{Outcome, Reason, Resources, Timestamp, Verdict};
 
@@ -92,7 +93,8 @@ impl Row for JobView {
             when(self.submitted, view.now).into(),
         ];
         if view.is_wide {
-            let labels: Vec<String> = self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let labels: Vec<String> =
+                self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let finished = self.finished.map_or_else(|| "-".to_owned(), |time| when(time, view.now));
             let more = [
                 self.priority.to_string(),
@@ -133,7 +135,9 @@ impl Row for TaskView {
             let more = [
                 self.round.to_string(),
                 of(&|outcome| outcome.started.map_or_else(|| "-".to_owned(), |time| when(time, view.now))),
-                of(&|outcome| outcome.started.map_or_else(|| "-".to_owned(), |time| short(outcome.ended.since(time)))),
+                of(&|outcome| {
+                    outcome.started.map_or_else(|| "-".to_owned(), |time| short(outcome.ended.since(time)))
+                }),
                 of(&|outcome| short(outcome.cpu_time)),
                 of(&|outcome| size(outcome.memory_peak)),
                 of(&|outcome| outcome.token.to_string()),
@@ -201,8 +205,11 @@ impl Row for QueueView {
     }
 
     fn cells(&self, view: View) -> Vec<Cell> {
-        let state =
-            if self.paused { Cell::toned("‖ paused", Tone::Warn) } else { Cell::toned("● open", Tone::Good) };
+        let state = if self.paused {
+            Cell::toned("‖ paused", Tone::Warn)
+        } else {
+            Cell::toned("● open", Tone::Good)
+        };
         let mut cells = vec![
             self.name.clone().into(),
             self.weight.to_string().into(),
@@ -250,9 +257,16 @@ impl Row for WorkerView {
         ];
         if view.is_wide {
             let kinds: Vec<String> = self.kinds.iter().map(|kind| kind.to_string()).collect();
-            let labels: Vec<String> = self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let labels: Vec<String> =
+                self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let session = self.session.map_or_else(|| "-".to_owned(), |session| session.to_string());
-            let more = [session, kinds.join(","), self.functions.join(","), self.isolation.clone(), labels.join(",")];
+            let more = [
+                session,
+                kinds.join(","),
+                self.functions.join(","),
+                self.isolation.clone(),
+                labels.join(","),
+            ];
             cells.extend(more.map(Cell::from));
         }
         cells

@@ -52,12 +52,27 @@ pub fn draw(picture: &Picture) -> String {
     for band in &picture.bands {
         let (from, to) = (x(band.from), x(band.to).max(x(band.from) + 1.0));
         let tall = height - TOP - 10.0;
-        let _ = writeln!(svg, r##"<rect x="{from:.1}" y="{:.1}" width="{:.1}" height="{tall:.1}" fill="#d33" fill-opacity="0.25"/>"##, TOP - 16.0, to - from);
-        let _ = writeln!(svg, r##"<text x="{from:.1}" y="{:.1}" fill="#b00">{}</text>"##, TOP - 20.0, escape(&band.label));
+        let _ = writeln!(
+            svg,
+            r##"<rect x="{from:.1}" y="{:.1}" width="{:.1}" height="{tall:.1}" fill="#d33" fill-opacity="0.25"/>"##,
+            TOP - 16.0,
+            to - from
+        );
+        let _ = writeln!(
+            svg,
+            r##"<text x="{from:.1}" y="{:.1}" fill="#b00">{}</text>"##,
+            TOP - 20.0,
+            escape(&band.label)
+        );
     }
     let mut top = TOP;
     for (lane, rows) in picture.lanes.iter().zip(&lanes) {
-        let _ = writeln!(svg, r##"<text x="8" y="{:.1}" font-weight="bold">{}</text>"##, top + ROW, escape(&lane.name));
+        let _ = writeln!(
+            svg,
+            r##"<text x="8" y="{:.1}" font-weight="bold">{}</text>"##,
+            top + ROW,
+            escape(&lane.name)
+        );
         for (place, row) in rows.iter().enumerate() {
             let y = top + place as f64 * ROW;
             for bar in row {
@@ -66,7 +81,9 @@ pub fn draw(picture: &Picture) -> String {
                 let _ = writeln!(
                     svg,
                     r##"<rect x="{:.1}" y="{y:.1}" width="{wide:.1}" height="{:.1}" rx="2" fill="{fill}"><title>{}</title></rect>"##,
-                    x(bar.from), ROW - 3.0, escape(&bar.label)
+                    x(bar.from),
+                    ROW - 3.0,
+                    escape(&bar.label)
                 );
             }
         }
@@ -88,7 +105,10 @@ fn head(picture: &Picture, height: f64) -> String {
 
 /// A tick per second, or per as many as keep them apart.
 fn axis(svg: &mut String, seconds: f64, scale: f64, y: f64) {
-    let step = [1u32, 2, 5, 10, 30, 60, 300].into_iter().find(|step| f64::from(*step) * scale >= 30.0).unwrap_or(600);
+    let step = [1u32, 2, 5, 10, 30, 60, 300]
+        .into_iter()
+        .find(|step| f64::from(*step) * scale >= 30.0)
+        .unwrap_or(600);
     let mut second = 0;
     while f64::from(second) <= seconds {
         let x = LEFT + f64::from(second) * scale;
@@ -142,7 +162,10 @@ mod tests {
         // The last bar ends at the right margin: nothing sticks out.
         let right = LEFT + (WIDTH - LEFT - RIGHT);
         let last = LEFT + (11.0 - 10.0) * (WIDTH - LEFT - RIGHT) / 5.0;
-        assert!(svg.contains(&format!("x=\"{last:.1}\"")) && svg.contains(&format!("width=\"{:.1}\"", right - last)));
+        assert!(
+            svg.contains(&format!("x=\"{last:.1}\""))
+                && svg.contains(&format!("width=\"{:.1}\"", right - last))
+        );
     }
 
     #[test]

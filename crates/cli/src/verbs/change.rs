@@ -119,9 +119,15 @@ pub async fn cancel(args: &CancelArgs, app: &App) -> Result<Exit, Fault> {
 
 /// Says what will be hit; asks where somebody can answer.
 fn confirm(app: &App, targets: &[Target]) -> Result<(), Fault> {
-    app.face.note(&format!("this cancels {}: {}", plural(targets.len() as u64, "job"), names(targets).join(", ")));
+    app.face.note(&format!(
+        "this cancels {}: {}",
+        plural(targets.len() as u64, "job"),
+        names(targets).join(", ")
+    ));
     if !std::io::stdin().is_terminal() {
-        return Err(Fault::usage("not asked and not told: say --yes to cancel jobs that are not named one by one"));
+        return Err(Fault::usage(
+            "not asked and not told: say --yes to cancel jobs that are not named one by one",
+        ));
     }
     app.face.note("go on? [y/N]");
     let mut answer = String::new();
@@ -135,7 +141,8 @@ async fn wait_gone(app: &App, target: &Target) -> Result<(), Fault> {
     loop {
         let filter = TaskFilter { tasks: target.tasks.clone(), states: Vec::new() };
         let tasks = app.client.all_tasks(target.job, &filter).await;
-        let tasks = tasks.map_err(|error| Fault::reading("cancelled, but cannot see whether it is gone", error))?;
+        let tasks =
+            tasks.map_err(|error| Fault::reading("cancelled, but cannot see whether it is gone", error))?;
         let stays = |task: &model::views::TaskView| {
             let has_ended = task.outcome.as_ref().is_some_and(|outcome| outcome.attempt == task.attempt);
             let was_cut = task.state == TaskState::Cancelled && task.attempt > 0 && !has_ended;

@@ -81,7 +81,8 @@ async fn banner(face: &Face, cluster: &Cluster, ready: Duration, has_keys: bool)
     );
     text += &format!("  gRPC      {first}  {}    {}\n", rest.join("  "), leader_text(cluster).await);
     text += &format!("  Status    http://127.0.0.1:{}\n", cluster.ports[0].http);
-    let kept = if cluster.plan.data_dir.is_some() { "kept" } else { "deleted on exit; --data-dir PATH keeps it" };
+    let kept =
+        if cluster.plan.data_dir.is_some() { "kept" } else { "deleted on exit; --data-dir PATH keeps it" };
     text += &format!("  Data      {} ({kept})\n", cluster.folder().display());
     text += "  Context   the CLI in any terminal now talks to this cluster (context \"dev\")\n";
     let try_it = "baton run -- sh -c 'for i in 1 2 3 4 5; do echo $i; sleep 1; done'";
@@ -102,7 +103,9 @@ async fn leader_text(cluster: &Cluster) -> String {
     match (leader, status) {
         (Some(leader), Some(status)) => {
             let process = cluster.replicas.iter().find(|replica| replica.name == leader);
-            let pid = process.and_then(|process| process.pid()).map_or_else(String::new, |pid| format!(" (pid {pid})"));
+            let pid = process
+                .and_then(|process| process.pid())
+                .map_or_else(String::new, |pid| format!(" (pid {pid})"));
             format!("leader {leader}{pid} · term {}", status.term)
         }
         _ => "no leader".to_owned(),
@@ -131,7 +134,12 @@ async fn exec(command: &str, keep_up: bool, cluster: &mut Cluster) -> Result<Exi
 
 const KEEP_UP_EVERY: Duration = Duration::from_secs(1);
 
-async fn play(cluster: &mut Cluster, face: &Face, mut keys: Option<Keys>, keep_up: bool) -> Result<(), Fault> {
+async fn play(
+    cluster: &mut Cluster,
+    face: &Face,
+    mut keys: Option<Keys>,
+    keep_up: bool,
+) -> Result<(), Fault> {
     // One for all rounds: a signal that comes while a key is served must not be missed.
     let ended = signals::asked_to_end();
     tokio::pin!(ended);
@@ -151,13 +159,21 @@ async fn play(cluster: &mut Cluster, face: &Face, mut keys: Option<Keys>, keep_u
             'K' => stop_majority(cluster, face),
             'r' => {
                 let names = cluster.revive()?;
-                let told = if names.is_empty() { "nothing to revive".to_owned() } else { format!("revived {}", names.join(", ")) };
+                let told = if names.is_empty() {
+                    "nothing to revive".to_owned()
+                } else {
+                    format!("revived {}", names.join(", "))
+                };
                 face.note(&told);
                 tell_leader(cluster, face).await;
             }
             'w' => {
                 let worker = cluster.add_worker()?;
-                face.note(&format!("added worker {} (pid {})", worker.name, worker.pid().unwrap_or_default()));
+                face.note(&format!(
+                    "added worker {} (pid {})",
+                    worker.name,
+                    worker.pid().unwrap_or_default()
+                ));
             }
             'q' | '\x03' | '\x04' => return Ok(()),
             _ => {}
@@ -183,7 +199,10 @@ async fn kill_leader(cluster: &mut Cluster, face: &Face) {
     while watch.elapsed() < Duration::from_secs(10) {
         if let Some(new) = cluster.leader().await {
             let ms = watch.elapsed().as_millis();
-            face.note(&format!("{} leads after {ms} ms      r revives {}", cluster.replicas[new].name, kill.name));
+            face.note(&format!(
+                "{} leads after {ms} ms      r revives {}",
+                cluster.replicas[new].name, kill.name
+            ));
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -202,7 +221,10 @@ fn stop_majority(cluster: &mut Cluster, face: &Face) {
         process.freeze();
         stopped.push(process.name.clone());
     }
-    face.note(&format!("stopped {} (SIGSTOP): no majority answers, so nothing is accepted      r revives", stopped.join(", ")));
+    face.note(&format!(
+        "stopped {} (SIGSTOP): no majority answers, so nothing is accepted      r revives",
+        stopped.join(", ")
+    ));
 }
 
 async fn tell_leader(cluster: &Cluster, face: &Face) {

@@ -17,9 +17,17 @@ pub struct Args {
 /// Name, what it shows, and the file.
 pub const ALL: [(&str, &str, &str); 5] = [
     ("hello", "one task", include_str!("../../../../examples/hello.yaml")),
-    ("pipeline", "tasks that wait for one another, files, retries", include_str!("../../../../examples/pipeline.yaml")),
+    (
+        "pipeline",
+        "tasks that wait for one another, files, retries",
+        include_str!("../../../../examples/pipeline.yaml"),
+    ),
     ("array", "one task a hundred times, then a summary", include_str!("../../../../examples/array.yaml")),
-    ("resources", "memory, a GPU, labels of workers, secrets", include_str!("../../../../examples/resources.yaml")),
+    (
+        "resources",
+        "memory, a GPU, labels of workers, secrets",
+        include_str!("../../../../examples/resources.yaml"),
+    ),
     ("toml", "the pipeline once more, as TOML", include_str!("../../../../examples/pipeline.toml")),
 ];
 
@@ -33,7 +41,9 @@ pub fn run(args: &Args, face: &Face) -> Result<Exit, Fault> {
     let Some((_, _, text)) = ALL.iter().find(|(known, _, _)| *known == name) else {
         let near = model::validate::nearest(name, ALL.iter().map(|(known, _, _)| *known));
         let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        return Err(Fault::not_found(format!("there is no example `{name}`{hint}")).fix("see `baton example --list`"));
+        return Err(
+            Fault::not_found(format!("there is no example `{name}`{hint}")).fix("see `baton example --list`")
+        );
     };
     face.print(text)?;
     Ok(Exit::DONE)
@@ -50,7 +60,8 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            let is_job = path.extension().is_some_and(|kind| kind == "yaml" || kind == "toml" || kind == "json");
+            let is_job =
+                path.extension().is_some_and(|kind| kind == "yaml" || kind == "toml" || kind == "json");
             if is_job {
                 crate::jobfile::read(&path).unwrap_or_else(|bad| panic!("{bad}"));
             }

@@ -20,7 +20,8 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
     };
     let task = target.tasks.as_ref().and_then(|tasks| tasks.first()).map(|run| run.first);
     let explained = app.client.explain(target.job, task).await;
-    let explained = explained.map_err(|error| Fault::reading(&format!("cannot explain {}", target.job), error))?.value;
+    let explained =
+        explained.map_err(|error| Fault::reading(&format!("cannot explain {}", target.job), error))?.value;
     let has_state = |state| explained.state == state;
     let is_stuck = has_state(model::views::TaskState::Ready)
         && explained.reasons.iter().any(|reason| reason.code == "fits_no_worker");

@@ -30,7 +30,8 @@ impl Failovers {
             if before == leader {
                 continue;
             }
-            let address = status.members.iter().find(|member| member.name == before).map(|m| m.api_address.clone());
+            let address =
+                status.members.iter().find(|member| member.name == before).map(|m| m.api_address.clone());
             let how = match address {
                 Some(address) if answers(&address).await => "handed over",
                 _ => "gone",

@@ -141,8 +141,8 @@ async fn set(args: &SetArgs, app: &App) -> Result<Exit, Fault> {
         remove_after: args.remove_after.clone(),
     };
     let changed = app.writer(&args.write).set_job(job, &change).await;
-    let changed =
-        changed.map_err(|error| Fault::writing(&format!("cannot change {job}"), "Nothing was changed", error))?;
+    let changed = changed
+        .map_err(|error| Fault::writing(&format!("cannot change {job}"), "Nothing was changed", error))?;
     app.changed(changed, &[job.to_string()], &format!("changed {job}"))?;
     Ok(Exit::DONE)
 }
@@ -161,9 +161,9 @@ pub fn file_text(spec: &JobSpec, format: FileFormat) -> Result<String, Fault> {
     match format {
         FileFormat::Yaml => serde_saphyr::to_string(spec).map_err(|error| fault(error.to_string())),
         FileFormat::Toml => toml::to_string_pretty(spec).map_err(|error| fault(error.to_string())),
-        FileFormat::Json => {
-            serde_json::to_string_pretty(spec).map(|text| text + "\n").map_err(|error| fault(error.to_string()))
-        }
+        FileFormat::Json => serde_json::to_string_pretty(spec)
+            .map(|text| text + "\n")
+            .map_err(|error| fault(error.to_string())),
     }
 }
 
@@ -192,9 +192,12 @@ mod tests {
              "timeout":"10m","retry":{"max":3,"backoff":"1s..1m"}},
             {"name":"b","script":"#!/bin/sh\necho hi\n\n","array":"0-9:2","after":["a","j7"]}]}"##;
         let spec: JobSpec = serde_json::from_str(text).unwrap();
-        for (format, name) in [(FileFormat::Yaml, "x.yaml"), (FileFormat::Toml, "x.toml"), (FileFormat::Json, "x.json")] {
+        for (format, name) in
+            [(FileFormat::Yaml, "x.yaml"), (FileFormat::Toml, "x.toml"), (FileFormat::Json, "x.json")]
+        {
             let text = file_text(&spec, format).unwrap();
-            let back = jobfile::parse(name, &text, Path::new(".")).unwrap_or_else(|bad| panic!("{bad}\n{text}"));
+            let back =
+                jobfile::parse(name, &text, Path::new(".")).unwrap_or_else(|bad| panic!("{bad}\n{text}"));
             assert_eq!(back, spec, "{text}");
         }
     }

@@ -6,9 +6,7 @@ use std::time::Duration;
 use model::resources::parse_amount;
 use model::settings::Limits;
 use model::validate::validate;
-use model::{
-    ArrayRange, Blob, Constraint, EnvValue, JobId, JobSpec, Resources, TaskSpec, Timestamp, Work,
-};
+use model::{ArrayRange, Blob, Constraint, EnvValue, JobId, JobSpec, Resources, TaskSpec, Timestamp, Work};
 
 use crate::config::duration;
 use crate::fault::Fault;
@@ -165,7 +163,8 @@ impl TaskArgs {
         let named = named.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?)));
         let others = self.resources.iter().map(|(name, text)| (name.as_str(), text.as_str()));
         for (name, text) in named.chain(others) {
-            let amount = parse_amount(name, text).map_err(|error| Fault::usage(format!("{name}: {error}")))?;
+            let amount =
+                parse_amount(name, text).map_err(|error| Fault::usage(format!("{name}: {error}")))?;
             resources.set(name, amount);
         }
         Ok(resources)
@@ -199,9 +198,8 @@ fn task_name(program: &str) -> String {
     let base = program.rsplit('/').next().unwrap_or_default();
     let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
     let name: String = base.chars().map(allowed).take(64).collect();
-    let is_free = !name.is_empty()
-        && !model::spec::is_job_id(&name)
-        && !name.bytes().all(|byte| byte.is_ascii_digit());
+    let is_free =
+        !name.is_empty() && !model::spec::is_job_id(&name) && !name.bytes().all(|byte| byte.is_ascii_digit());
     if is_free { name } else { "task".to_owned() }
 }
 
@@ -225,15 +223,40 @@ mod tests {
     #[test]
     fn a_command_becomes_a_job_of_one_task() {
         let spec = spec(&[
-            "--array", "0-9", "--queue", "q", "--priority", "-2", "--after", "j3,4", "--cpu", "0.5", "--memory", "1MiB",
-            "--resource", "gpu=2", "-e", "A=b=c", "--timeout", "5m", "--retries", "2", "--", "/bin/echo", "-n", "hi",
+            "--array",
+            "0-9",
+            "--queue",
+            "q",
+            "--priority",
+            "-2",
+            "--after",
+            "j3,4",
+            "--cpu",
+            "0.5",
+            "--memory",
+            "1MiB",
+            "--resource",
+            "gpu=2",
+            "-e",
+            "A=b=c",
+            "--timeout",
+            "5m",
+            "--retries",
+            "2",
+            "--",
+            "/bin/echo",
+            "-n",
+            "hi",
         ])
         .unwrap();
         let task = &spec.tasks[0];
         assert_eq!((spec.name.as_str(), spec.queue.as_str(), spec.priority), ("echo", "q", -2));
         assert_eq!(spec.after, [JobId(3), JobId(4)]);
         assert_eq!(task.work, Work::Run(vec!["/bin/echo".into(), "-n".into(), "hi".into()]));
-        assert_eq!((task.resources.cpu, task.resources.memory, task.resources.get("gpu")), (5_000, 1 << 20, 20_000));
+        assert_eq!(
+            (task.resources.cpu, task.resources.memory, task.resources.get("gpu")),
+            (5_000, 1 << 20, 20_000)
+        );
         assert_eq!((task.count(), task.retry.max, task.timeout), (10, 2, Some(Duration::from_secs(300))));
         assert_eq!(task.env["A"], EnvValue::Plain("b=c".to_owned()));
     }

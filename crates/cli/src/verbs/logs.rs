@@ -99,13 +99,20 @@ fn has_begun(task: &TaskView) -> bool {
     task.attempt > 0 && !is_placed_first
 }
 
-async fn show(args: &Args, app: &App, task: &TaskView, attempt: Option<u32>, prefix: bool) -> Result<(), Fault> {
+async fn show(
+    args: &Args,
+    app: &App,
+    task: &TaskView,
+    attempt: Option<u32>,
+    prefix: bool,
+) -> Result<(), Fault> {
     let of = LogsOf { attempt: attempt.unwrap_or(0), follow: args.follow, ..LogsOf::task(task.id) };
     let mut printer = Printer::new(prefix.then(|| format!("[{}] ", task_name(task))));
     let mut logs = app.client.logs(of);
     loop {
         let chunk = logs.next().await;
-        let chunk = chunk.map_err(|error| Fault::reading(&format!("cannot show the output of {}", task.id), error))?;
+        let chunk = chunk
+            .map_err(|error| Fault::reading(&format!("cannot show the output of {}", task.id), error))?;
         let Some(chunk) = chunk else { return printer.finish() };
         let is_wanted = match args.stream {
             None => true,

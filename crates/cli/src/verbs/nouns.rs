@@ -42,7 +42,8 @@ pub struct QueueName {
 pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
     let (name, done, result) = match args {
         QueueArgs::List => {
-            let queues = app.client.queues().await.map_err(|error| Fault::reading("cannot list queues", error))?;
+            let queues =
+                app.client.queues().await.map_err(|error| Fault::reading("cannot list queues", error))?;
             app.face.list(&queues.value, None)?;
             return Ok(Exit::DONE);
         }
@@ -82,8 +83,7 @@ pub async fn cluster(args: &ClusterArgs, app: &App) -> Result<Exit, Fault> {
         }
         ClusterArgs::TransferLeader { to } => {
             let leader = app.client.transfer_leader(to.as_deref()).await;
-            let leader =
-                leader.map_err(|error| Fault::reading("cannot transfer the leadership", error))?;
+            let leader = leader.map_err(|error| Fault::reading("cannot transfer the leadership", error))?;
             app.face.one(&serde_json::json!({"leader": leader}), &leader, || format!("{leader} leads\n"))?;
             Ok(Exit::DONE)
         }
@@ -104,7 +104,8 @@ async fn status(app: &App) -> Result<Exit, Fault> {
             Some(leader) => format!("leader {leader}"),
             None => app.face.paint.tone(Tone::Bad, "no leader"),
         };
-        let mut text = format!("{}  {leader} · term {} · answered by {}\n", view.cluster, view.term, view.answered_by);
+        let mut text =
+            format!("{}  {leader} · term {} · answered by {}\n", view.cluster, view.term, view.answered_by);
         text += &format!(
             "log {} · committed {} · applied {} · snapshot {} · digest {}\n",
             view.last_log, view.committed, view.applied, view.snapshot, view.digest
@@ -138,7 +139,8 @@ pub enum ConfigArgs {
 }
 
 pub async fn config(args: &ConfigArgs, app: &App) -> Result<Exit, Fault> {
-    let settings = app.client.settings().await.map_err(|error| Fault::reading("cannot read the settings", error))?;
+    let settings =
+        app.client.settings().await.map_err(|error| Fault::reading("cannot read the settings", error))?;
     let mut tree = serde_json::to_value(&settings.value).map_err(|error| Fault::failed(error.to_string()))?;
     match args {
         ConfigArgs::Get { path } => {
@@ -156,8 +158,9 @@ pub async fn config(args: &ConfigArgs, app: &App) -> Result<Exit, Fault> {
             let settings = serde_json::from_value(tree)
                 .map_err(|error| Fault::usage(format!("{path} cannot be {value}: {error}")))?;
             let changed = app.writer(write).put_settings(&settings).await;
-            let changed = changed
-                .map_err(|error| Fault::writing("cannot change the settings", "Nothing was changed", error))?;
+            let changed = changed.map_err(|error| {
+                Fault::writing("cannot change the settings", "Nothing was changed", error)
+            })?;
             app.changed(changed, std::slice::from_ref(path), &format!("{path} = {value}"))?;
         }
     }
@@ -167,7 +170,8 @@ pub async fn config(args: &ConfigArgs, app: &App) -> Result<Exit, Fault> {
 fn find<'a>(tree: &'a mut Value, path: &str) -> Result<&'a mut Value, Fault> {
     let mut node = tree;
     for step in path.split('.').filter(|step| !step.is_empty()) {
-        let known: Vec<String> = node.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
+        let known: Vec<String> =
+            node.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
         let near = model::validate::nearest(step, known.iter().map(String::as_str));
         let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         node = node

@@ -54,7 +54,11 @@ impl Args {
     fn filter(&self, app: &App) -> Result<JobFilter, Fault> {
         Ok(JobFilter {
             queue: self.queue.clone(),
-            states: self.state.iter().map(|text| word::<JobState>(text, "job state")).collect::<Result<_, _>>()?,
+            states: self
+                .state
+                .iter()
+                .map(|text| word::<JobState>(text, "job state"))
+                .collect::<Result<_, _>>()?,
             name: self.name.clone(),
             user: self.mine.then(|| app.config.user.clone()),
             labels: self.labels.iter().cloned().collect(),
@@ -119,7 +123,8 @@ async fn tasks(args: &Args, app: &App) -> Result<Listed, Fault> {
     for target in app.resolver().targets(&args.selectors, &args.labels).await? {
         let filter = TaskFilter { tasks: target.tasks, states: states.clone() };
         let page = client.list_tasks(target.job, &filter, args.limit, 0).await;
-        let page = page.map_err(|error| Fault::reading(&format!("cannot list the tasks of {}", target.job), error))?;
+        let page =
+            page.map_err(|error| Fault::reading(&format!("cannot list the tasks of {}", target.job), error))?;
         tasks.extend(page.value.items);
         if let Some(next) = page.value.next {
             return Ok(Listed::Tasks(tasks, Some(format!("{}.{next}", target.job))));

@@ -64,7 +64,9 @@ async fn detach(app: &App, job: JobId, interrupts: &mut tokio::signal::unix::Sig
     ));
     if tokio::time::timeout(CANCEL_WITHIN, interrupts.recv()).await.is_ok() {
         let cancelled = app.client.cancel(&[client::Target::job(job)]).await;
-        cancelled.map_err(|error| Fault::writing(&format!("cannot cancel {job}"), "Nothing was cancelled", error))?;
+        cancelled.map_err(|error| {
+            Fault::writing(&format!("cannot cancel {job}"), "Nothing was cancelled", error)
+        })?;
         app.face.note(&format!("cancelled {job}"));
     }
     Ok(Exit::INTERRUPTED)
@@ -165,7 +167,8 @@ impl<'a> Stream<'a> {
             Event::Job { job, state } => job == self.job && state.is_final(),
             Event::Tasks { tasks, state, attempt, .. } => {
                 // An attempt that began and ended within one report is only seen at its end.
-                let has_begun = matches!(state, TaskState::Running | TaskState::Succeeded | TaskState::Failed);
+                let has_begun =
+                    matches!(state, TaskState::Running | TaskState::Succeeded | TaskState::Failed);
                 let was_cut = matches!(state, TaskState::Cancelled | TaskState::Ready | TaskState::Delayed);
                 for number in tasks.first..tasks.end() {
                     if state == TaskState::Running {
@@ -253,7 +256,12 @@ async fn exit_of_job(app: &App, job: JobId) -> Result<Exit, Fault> {
     let tasks = app.client.all_tasks(job, &TaskFilter { tasks: None, states }).await.map_err(cannot)?;
     for task in tasks.iter().filter(|task| needs_words(task)).take(10) {
         if let Some(outcome) = &task.outcome {
-            app.face.note(&format!("{} {}: {}", task.id, task.state, crate::output::rows::outcome_text(outcome)));
+            app.face.note(&format!(
+                "{} {}: {}",
+                task.id,
+                task.state,
+                crate::output::rows::outcome_text(outcome)
+            ));
         }
     }
     Ok(tasks.iter().map(exit_of_task).max_by_key(|exit| exit.0).unwrap_or(Exit::FAILED))
@@ -261,7 +269,9 @@ async fn exit_of_job(app: &App, job: JobId) -> Result<Exit, Fault> {
 
 // An exit code speaks for itself; anything else is said.
 fn needs_words(task: &TaskView) -> bool {
-    task.outcome.as_ref().is_some_and(|outcome| outcome.reason != Reason::Exited || outcome.exit_code.is_none())
+    task.outcome
+        .as_ref()
+        .is_some_and(|outcome| outcome.reason != Reason::Exited || outcome.exit_code.is_none())
 }
 
 fn exit_of_task(task: &TaskView) -> Exit {

@@ -105,8 +105,8 @@ fn peer(text: &str) -> Result<server::Peer, Fault> {
 }
 
 fn read(path: &std::path::Path) -> Result<Flags, Fault> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Fault::of_file("cannot read --config", path, &error))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Fault::of_file("cannot read --config", path, &error))?;
     toml::from_str(&text).map_err(|error| {
         let fault = Fault::usage(format!("{} is not valid", path.display()));
         error.to_string().trim_end().lines().fold(fault, |fault, line| fault.why(line))
@@ -138,9 +138,10 @@ mod tests {
 
     #[test]
     fn flags_come_before_the_file_and_unknown_keys_are_refused() {
-        let file: Flags =
-            toml::from_str("name = \"n1\"\ndata_dir = \"/d\"\nlisten = \":1\"\npeers = [\"n1=a:1\"]\nfailover = \"fast\"")
-                .unwrap();
+        let file: Flags = toml::from_str(
+            "name = \"n1\"\ndata_dir = \"/d\"\nlisten = \":1\"\npeers = [\"n1=a:1\"]\nfailover = \"fast\"",
+        )
+        .unwrap();
         let flags = Flags { listen: Some(":2".to_owned()), ..Flags::default() };
         let config = flags.over(file).config().unwrap();
         assert_eq!((config.listen.as_str(), config.failover), (":2", Failover::Fast));

@@ -25,16 +25,16 @@ struct Accepted {
 
 pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
     let spec = args.what.spec()?;
-    let doing = if spec.name.is_empty() { "cannot submit".to_owned() } else { format!("cannot submit \"{}\"", spec.name) };
-    let submitted = app.writer(&args.write).submit(&spec).await;
-    let submitted =
-        submitted.map_err(|error| Fault::writing(&doing, "The job was NOT accepted", error))?;
-    let job = submitted.job.to_string();
-    let accepted = Accepted {
-        job: job.clone(),
-        request_id: submitted.request_id.to_string(),
-        index: submitted.index,
+    let doing = if spec.name.is_empty() {
+        "cannot submit".to_owned()
+    } else {
+        format!("cannot submit \"{}\"", spec.name)
     };
+    let submitted = app.writer(&args.write).submit(&spec).await;
+    let submitted = submitted.map_err(|error| Fault::writing(&doing, "The job was NOT accepted", error))?;
+    let job = submitted.job.to_string();
+    let accepted =
+        Accepted { job: job.clone(), request_id: submitted.request_id.to_string(), index: submitted.index };
     app.face.one(&accepted, &job, || format!("{job}\n"))?;
     Ok(Exit::DONE)
 }

@@ -75,7 +75,9 @@ pub async fn wait(app: &App, jobs: &[JobId]) -> Result<Vec<JobView>, Fault> {
                 continue;
             }
             Some(Watched::Event { event: Event::Job { job, state }, .. }) if state.is_final() => vec![job],
-            Some(Watched::Event { event: Event::Tasks { job, .. }, .. }) if app.face.is_terminal_err => vec![job],
+            Some(Watched::Event { event: Event::Tasks { job, .. }, .. }) if app.face.is_terminal_err => {
+                vec![job]
+            }
             Some(Watched::Event { .. }) => continue,
         };
         for job in asked {
@@ -84,7 +86,9 @@ pub async fn wait(app: &App, jobs: &[JobId]) -> Result<Vec<JobView>, Fault> {
             }
             let view = app.client.get_job(job).await.map_err(cannot)?.value;
             if jobs.len() == 1 {
-                progress.get_or_insert_with(|| Progress::new(&app.face, view.counts.total())).show(&view.counts);
+                progress
+                    .get_or_insert_with(|| Progress::new(&app.face, view.counts.total()))
+                    .show(&view.counts);
             }
             if view.state.is_final() {
                 finished.insert(job, view);

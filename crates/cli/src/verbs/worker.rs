@@ -1,10 +1,13 @@
 //! `baton worker`: starts a worker process; with a verb behind it, looks after the workers of the cluster.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use client::Client;
 use model::resources::{Offer, parse_amount};
 use model::size::PARTS;
+use model::views::{WorkerState, WorkerView};
 use worker::{Left, Worker};
 
 use crate::app::{App, WriteArgs};
@@ -80,7 +83,8 @@ impl ProcessArgs {
         let mut made = worker::Config::new(&name, config.servers.clone(), data_dir);
         let named = [("cpu", &self.cpu), ("memory", &self.memory)];
         for (name, text) in named.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?))) {
-            let amount = parse_amount(name, text).map_err(|error| Fault::usage(format!("--{name}: {error}")))?;
+            let amount =
+                parse_amount(name, text).map_err(|error| Fault::usage(format!("--{name}: {error}")))?;
             made.capacity.total.set(name, amount);
         }
         for (name, offer) in &self.resources {
@@ -100,12 +104,18 @@ pub async fn process(args: &ProcessArgs, config: &Config) -> Result<Exit, Fault>
     let name = made.name.clone();
     let worker = Worker::builder(made).start().await.map_err(|error| fault(&name, &error))?;
     let handle = worker.handle();
+    let cluster = Client::connect(config.servers.clone()).with_deadline(TELL_WITHIN);
+    let was_cordoned = Cell::new(false);
     let leaving = async {
         signals::asked_to_end().await;
         handle.drain();
+        let told = async { was_cordoned.set(tell_drain(&cluster, &name).await) };
         // Asked twice, it leaves at once; what runs stays with the keeper until the lease ends.
-        signals::asked_to_end().await;
-        handle.leave();
+        let asked_again = async {
+            signals::asked_to_end().await;
+            handle.leave();
+        };
+        tokio::join!(told, asked_again);
         std::future::pending::<Left>().await
     };
     let left = tokio::select! {
@@ -114,9 +124,36 @@ pub async fn process(args: &ProcessArgs, config: &Config) -> Result<Exit, Fault>
     };
     match left {
         Left::Drained => tracing::info!(worker = %name, "drained and left"),
-        Left::LeftRunning => tracing::info!(worker = %name, "left; what runs stays with its keeper until the lease ends"),
+        Left::LeftRunning => {
+            take_back_drain(&cluster, &name, was_cordoned.get()).await;
+            tracing::info!(worker = %name, "left; what runs stays with its keeper until the lease ends");
+        }
     }
     Ok(Exit::DONE)
+}
+
+/// How long the cluster may take to hear of a drain; the worker drains all the same.
+const TELL_WITHIN: Duration = Duration::from_secs(5);
+
+/// Lets the cluster place nothing more here. Returns whether somebody had cordoned the worker before.
+async fn tell_drain(cluster: &Client, name: &str) -> bool {
+    let is_cordoned = |worker: &WorkerView| worker.name == name && worker.state == WorkerState::Cordoned;
+    let was_cordoned = cluster.workers().await.is_ok_and(|read| read.value.iter().any(is_cordoned));
+    if let Err(error) = cluster.drain(name).await {
+        tracing::warn!(worker = %name, %error, "the cluster does not know that this worker drains");
+    }
+    was_cordoned
+}
+
+/// A worker that is started now takes over what still runs: it is not to drain because this process did.
+async fn take_back_drain(cluster: &Client, name: &str, was_cordoned: bool) {
+    let mut taken_back = cluster.uncordon(name).await;
+    if was_cordoned && taken_back.is_ok() {
+        taken_back = cluster.cordon(name).await;
+    }
+    if let Err(error) = taken_back {
+        tracing::warn!(worker = %name, %error, "the cluster still counts this worker as draining");
+    }
 }
 
 fn fault(name: &str, error: &(dyn std::error::Error + 'static)) -> Fault {
@@ -153,7 +190,8 @@ pub struct Name {
 pub async fn noun(args: &Noun, app: &App) -> Result<Exit, Fault> {
     let (of, done, result) = match args {
         Noun::List => {
-            let workers = app.client.workers().await.map_err(|error| Fault::reading("cannot list workers", error))?;
+            let workers =
+                app.client.workers().await.map_err(|error| Fault::reading("cannot list workers", error))?;
             app.face.list(&workers.value, None)?;
             return Ok(Exit::DONE);
         }

@@ -113,8 +113,7 @@ fn owned(state: &State, session: SessionId, allocation: &Allocation, tasks: Run)
     let from = group.live.range(..=positions.first).next_back().map_or(positions.first, |(first, _)| *first);
     let live = group.live.range(from..positions.end());
     let unfenced = state.is_unfenced();
-    let ours =
-        live.filter(|(_, live)| unfenced || live.session == session && live.seq == allocation.seq);
+    let ours = live.filter(|(_, live)| unfenced || live.session == session && live.seq == allocation.seq);
     ours.filter_map(|(first, live)| Run::new(*first, live.len).overlap(positions))
         .map(|run| (place, run))
         .collect()
@@ -145,6 +144,28 @@ pub(crate) fn finish(
                     .for_each(|position| fail(state, id, place, position, &outcome));
             }
         }
+    }
+    remember_cancelled(state, allocation, tasks, ended, worker);
+}
+
+/// A cancel took tasks away while their attempt ran. They stay cancelled; that the attempt is gone, and how, is kept.
+fn remember_cancelled(state: &mut State, allocation: &Allocation, tasks: Run, ended: &Ended, worker: &str) {
+    let id = allocation.job;
+    let Some((place, group)) = state.job(id).and_then(|job| job.group_of(tasks.first)) else { return };
+    let Some(positions) = group.positions_of(tasks) else { return };
+    let is_its_last = |position: &u32| {
+        let told = group.outcome_at(*position).is_some_and(|outcome| outcome.token == allocation.token);
+        !told && group.rows.get(position).is_some_and(|row| row.attempts == allocation.attempt)
+    };
+    let cancelled = group.cancelled.overlap(positions).into_iter().flat_map(|run| run.first..run.end());
+    let gone: Vec<u32> = cancelled.filter(is_its_last).collect();
+    let limits = state.limits().clone();
+    let reason = if ended.reason == Reason::Exited { Reason::Cancelled } else { ended.reason };
+    let ended = Ended { verdict: Verdict::Cancelled, reason, result: None, ..ended.clone() };
+    for position in gone {
+        let run = Run::new(position, 1);
+        let outcome = Arc::new(outcome(state, id, place, run, allocation, &ended, worker));
+        state.change_group(id, place, |group| record(group, run, &outcome, &limits));
     }
 }
 

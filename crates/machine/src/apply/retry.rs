@@ -6,8 +6,8 @@ use model::views::{JobState, TaskState};
 use model::{JobId, RunSet};
 
 use crate::apply::cancel::check;
-use crate::apply::write::within;
 use crate::apply::deps::{open_if_free, release_all, skip, tell};
+use crate::apply::write::within;
 use crate::chores::{Budget, Chore, Progress};
 use crate::state::State;
 use crate::state::jobs::{Cause, Group, Job, On};
@@ -27,12 +27,7 @@ pub(crate) fn apply(state: &mut State, targets: &[Target], failed_only: bool) ->
     }
     let unfinished = state.unfinished_jobs() + reopened;
     if reopened > 0 {
-        within(
-            unfinished,
-            state.limits().unfinished_jobs_max,
-            "unfinished_jobs_max",
-            "unfinished jobs",
-        )?;
+        within(unfinished, state.limits().unfinished_jobs_max, "unfinished_jobs_max", "unfinished jobs")?;
     }
     for target in targets {
         begin(state, target, failed_only);

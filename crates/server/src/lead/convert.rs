@@ -164,23 +164,24 @@ fn bytes_of_job(spec: &JobSpec) -> usize {
 fn bytes_of_task(task: &TaskSpec) -> usize {
     let blob = |blob: &Blob| 48 + blob.inline_bytes().map_or(64, |bytes| bytes.len() * 4 / 3);
     let work = match &task.work {
-        Work::Run(argv) => argv.iter().map(|word| word.len() + 5).sum(),
+        Work::Run(argv) => argv.iter().map(|word| word.len() + 2).sum(),
         Work::Script(body) => body.len(),
         Work::Function(function) => {
             function.name.len() + function.input.as_ref().map_or(0, |input| blob(input))
         }
         Work::Container(container) => {
-            container.image.len() + container.args.iter().map(|word| word.len() + 5).sum::<usize>()
+            container.image.len() + container.args.iter().map(|word| word.len() + 2).sum::<usize>()
         }
         Work::Wasm(wasm) => blob(&wasm.module),
-        Work::Service(service) => service.run.iter().map(|word| word.len() + 5).sum(),
+        Work::Service(service) => service.run.iter().map(|word| word.len() + 2).sum(),
         Work::Noop | Work::Sleep(_) => 8,
     };
     let files: usize = task.files.iter().map(|file| file.to.len() + 24 + blob(&file.content)).sum();
     let env: usize = task.env.keys().map(|name| name.len() + 64).sum();
     let optional: usize = [&task.stdin, &task.each_line].into_iter().flatten().map(|text| blob(text)).sum();
     let names = 16 * (task.after.len() + task.after_each.len() + task.constraints.len());
-    96 + task.name.len() + work + files + env + optional + names
+    // A plain task is logged without what is at its default.
+    24 + task.name.len() + work + files + env + optional + names
 }
 
 #[cfg(test)]

@@ -39,9 +39,10 @@ impl Invariant for LimitsHold {
             found.push(format!("{} requests are remembered", state.requests_len()));
         }
         // What is moved there while it runs is over the ceiling by the client's own wish.
-        let moved = step.entry.commands.iter().any(
-            |command| matches!(command, Command::Write(write) if matches!(write.op, Op::SetJob { .. })),
-        );
+        let moved =
+            step.entry.commands.iter().any(
+                |command| matches!(command, Command::Write(write) if matches!(write.op, Op::SetJob { .. })),
+            );
         for queue in state.queues() {
             let before = self.running.insert(queue.id, queue.counts.running).unwrap_or(0);
             let max = queue.running_max.map_or(u64::MAX, u64::from);

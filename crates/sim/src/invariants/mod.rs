@@ -71,8 +71,8 @@ pub struct Watch {
     pub found: Vec<String>,
 }
 
-impl Watch {
-    pub fn new() -> Watch {
+impl Default for Watch {
+    fn default() -> Watch {
         Watch {
             invariants: vec![
                 Box::<acknowledged_survives::AcknowledgedSurvives>::default(),
@@ -93,7 +93,9 @@ impl Watch {
             found: Vec::new(),
         }
     }
+}
 
+impl Watch {
     fn each(&mut self, now: Micros, mut look: impl FnMut(&mut dyn Invariant, &mut Found)) {
         for invariant in &mut self.invariants {
             let mut found = Vec::new();
@@ -139,8 +141,8 @@ impl Watch {
     }
 
     pub fn counts(&self) -> BTreeMap<String, u64> {
-        let count = |invariant: &Box<dyn Invariant>| (format!("looks: {}", invariant.name()), invariant.looked());
-        self.invariants.iter().map(count).collect()
+        let count = |invariant: &dyn Invariant| (format!("looks: {}", invariant.name()), invariant.looked());
+        self.invariants.iter().map(|invariant| count(invariant.as_ref())).collect()
     }
 }
 

@@ -70,7 +70,9 @@ impl Invariant for OneOwner {
     fn ended(&mut self, worker: usize, execution: &Execution) {
         for number in execution.tasks.first..execution.tasks.end() {
             let processes = self.running.entry((execution.order.job, number)).or_default();
-            processes.retain(|other| (other.worker, other.seq, other.token) != (worker, execution.seq, execution.token));
+            processes.retain(|other| {
+                (other.worker, other.seq, other.token) != (worker, execution.seq, execution.token)
+            });
         }
     }
 
@@ -96,7 +98,10 @@ impl OneOwner {
     fn note_stops(&mut self, step: &Step) {
         let stops = step.applied.effects.iter().filter_map(|effect| match effect {
             Effect::Stop { session, seq } => Some((*session, *seq)),
-            Effect::Run { .. } | Effect::SessionOpened { .. } | Effect::SessionEnded { .. } | Effect::Wake => None,
+            Effect::Run { .. }
+            | Effect::SessionOpened { .. }
+            | Effect::SessionEnded { .. }
+            | Effect::Wake => None,
         });
         for (session, seq) in stops {
             let allocation = step.state.session(session).and_then(|row| row.allocations.get(&seq));

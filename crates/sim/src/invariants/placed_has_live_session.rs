@@ -23,9 +23,13 @@ impl Invariant for PlacedHasLiveSession {
                 self.looked += 1;
                 let session = state.session(live.session).filter(|session| !session.ended || is_busy);
                 let allocation = session.and_then(|session| session.allocations.get(&live.seq));
-                let stands = allocation.is_some_and(|row| row.token == live.token && row.phase != Phase::Stopping);
+                let stands =
+                    allocation.is_some_and(|row| row.token == live.token && row.phase != Phase::Stopping);
                 if !stands {
-                    found.push(format!("{} has a task on {}#{}, which is gone", job.id, live.session, live.seq));
+                    found.push(format!(
+                        "{} has a task on {}#{}, which is gone",
+                        job.id, live.session, live.seq
+                    ));
                 }
             }
         }

@@ -22,7 +22,10 @@ impl Invariant for ReplicasAgree {
         let digest = step.state.digest();
         let first = *self.digests.entry(step.index).or_insert(digest);
         if first != digest {
-            found.push(format!("replica {} has {digest:016x} at {}, not {first:016x}", step.replica, step.index));
+            found.push(format!(
+                "replica {} has {digest:016x} at {}, not {first:016x}",
+                step.replica, step.index
+            ));
         }
     }
 

@@ -20,7 +20,10 @@ impl Invariant for RetriesBounded {
                     self.looked += 1;
                     if row.failures > retry.max + 1 || row.lost > retry.lost_max + 1 {
                         let (failures, lost, number) = (row.failures, row.lost, group.first + position);
-                        found.push(format!("{}.{number} failed {failures} times and was lost {lost} times", job.id));
+                        found.push(format!(
+                            "{}.{number} failed {failures} times and was lost {lost} times",
+                            job.id
+                        ));
                     }
                 }
             }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use client::{Client, Event, Options, Target, TaskFilter, Watched};
 use futures::StreamExt;
+use model::size::PARTS;
 use model::views::JobState;
 use model::{ArrayRange, JobId, JobSpec, TaskSpec, Work};
 
 use super::Figure;
 use crate::app::App;
 use crate::clock::{self, Stopwatch};
-use crate::cluster::{Cluster, failover};
+use crate::cluster::{Cluster, failover, send_probe};
 use crate::fault::Fault;
 
 const SUBMITS: [(usize, u64); 3] = [(1, 500), (64, 5_000), (1_024, 20_000)];
@@ -104,10 +105,12 @@ impl<'a> Bench<'a> {
 
     /// Accepted jobs per second. They are delayed, so that nothing of them runs, and cancelled afterwards.
     pub async fn submit(&self, in_flight: usize) -> Result<Figure, Fault> {
-        let count = SUBMITS.iter().find(|(flight, _)| *flight == in_flight).map_or(1_000, |(_, count)| *count);
+        let count =
+            SUBMITS.iter().find(|(flight, _)| *flight == in_flight).map_or(1_000, |(_, count)| *count);
         let name = format!("submit, {in_flight} in flight");
         let round = async |client: &Client, count: u64| {
-            let spec = JobSpec { delay: Some(Duration::from_secs(3_600)), ..JobSpec::of("bench", vec![noop()]) };
+            let spec =
+                JobSpec { delay: Some(Duration::from_secs(3_600)), ..JobSpec::of("bench", vec![noop()]) };
             let watch = Stopwatch::start();
             let jobs = submit_all(client, &spec, count, in_flight).await?;
             let took = watch.elapsed();
@@ -126,7 +129,8 @@ impl<'a> Bench<'a> {
     }
 
     pub async fn process(&self) -> Result<Figure, Fault> {
-        let round = async |client: &Client, count: u64| self.one_job(client, &array_of(true_task(), count)).await;
+        let round =
+            async |client: &Client, count: u64| self.one_job(client, &array_of(true_task(), count)).await;
         self.rates("tasks that run /bin/true", "tasks/s", self.scaled(PROCESSES), round).await
     }
 
@@ -200,7 +204,8 @@ impl<'a> Bench<'a> {
     }
 
     async fn one_failover(&mut self) -> Result<Duration, Fault> {
-        let task = TaskSpec::new("sleep", Work::Sleep(Duration::from_millis(50)));
+        let mut task = TaskSpec::new("sleep", Work::Sleep(Duration::from_millis(50)));
+        task.resources.cpu = PARTS * 95 / 100;
         let spec = array_of(task, UNDER_FAILOVER);
         let job = self.client.submit(&spec).await.map_err(cannot)?.job;
         while self.client.get_job(job).await.map_err(cannot)?.value.counts.succeeded < UNDER_FAILOVER / 8 {
@@ -208,12 +213,13 @@ impl<'a> Bench<'a> {
         }
         let client = self.client.clone();
         let app = self.quiet(&client);
-        let cluster = self.cluster.as_mut().ok_or_else(|| Fault::usage("failover needs a cluster of our own"))?;
+        let cluster =
+            self.cluster.as_mut().ok_or_else(|| Fault::usage("failover needs a cluster of our own"))?;
         let kill = cluster.kill_leader().await?;
-        let takeover = cluster.takeover(&kill).await?;
+        let (takeover, mut tasks) = futures::try_join!(cluster.takeover(&kill), send_probe(&client))?;
         let ended = crate::verbs::wait::wait(&app, &[job]).await?;
         check_lost(UNDER_FAILOVER, ended.iter().map(|job| job.counts.succeeded).sum())?;
-        let tasks = client.all_tasks(job, &TaskFilter::default()).await.map_err(cannot)?;
+        tasks.extend(client.all_tasks(job, &TaskFilter::default()).await.map_err(cannot)?);
         cluster.revive()?;
         cluster.wait_ready().await?;
         let none = || Fault::failed(format!("{} started nothing of {job}", takeover.leader));
@@ -221,7 +227,12 @@ impl<'a> Bench<'a> {
     }
 }
 
-async fn submit_all(client: &Client, spec: &JobSpec, count: u64, in_flight: usize) -> Result<Vec<JobId>, Fault> {
+async fn submit_all(
+    client: &Client,
+    spec: &JobSpec,
+    count: u64,
+    in_flight: usize,
+) -> Result<Vec<JobId>, Fault> {
     let mut jobs = Vec::with_capacity(count as usize);
     if in_flight == 1 {
         for _ in 0..count {
@@ -255,7 +266,10 @@ async fn ends(
             Some(Watched::Event { .. } | Watched::Begin { .. }) => {}
             Some(Watched::Compacted { .. }) | None => {
                 let status = client.cluster_status().await.map_err(cannot)?;
-                let text = format!("the events of the jobs were no longer kept; {} are unfinished", status.unfinished_jobs);
+                let text = format!(
+                    "the events of the jobs were no longer kept; {} are unfinished",
+                    status.unfinished_jobs
+                );
                 return Err(Fault::failed(text).fix("measure with a smaller --scale"));
             }
         }

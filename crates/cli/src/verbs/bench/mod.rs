@@ -201,7 +201,9 @@ fn picture(face: &Face, report: &Report) -> String {
     let rows: Vec<Vec<Cell>> = report.figures.iter().map(row).collect();
     let table = render(&["figure", "count", "median", "p99", "min", "max", "unit"], &rows, face.paint);
     let Report { version, cores, replicas, workers, build, .. } = report;
-    format!("{table}baton {version} ({build} build) · {replicas} replicas · {workers} workers · {cores} cores · 0 lost\n")
+    format!(
+        "{table}baton {version} ({build} build) · {replicas} replicas · {workers} workers · {cores} cores · 0 lost\n"
+    )
 }
 
 #[cfg(test)]

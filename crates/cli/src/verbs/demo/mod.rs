@@ -87,7 +87,9 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
     drop(story);
     let verdict = told.verdict;
     let seconds = watch.elapsed().as_secs_f64();
-    face.one(&verdict, if verdict.holds() { "ok" } else { "failed" }, || summary(face, &verdict, args, seconds))?;
+    face.one(&verdict, if verdict.holds() { "ok" } else { "failed" }, || {
+        summary(face, &verdict, args, seconds)
+    })?;
     Ok(if verdict.holds() { Exit::DONE } else { Exit::FAILED })
 }
 
@@ -107,12 +109,15 @@ fn summary(face: &Face, verdict: &Verdict, args: &Args, seconds: f64) -> String 
     text += &line(*started_twice == 0, format!("{started_twice} started twice, by the same ledger"));
     text += &line(
         across >= RUNNING_MIN as u64,
-        format!("{across} attempts ran on while the leader (pid {killed_pid}) was killed: same pid, same number"),
+        format!(
+            "{across} attempts ran on while the leader (pid {killed_pid}) was killed: same pid, same number"
+        ),
     );
     text += &line(verdict.failover_ms.is_some(), failover);
     text += &line(
         verdict.refused_without_quorum,
-        "without a majority a submit was refused as NOT accepted; healed, the same request id gave one job".to_owned(),
+        "without a majority a submit was refused as NOT accepted; healed, the same request id gave one job"
+            .to_owned(),
     );
     text += &line(verdict.correct, "the result equals a direct computation".to_owned());
     text + &format!("{}   {seconds:.1} s in all\n", args.svg.display())
@@ -159,8 +164,15 @@ mod tests {
         let json = serde_json::to_value(good()).unwrap();
         let names: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
         let agreed = [
-            "tasks", "succeeded", "lost", "started_twice", "failover_ms", "killed_pid", "running_across_failover",
-            "refused_without_quorum", "correct",
+            "tasks",
+            "succeeded",
+            "lost",
+            "started_twice",
+            "failover_ms",
+            "killed_pid",
+            "running_across_failover",
+            "refused_without_quorum",
+            "correct",
         ];
         assert_eq!(names.len(), agreed.len());
         assert!(agreed.iter().all(|name| names.contains(name)), "{names:?}");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::blob::{hex, sha256};
+use model::size::PARTS;
 use model::{ArrayRange, Blob, Dependency, JobSpec, Resources, TaskSpec, Work};
 
 use crate::fault::Fault;
@@ -21,6 +22,7 @@ pub struct Files {
 /// The list of paths travels with the job, so it stays well below what a job may carry in line.
 const LIST_BYTES_MAX: usize = 128 << 10;
 const FILE_BYTES_MAX: u64 = 8 << 20;
+const BYTES_MAX: u64 = 256 << 20;
 const DEPTH_MAX: usize = 12;
 
 impl Files {
@@ -29,12 +31,14 @@ impl Files {
             Some(path) => path.to_path_buf(),
             None => own_root(),
         };
-        let root = root.canonicalize().map_err(|error| Fault::of_file("cannot read the files", &root, &error))?;
+        let root =
+            root.canonicalize().map_err(|error| Fault::of_file("cannot read the files", &root, &error))?;
         let mut files = Files { root: root.clone(), paths: Vec::new(), bytes: 0 };
         let mut list_bytes = 0;
         files.walk(&root, 0, &mut list_bytes)?;
         if files.paths.len() < 8 {
-            let text = format!("{} has {} files; the demo needs at least 8", root.display(), files.paths.len());
+            let text =
+                format!("{} has {} files; the demo needs at least 8", root.display(), files.paths.len());
             return Err(Fault::usage(text).fix("name another folder with --path DIR"));
         }
         Ok(files)
@@ -66,12 +70,23 @@ impl Files {
         let Some(relative) = path.strip_prefix(&self.root).ok().and_then(Path::to_str) else { return };
         // One line of a list is one path.
         let is_plain = !relative.chars().any(|c| c.is_control() || c == '\\');
-        let has_room = *list_bytes + relative.len() < LIST_BYTES_MAX;
+        let has_room = *list_bytes + relative.len() < LIST_BYTES_MAX && self.bytes + size <= BYTES_MAX;
         if is_plain && has_room && size <= FILE_BYTES_MAX && std::fs::File::open(path).is_ok() {
             *list_bytes += relative.len() + 1;
             self.bytes += size;
             self.paths.push(relative.to_owned());
         }
+    }
+
+    /// The same files in another folder.
+    pub fn copy(&self, to: &Path) -> Result<Files, Fault> {
+        for path in &self.paths {
+            let (from, to) = (self.root.join(path), to.join(path));
+            let folder = to.parent().expect("a file lies in a folder");
+            let copied = std::fs::create_dir_all(folder).and_then(|()| std::fs::copy(&from, &to));
+            copied.map_err(|error| Fault::of_file("cannot copy the files", &from, &error))?;
+        }
+        Ok(Files { root: to.to_path_buf(), paths: self.paths.clone(), bytes: self.bytes })
     }
 
     /// What the pipeline must find: one line per file, then the sums.
@@ -80,9 +95,13 @@ impl Files {
         let (mut all_lines, mut all_words, mut all_bytes) = (0, 0, 0);
         for path in &self.paths {
             let full = self.root.join(path);
-            let bytes = std::fs::read(&full).map_err(|error| Fault::of_file("cannot read the files", &full, &error))?;
+            let bytes = std::fs::read(&full)
+                .map_err(|error| Fault::of_file("cannot read the files", &full, &error))?;
             let (count, words) = (bytes.iter().filter(|byte| **byte == b'\n').count(), words(&bytes));
-            lines.insert(path.as_bytes().to_vec(), format!("{path} {} {count} {words} {}", hex(&sha256(&bytes)), bytes.len()));
+            lines.insert(
+                path.as_bytes().to_vec(),
+                format!("{path} {} {count} {words} {}", hex(&sha256(&bytes)), bytes.len()),
+            );
             all_lines += count;
             all_words += words;
             all_bytes += bytes.len();
@@ -140,7 +159,8 @@ impl Pipeline<'_> {
     fn task(&self, name: &str, body: &str) -> TaskSpec {
         let script = format!("{HEAD}{body}{TAIL}");
         let mut task = TaskSpec::new(name, Work::Script(script));
-        task.resources = Resources::cores(1);
+        // A little less than a core, so that a small task fits beside them on a full worker.
+        task.resources = Resources { cpu: PARTS * 95 / 100, ..Resources::default() };
         let plain = |text: String| model::EnvValue::Plain(text);
         let set = [
             ("DEMO_ROOT", self.files.root.display().to_string()),
@@ -258,7 +278,8 @@ mod tests {
             let model::EnvValue::Plain(value) = value else { panic!("plain") };
             command.env(name, value);
         }
-        let mine = [("BATON_JOB", "j1"), ("BATON_TASK", "j1.0"), ("BATON_ATTEMPT", "1"), ("BATON_TOKEN", "5")];
+        let mine =
+            [("BATON_JOB", "j1"), ("BATON_TASK", "j1.0"), ("BATON_ATTEMPT", "1"), ("BATON_TOKEN", "5")];
         command.envs(mine).env("BATON_ARRAY_INDEX", member.to_string());
         let input = task.stdin.as_ref().and_then(|blob| blob.inline_bytes()).unwrap_or_default();
         let stdin = tempfile::NamedTempFile::new().unwrap();

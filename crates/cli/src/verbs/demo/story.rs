@@ -12,10 +12,10 @@ use super::ledger::{Ledger, Started, uptime};
 use super::pipeline::{Files, Pipeline};
 use super::{RUNNING_MIN, Verdict};
 use crate::clock::Stopwatch;
-use crate::cluster::{Cluster, Kill, Takeover, failover};
+use crate::cluster::{Cluster, Kill, Takeover, failover, send_probe};
 use crate::fault::Fault;
-use crate::output::svg::{Band, Bar, Lane, Picture};
 use crate::output::Face;
+use crate::output::svg::{Band, Bar, Lane, Picture};
 
 /// For each act; an idle machine needs a tenth of it.
 const ACT_MAX: Duration = Duration::from_secs(60);
@@ -46,6 +46,8 @@ struct Act {
     at_uptime: f64,
     took_over_uptime: f64,
     running: BTreeMap<TaskId, Started>,
+    /// Submitted while nobody led.
+    probes: Vec<TaskView>,
 }
 
 impl<'a> Story<'a> {
@@ -58,11 +60,17 @@ impl<'a> Story<'a> {
     pub async fn tell(&mut self) -> Result<Told, Fault> {
         let fault = |error| Fault::of_file("cannot work", &self.folder, &error);
         std::fs::create_dir_all(&self.folder).map_err(fault)?;
+        // A copy, so that nobody edits a file between the tasks' reading and our own.
+        self.files = self.files.copy(&self.folder.join("files"))?;
         let spec = self.pipeline().spec();
         let submitted = self.client.submit(&spec).await;
         let submitted = submitted.map_err(|error| Fault::reading("cannot submit the pipeline", error))?;
         let job = submitted.job;
-        self.face.note(&format!("{job}: list -> {} tasks -> sum; {} tasks accepted", self.shares, spec.tasks_count()));
+        self.face.note(&format!(
+            "{job}: list -> {} tasks -> sum; {} tasks accepted",
+            self.shares,
+            spec.tasks_count()
+        ));
         self.reach(job, self.shares * 3 / 10).await?;
         let act = self.kill_leader(job).await?;
         self.finish(job).await?;
@@ -71,12 +79,13 @@ impl<'a> Story<'a> {
         let tasks = tasks.map_err(|error| Fault::reading("cannot list the tasks", error))?;
         let ledger = Ledger::read(&self.pipeline().ledger(), job);
         let across = self.across(&act, &ledger, &tasks);
+        let all: Vec<TaskView> = tasks.iter().chain(&act.probes).cloned().collect();
         let verdict = Verdict {
             tasks: spec.tasks_count(),
             succeeded: tasks.iter().filter(|task| task.state == TaskState::Succeeded).count() as u64,
             lost: spec.tasks_count() - ledger.ended().len() as u64,
             started_twice: ledger.started_twice() as u64,
-            failover_ms: failover(&act.kill, &act.takeover, &tasks).map(|took| took.as_millis() as u64),
+            failover_ms: failover(&act.kill, &act.takeover, &all).map(|took| took.as_millis() as u64),
             killed_pid: act.kill.pid,
             running_across_failover: across.len() as u64,
             refused_without_quorum,
@@ -114,13 +123,24 @@ impl<'a> Story<'a> {
         let at_uptime = uptime();
         let watch = Stopwatch::start();
         let kill = self.cluster.kill_leader().await?;
-        self.face.note(&format!("kill -9 {}: leader {}, while {} attempts run", kill.pid, kill.name, running.len()));
-        let takeover = self.cluster.takeover(&kill).await?;
-        let took_over_uptime = uptime();
-        let ms = watch.elapsed().as_millis();
+        self.face.note(&format!(
+            "kill -9 {}: leader {}, while {} attempts run",
+            kill.pid,
+            kill.name,
+            running.len()
+        ));
+        let patient = self.cluster.client(ACT_MAX);
+        let watched = async {
+            let takeover = self.cluster.takeover(&kill).await?;
+            Ok((takeover, uptime(), watch.elapsed().as_millis()))
+        };
+        let ((takeover, took_over_uptime, ms), probes) = futures::try_join!(watched, send_probe(&patient))?;
         let alive = running.values().filter(|started| is_alive(started.pid)).count();
-        self.face.note(&format!("{} leads after {ms} ms; {alive} of those processes are still at it", takeover.leader));
-        Ok(Act { kill, takeover, at_uptime, took_over_uptime, running })
+        self.face.note(&format!(
+            "{} leads after {ms} ms; {alive} of those processes are still at it",
+            takeover.leader
+        ));
+        Ok(Act { kill, takeover, at_uptime, took_over_uptime, running, probes })
     }
 
     async fn finish(&self, job: JobId) -> Result<(), Fault> {
@@ -167,7 +187,8 @@ impl<'a> Story<'a> {
         let second = patient.submit(&spec).await.map_err(cannot)?;
         let filter = JobFilter { name: Some(spec.name.clone()), ..JobFilter::default() };
         let known = self.client.list_jobs(&filter, 10, None).await.map_err(cannot)?.value.items.len();
-        self.face.note(&format!("the same request id sent twice: {} and {}, {known} job", first.job, second.job));
+        self.face
+            .note(&format!("the same request id sent twice: {} and {}, {known} job", first.job, second.job));
         self.finish(first.job).await?;
         Ok(was_refused && first.job == second.job && known == 1)
     }
@@ -227,6 +248,10 @@ fn picture(act: &Act, ledger: &Ledger, tasks: &[TaskView], across: &[TaskId]) ->
         to: act.took_over_uptime,
         label: format!("{} killed, {} leads", act.kill.name, act.takeover.leader),
     };
-    let title = format!("{} tasks over a killed leader; marked: the {} attempts that ran across", tasks.len(), across.len());
+    let title = format!(
+        "{} tasks over a killed leader; marked: the {} attempts that ran across",
+        tasks.len(),
+        across.len()
+    );
     Picture { title, lanes: lanes.into_values().collect(), bands: vec![gap] }
 }
