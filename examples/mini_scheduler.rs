@@ -29,6 +29,7 @@ async fn kill_leader(client: &Client) -> Option<()> {
 }
 
 #[tokio::main]
+#[allow(clippy::disallowed_methods)] // It measures how long it took.
 async fn main() -> Result<(), Error> {
     let numbers: Vec<u32> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
     let (tasks, kills) = (*numbers.first().unwrap_or(&10_000), *numbers.get(1).unwrap_or(&0));
@@ -42,7 +43,8 @@ async fn main() -> Result<(), Error> {
     }
     // A paused queue takes jobs and starts none of them.
     client.pause_queue("blue").await?;
-    let each = (tasks / 40).max(1);
+    let each = (tasks / 30).max(1);
+    let began = std::time::Instant::now();
     let mut jobs: BTreeMap<JobId, JobSpec> = BTreeMap::new();
     for (queue, priority) in QUEUES.iter().flat_map(|queue| (1..=10).map(move |priority| (queue, priority))) {
         let spec = job(queue, priority, if *queue == "small" { 1 } else { each }, &path);
@@ -54,7 +56,8 @@ async fn main() -> Result<(), Error> {
         tokio::time::sleep(Duration::from_secs(2)).await;
         kill_leader(&client).await;
     }
-    let (mut waits, mut attempts, mut firsts) = (Vec::new(), 0, BTreeMap::new());
+    let mut waits: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let (mut attempts, mut firsts) = (0, BTreeMap::new());
     for (id, spec) in &jobs {
         let view = loop {
             let view = client.get_job(*id).await?.value;
@@ -65,30 +68,37 @@ async fn main() -> Result<(), Error> {
         };
         for task in client.all_tasks(*id, &TaskFilter::default()).await? {
             let outcome = task.outcome.as_ref().expect("a finished task has an outcome");
-            waits.push(outcome.placed.since(view.submitted).as_secs_f64());
+            waits
+                .entry(spec.queue.as_str())
+                .or_default()
+                .push(outcome.placed.since(view.submitted).as_secs_f64());
             attempts += u64::from(task.attempt);
             let first = firsts.entry((spec.queue.clone(), -spec.priority)).or_insert(outcome.token);
             *first = (*first).min(outcome.token);
         }
     }
+    let seconds = began.elapsed().as_secs_f64();
     let text = std::fs::read_to_string(&ledger).unwrap_or_default();
     let mut lines: BTreeMap<&str, u32> = BTreeMap::new();
     text.lines().for_each(|line| *lines.entry(line).or_default() += 1);
     let twice = lines.values().filter(|count| **count > 1).count();
     let blue: Vec<_> =
         firsts.iter().filter(|((queue, _), _)| queue == "blue").map(|(_, token)| token).collect();
-    let (total, failed) = (waits.len(), attempts - waits.len() as u64);
+    let total: usize = waits.values().map(Vec::len).sum();
+    let failed = attempts - total as u64;
+    let mean = |waits: &[f64]| waits.iter().sum::<f64>() / waits.len() as f64;
+    let all: Vec<f64> = waits.values().flatten().copied().collect();
     println!(
         "{total} tasks, {} in the ledger, {twice} twice, {failed} attempts more than tasks",
         lines.len()
     );
-    println!(
-        "mean wait {:.2} s, failure rate {:.4}",
-        waits.iter().sum::<f64>() / total as f64,
-        failed as f64 / attempts as f64
-    );
+    println!("{:.0} tasks/s, mean wait {:.2} s", total as f64 / seconds, mean(&all));
+    println!("failure rate {:.4} of {attempts} attempts", failed as f64 / attempts as f64);
+    let small = mean(&waits["small"]);
+    let is_fair = small < mean(&all);
+    println!("the queue of ten waited {small:.2} s: {}", if is_fair { "not starved" } else { "starved" });
     println!("the paused queue went on in priority order: {}", blue.is_sorted());
-    let holds = lines.len() == total && twice == 0 && blue.is_sorted();
+    let holds = lines.len() == total && twice == 0 && blue.is_sorted() && is_fair;
     let _ = std::fs::remove_file(&ledger);
     assert!(holds, "a task was lost or ran twice, or the order was wrong");
     Ok(())

@@ -71,7 +71,7 @@ async fn run_goes_on_from_the_same_process_when_the_leader_is_killed() {
     let (out, err) = (read(&out), read(&err));
     assert_eq!(said.status, 0, "{err}");
     let pid = out.lines().next().expect("a first line").to_owned();
-    assert_eq!(out, format!("{pid}\n1\n2\n3\n{pid} 1\n"));
+    assert_eq!(out, format!("{pid}\n1\n2\n3\n{pid} 1\n"), "{err}");
     assert!(err.contains("same attempt"), "{err}");
 }
 
@@ -158,10 +158,10 @@ async fn logs_tell_streams_attempts_and_tasks_apart() {
         .submit(&["--name", "many", "--array", "0-1", "--", "sh", "-c", "echo I am $BATON_ARRAY_INDEX"])
         .await;
     cli.ok(&["wait", &array]).await;
-    let out = cli.ok(&["logs", &array]).await;
-    let mut lines: Vec<&str> = out.lines().collect();
+    let said = cli.run(&["logs", &array]).await;
+    let mut lines: Vec<&str> = said.stdout.lines().collect();
     lines.sort_unstable();
-    assert_eq!(lines, ["[sh[0]] I am 0", "[sh[1]] I am 1"]);
+    assert_eq!(lines, ["[sh[0]] I am 0", "[sh[1]] I am 1"], "{said:#?}");
     assert_eq!(cli.ok(&["logs", &format!("{array}.1")]).await, "I am 1\n");
     let text = cli.ok(&["logs", &format!("{array}.0"), "-o", "jsonl"]).await;
     let line: Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");

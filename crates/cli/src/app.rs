@@ -9,6 +9,8 @@ use crate::fault::Fault;
 use crate::output::Face;
 use crate::select::Resolver;
 
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
+
 pub struct App {
     pub face: Face,
     pub config: Config,
@@ -30,6 +32,8 @@ impl App {
         let mut options = Options::new(config.servers.clone());
         options.user.clone_from(&config.user);
         options.via = "cli".to_owned();
+        // Somebody waits at a terminal: that nothing is there is said soon.
+        options.patience = PATIENCE;
         if let Some(timeout) = config.call_timeout {
             options.deadline = timeout;
             options.patience = timeout;

@@ -81,7 +81,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let line = Line::parse();
+    let line = match Line::try_parse() {
+        Ok(line) => line,
+        Err(error) => return misused(&error),
+    };
     let face = Face::plain(line.global.output.unwrap_or(Format::Table));
     match start(&line) {
         Ok(exit) => exit.into(),
@@ -90,6 +93,25 @@ fn main() -> ExitCode {
             fault.exit.into()
         }
     }
+}
+
+/// Help and version go to standard output; a usage error is an object where JSON was asked for.
+fn misused(error: &clap::Error) -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    let asked =
+        |pair: &[String]| matches!(pair[0].as_str(), "-o" | "--output") && pair[1].starts_with("json");
+    let joined = words.iter().any(|word| word.starts_with("-ojson") || word.starts_with("--output=json"));
+    if error.use_stderr() && (joined || words.windows(2).any(asked)) {
+        let text = error.to_string();
+        let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let what = lines.join(" ");
+        let fault = Fault::usage(what.strip_prefix("error: ").unwrap_or(&what));
+        Face::plain(Format::Json).fault(&fault);
+    } else {
+        // That nobody reads it is nobody's business.
+        let _ = error.print();
+    }
+    Exit(error.exit_code().clamp(0, 255) as u8).into()
 }
 
 fn start(line: &Line) -> Result<Exit, (Fault, Option<Face>)> {

@@ -108,7 +108,7 @@ fn counts(counts: &Counts) -> String {
     ];
     let some: Vec<String> =
         all.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
-    some.join(", ")
+    if some.is_empty() { "no tasks".to_owned() } else { some.join(", ") }
 }
 
 /// The lines that are new, other or gone.
