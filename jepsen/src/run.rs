@@ -60,7 +60,7 @@ pub async fn run(plan: &Plan, world: &mut World, folder: &Path) -> Result<Judged
     watchers.spawn(watch(world.client(), seen.clone()));
     watchers.spawn(stall.clone().watch(clock));
     let load = workload::start(&shared, plan.shape.replicas, plan.processes, plan.seed);
-    let deeds = disturb(plan, world, &history).await;
+    let deeds = disturb(plan, world, &history, &shared).await;
     nemesis::heal(world)?;
     shared.stop();
     load.join_all().await;
@@ -84,10 +84,11 @@ pub async fn run(plan: &Plan, world: &mut World, folder: &Path) -> Result<Judged
     judge(plan, folder, clock, &evidence)
 }
 
-async fn disturb(plan: &Plan, world: &mut World, history: &Arc<History>) -> Deeds {
+async fn disturb(plan: &Plan, world: &mut World, history: &Arc<History>, shared: &Arc<Shared>) -> Deeds {
     let windows = (plan.time.as_secs() / (FAULT + QUIET).as_secs()).max(1) as usize;
     let mut nemesis = Nemesis {
         history: history.clone(),
+        shared: shared.clone(),
         pace: Pace { fault: FAULT, quiet: QUIET },
         chance: SmallRng::seed_from_u64(plan.seed),
         deeds: Deeds::default(),

@@ -17,6 +17,8 @@ use crate::history::{Answer, Call, History, Kind, failed, kind_of};
 use crate::ledger::script;
 use crate::world::client_of;
 
+/// The deadline of one that is in a hurry.
+const HASTE: Duration = Duration::from_millis(500);
 /// Tasks of an array.
 const ARRAY_TASKS: u32 = 8;
 
@@ -102,9 +104,15 @@ impl Process {
         Process { shared: shared.clone(), node, client: client_of(node), number, chance }
     }
 
-    /// Until it is told to stop.
-    pub async fn drive(mut self) {
-        while !self.shared.is_stopped() {
+    /// One that gives up sooner than others: it asks more of a replica that cannot answer.
+    pub fn hasty(shared: &Arc<Shared>, node: usize, seed: u64) -> Process {
+        let process = Process::new(shared, node, seed);
+        Process { client: process.client.with_deadline(HASTE), ..process }
+    }
+
+    /// Until it is told to stop, by either word.
+    pub async fn drive(mut self, stop: Arc<AtomicBool>) {
+        while !self.shared.is_stopped() && !stop.load(Ordering::Relaxed) {
             self.step().await;
             let pause = self.chance.random_range(50..250);
             tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -196,7 +204,7 @@ impl Process {
 pub fn start(shared: &Arc<Shared>, replicas: usize, each: usize, seed: u64) -> JoinSet<()> {
     let mut all = JoinSet::new();
     for node in (0..replicas).flat_map(|node| std::iter::repeat_n(node, each)) {
-        all.spawn(Process::new(shared, node, seed).drive());
+        all.spawn(Process::new(shared, node, seed).drive(Arc::default()));
     }
     all
 }

@@ -164,7 +164,7 @@ fn api(replica: usize) -> String {
 /// A client that knows only this replica, and gives up soon: what is down is a result too.
 pub fn client_of(replica: usize) -> Client {
     Client::with(Options {
-        deadline: Duration::from_secs(3),
+        deadline: Duration::from_secs(2),
         patience: Duration::from_millis(500),
         ..Options::new(vec![api(replica)])
     })

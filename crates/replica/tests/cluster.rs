@@ -147,8 +147,10 @@ async fn a_follower_behind_a_purged_log_gets_a_snapshot() {
 
     world.start(behind).await.unwrap();
     world.assert_alike(last).await;
-    let status = world.replica(behind).status();
-    assert!(status.snapshot >= purged.purged, "it came by snapshot: {status:?}");
+    // The status follows what is applied after a moment.
+    let mut changes = world.replica(behind).changes();
+    let installed = changes.wait_for(|status| status.snapshot >= purged.purged);
+    tokio::time::timeout(PATIENCE, installed).await.expect("it came by snapshot").unwrap();
     // And once more from its own disk.
     world.stop(behind).await;
     world.start(behind).await.unwrap();

@@ -68,10 +68,10 @@ impl Options {
         let mut chance = chance::Chance::new(!seed);
         Options {
             replicas: if chance.in_thousand(250) { 5 } else { 3 },
-            workers: chance.between(2, 6) as usize,
+            workers: chance.between(2, 7) as usize,
             clients: chance.between(1, 4) as usize,
-            failover: if chance.in_thousand(300) { Failover::Default } else { Failover::Fast },
-            fault_gap_max: Duration::from_secs(if chance.in_thousand(250) { 1 } else { 6 }),
+            failover: if chance.in_thousand(200) { Failover::Default } else { Failover::Fast },
+            fault_gap_max: Duration::from_secs(chance.pick(&[1, 6, 6, 12]).unwrap_or(6)),
             ..Options::default()
         }
     }

@@ -113,7 +113,9 @@ impl World {
             Fault::KillAll => (0..self.replicas.len()).for_each(|id| self.kill_for_a_while(id)),
             Fault::CutLeaderFromPeers => {
                 self.cut_from_replicas(Process::Replica(leader), 20_000);
-                self.cut_from_some_workers(leader);
+                if self.chance.in_thousand(700) {
+                    self.cut_from_some_workers(leader);
+                }
             }
             Fault::CutReplica => {
                 self.cut_from_replicas(Process::Replica(replica), 15_000);
@@ -167,7 +169,11 @@ impl World {
                 self.network.cut_both(process, Process::Replica(id));
             }
         }
-        self.heal_later(Heal::Cut(process), ms_max);
+        // Either a hiccup, or longer than most leases.
+        let (least, most) =
+            if self.chance.in_thousand(500) { (50, ms_max / 4) } else { (ms_max / 3, ms_max) };
+        let wait = self.chance.ms(least, most);
+        self.queue.push(self.now + wait, Happening::Heal(Heal::Cut(process)));
     }
 
     fn cut_from_others(&mut self, replica: usize) {
@@ -176,11 +182,10 @@ impl World {
         }
     }
 
-    /// Half of the time, from about half of them: the others stay with it, as far as they can tell.
+    /// From about half of them: the others stay with it, as far as they can tell.
     fn cut_from_some_workers(&mut self, replica: usize) {
-        let is_split = self.chance.in_thousand(500);
         for id in 0..self.workers.len() {
-            if is_split && self.chance.in_thousand(500) {
+            if self.chance.in_thousand(500) {
                 self.network.cut_both(Process::Replica(replica), Process::Worker(id));
             }
         }

@@ -88,14 +88,14 @@ fn task(chance: &mut Chance, place: u64, earlier: &[TaskSpec]) -> TaskSpec {
         0..4 => Work::Noop,
         4..7 => Work::Sleep(Duration::from_millis(chance.between(1, 3_000))),
         // Longer than a lease, so that somebody may take it over.
-        7 => Work::Sleep(Duration::from_secs(chance.between(5, 14))),
+        7 | 8 => Work::Sleep(Duration::from_secs(chance.between(6, 18))),
         _ => Work::Run(vec!["true".to_owned()]),
     };
     let is_long = matches!(work, Work::Sleep(duration) if duration >= Duration::from_secs(5));
     let mut task = TaskSpec::new(&format!("t{place}"), work);
     let len = if is_long { 1 } else { chance.pick(&[1u32, 1, 2, 3, 8]).unwrap_or(1) };
     task.array = (len > 1).then(|| ArrayRange { first: 0, last: len - 1, step: 1 });
-    task.resources = Resources::cores(chance.between(1, CORES - 1));
+    task.resources = Resources::cores(if is_long { 1 } else { chance.between(1, CORES - 1) });
     task.retry.max = chance.below(3) as u32;
     task.retry.lost_max = chance.between(1, 5) as u32;
     task.retry.backoff = Backoff { first: Duration::from_millis(100), cap: Duration::from_secs(2) };

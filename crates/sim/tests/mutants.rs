@@ -3,10 +3,11 @@
 use sim::{Mutants, Options, Report};
 
 /// Seeds tried before a bug counts as missed.
-const SEEDS_MAX: u64 = 200;
+const SEEDS_MAX: u64 = 100;
 
 fn run(seed: u64, mutants: Mutants) -> Report {
-    sim::run(seed, Options { mutants, ..Options::of_seed(seed) })
+    // Enough workers that some are on either side of a cut.
+    sim::run(seed, Options { workers: 5, mutants, ..Options::default() })
 }
 
 /// The first seed that catches the bug, and what broke.

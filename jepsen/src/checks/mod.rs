@@ -31,7 +31,7 @@ pub enum Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Verdict::True => "true",
             Verdict::Unknown => "unknown",
             Verdict::False => "false",

@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use model::views::{JobState, TaskState, TaskView};
 use model::{JobId, JobSpec, Outcome, Reason, Run, TaskId};
 
-use super::failover::Failovers;
+use super::failover;
 use super::jobargs::WhatArgs;
 use super::logs::{FOLLOWED_MAX, Printer};
 use crate::app::{App, WriteArgs};
@@ -112,7 +112,7 @@ impl<'a> Stream<'a> {
         let job = self.job;
         let mut events = app.client.watch(Some(job), Some(self.after));
         let mut followed: FuturesUnordered<LocalBoxFuture<'_, Result<(), Fault>>> = FuturesUnordered::new();
-        let mut failovers = Failovers::new(app.client.clone());
+        let mut failovers = failover::changes(&app.client);
         let mut explained = false;
         let mut is_final = false;
         let mut counts_due = false;
@@ -143,7 +143,10 @@ impl<'a> Stream<'a> {
                     counts_due = true;
                 }
                 Some(printed) = followed.next() => printed?,
-                line = failovers.next(job, &self.running) => self.progress.aside(|| app.face.note(&line)),
+                Some(change) = failovers.next() => {
+                    let line = failover::describe(&app.client, &change, job, &self.running).await;
+                    self.progress.aside(|| app.face.note(&line));
+                }
                 () = tokio::time::sleep(Duration::from_millis(100)), if counts_due && app.face.is_terminal_err => {
                     counts_due = false;
                     if let Ok(read) = app.client.stale().get_job(job).await {

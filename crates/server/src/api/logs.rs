@@ -146,7 +146,7 @@ async fn fetch(
         stderr_offset: asked.stderr_offset,
     };
     match running.lead.fetch_log(wanted).await {
-        Ok(chunks) => Ok(chunks.map(Ok).boxed()),
+        Ok(chunks) => Ok(chunks.map_err(|error| Failure::from(error).into()).boxed()),
         Err(error @ FetchError::NotLeader { .. }) => Err(Failure::from(error).into()),
         Err(error) => Ok(only(attempt, with_tail(running, &asked, attempt, error.to_string()))),
     }

@@ -76,8 +76,11 @@ pub enum FetchError {
     NotPlaced,
     #[error("attempt {attempt} of the task is not known; the last one is {last}")]
     UnknownAttempt { attempt: u32, last: u32 },
-    #[error("the output is on worker `{worker}`, which is not connected")]
+    #[error("the output is on worker `{worker}`, which is gone")]
     WorkerGone { worker: String },
+    /// Its session lives: it is expected back.
+    #[error("the output is on worker `{worker}`, which is not connected")]
+    WorkerAway { worker: String },
 }
 
 impl From<FetchError> for Failure {
@@ -92,6 +95,8 @@ impl From<FetchError> for Failure {
             FetchError::UnknownAttempt { .. } => Failure::new(code::NOT_FOUND, Code::NotFound, message),
             FetchError::WorkerGone { .. } => Failure::new(code::NOT_FOUND, Code::NotFound, message)
                 .fix("start that worker again with its data directory"),
+            FetchError::WorkerAway { .. } => Failure::new(code::NOT_FOUND, Code::NotFound, message)
+                .fix("read it again when the worker is back"),
         }
     }
 }

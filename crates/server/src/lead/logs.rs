@@ -4,6 +4,7 @@
 //! cut off, and asks again from where it is.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::Stream;
 use machine::State;
@@ -16,13 +17,15 @@ use crate::lead::{Control, FetchError};
 
 /// Chunks that a reader may be behind.
 const CHUNKS_MAX: usize = 256;
+/// How often a worker that is away is looked for, and how many times for output that is not followed.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOKS_MAX: u32 = 50;
 
 pub(super) enum Item {
     Chunk(v1::LogsReply),
-    /// Nothing more will come over this stream of the worker.
-    Gone {
-        why: &'static str,
-    },
+    /// The stream of the worker is gone; it may come back with another.
+    WorkerLeft,
+    LeadershipEnded,
 }
 
 /// What a reader gets; ends without a word when it was too slow.
@@ -75,12 +78,16 @@ impl Fetches {
         self.open.remove(&fetch).map(|open| open.stream)
     }
 
-    /// A worker's stream is gone, or (`None`) the leadership.
-    pub fn lose(&mut self, stream: Option<u64>, why: &'static str) {
-        let is_lost = |open: &Open| stream.is_none_or(|stream| open.stream == stream);
-        for open in self.open.extract_if(.., |_, open| is_lost(open)).map(|(_, open)| open) {
+    pub fn worker_left(&mut self, stream: u64) {
+        for (_, open) in self.open.extract_if(.., |_, open| open.stream == stream) {
             // A reader that is so far behind finds out when it asks again.
-            drop(open.items.try_send(Item::Gone { why }));
+            drop(open.items.try_send(Item::WorkerLeft));
+        }
+    }
+
+    pub fn leadership_ended(&mut self) {
+        for open in std::mem::take(&mut self.open).into_values() {
+            drop(open.items.try_send(Item::LeadershipEnded));
         }
     }
 }
@@ -129,26 +136,33 @@ impl Fetching {
         control: mpsc::UnboundedSender<Control>,
         wanted: v1::FetchLog,
     ) -> Result<Fetching, FetchError> {
-        let chunks = ask(&control, &wanted).await?;
+        let chunks = find(&control, &wanted).await?;
         Ok(Fetching { control, wanted, chunks: Some(chunks) })
     }
 
-    pub fn into_stream(self) -> impl Stream<Item = v1::LogsReply> + Send + 'static {
+    pub fn into_stream(self) -> impl Stream<Item = Result<v1::LogsReply, FetchError>> + Send + 'static {
         futures::stream::unfold(self, |mut fetching| async move {
             let chunk = fetching.next().await?;
             Some((chunk, fetching))
         })
     }
 
-    async fn next(&mut self) -> Option<v1::LogsReply> {
+    /// An error is one that another replica can mend.
+    async fn next(&mut self) -> Option<Result<v1::LogsReply, FetchError>> {
         loop {
-            match self.chunks.as_mut()?.items.recv().await {
-                Some(Item::Chunk(chunk)) => return Some(self.pass(chunk)),
-                Some(Item::Gone { why }) => return Some(self.finish(why.to_owned())),
-                None => match ask(&self.control, &self.wanted).await {
-                    Ok(chunks) => self.chunks = Some(chunks),
-                    Err(error) => return Some(self.finish(error.to_string())),
-                },
+            let again = match self.chunks.as_mut()?.items.recv().await {
+                Some(Item::Chunk(chunk)) => return Some(Ok(self.pass(chunk))),
+                Some(Item::LeadershipEnded) => Err(FetchError::NotLeader { leader: None }),
+                // Cut off for being slow, too: from where it is.
+                Some(Item::WorkerLeft) | None => find(&self.control, &self.wanted).await,
+            };
+            match again {
+                Ok(chunks) => self.chunks = Some(chunks),
+                Err(error @ FetchError::NotLeader { .. }) => {
+                    self.chunks = None;
+                    return Some(Err(error));
+                }
+                Err(error) => return Some(Ok(self.finish(error.to_string()))),
             }
         }
     }
@@ -171,6 +185,20 @@ impl Fetching {
         self.chunks = None;
         v1::LogsReply { note, end: true, attempt: self.wanted.attempt, ..Default::default() }
     }
+}
+
+/// Asks the worker that has the output; one that is only away, as all are after a change of leader, is waited for.
+async fn find(control: &mpsc::UnboundedSender<Control>, wanted: &v1::FetchLog) -> Result<Chunks, FetchError> {
+    for look in 0.. {
+        match ask(control, wanted).await {
+            // Who follows waits until the worker is back or its session ends.
+            Err(FetchError::WorkerAway { .. }) if wanted.follow || look < LOOKS_MAX => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            found => return found,
+        }
+    }
+    unreachable!("the looks do not end")
 }
 
 async fn ask(control: &mpsc::UnboundedSender<Control>, wanted: &v1::FetchLog) -> Result<Chunks, FetchError> {
@@ -205,7 +233,12 @@ mod tests {
         let mut chunks = fetches.open(1);
         assert!(fetches.take(2, chunk(chunks.fetch, false)));
         assert!(chunks.items.try_recv().is_err());
-        fetches.lose(Some(1), "gone");
-        assert!(matches!(chunks.items.try_recv(), Ok(Item::Gone { why: "gone" })));
+        fetches.worker_left(2);
+        assert!(chunks.items.try_recv().is_err());
+        fetches.worker_left(1);
+        assert!(matches!(chunks.items.try_recv(), Ok(Item::WorkerLeft)));
+        let mut chunks = fetches.open(1);
+        fetches.leadership_ended();
+        assert!(matches!(chunks.items.try_recv(), Ok(Item::LeadershipEnded)));
     }
 }

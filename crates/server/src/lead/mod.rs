@@ -121,11 +121,11 @@ impl Lead {
     }
 
     /// The output of an attempt from the worker that has it. Ends with a chunk that says `end`; a chunk that says so
-    /// with a note tells why there is no more.
+    /// with a note tells why there is no more. An error on the way is one of leadership: another replica goes on.
     pub async fn fetch_log(
         &self,
         wanted: v1::FetchLog,
-    ) -> Result<impl Stream<Item = v1::LogsReply> + Send + 'static, FetchError> {
+    ) -> Result<impl Stream<Item = Result<v1::LogsReply, FetchError>> + Send + 'static, FetchError> {
         Fetching::begin(self.control.clone(), wanted).await.map(Fetching::into_stream)
     }
 

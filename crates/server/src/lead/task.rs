@@ -268,7 +268,7 @@ impl Task {
         for stream in self.streams.keys().copied().collect::<Vec<_>>() {
             self.turn_away(stream);
         }
-        self.fetches.lose(None, "leadership changed; read it again");
+        self.fetches.leadership_ended();
         (self.feed, self.reading, self.wake) = (None, None, None);
         if !leader.is_settled() {
             self.retired.push(leader);
@@ -365,7 +365,7 @@ impl Task {
 
     pub(super) fn closed(&mut self, stream: u64) {
         self.streams.remove(&stream);
-        self.fetches.lose(Some(stream), "the worker went away; read it again when it is back");
+        self.fetches.worker_left(stream);
         if self.leader.is_some() {
             self.events.push(Event::StreamClosed { stream: StreamId(stream) });
         }
@@ -408,7 +408,7 @@ impl Task {
         })?;
         let stream = leader.stream_of(session).map(|stream| stream.0);
         let stream = stream.filter(|stream| self.streams.contains_key(stream));
-        let stream = stream.ok_or(FetchError::WorkerGone { worker })?;
+        let stream = stream.ok_or(FetchError::WorkerAway { worker })?;
         let chunks = self.fetches.open(stream);
         wanted.fetch = chunks.id();
         self.send(stream, Message::FetchLog(wanted));

@@ -2,6 +2,7 @@
 
 mod acknowledged_survives;
 mod answered_alike;
+mod dependencies_first;
 mod final_is_final;
 mod limits_hold;
 mod no_over_commit;
@@ -77,6 +78,7 @@ impl Default for Watch {
             invariants: vec![
                 Box::<acknowledged_survives::AcknowledgedSurvives>::default(),
                 Box::<answered_alike::AnsweredAlike>::default(),
+                Box::<dependencies_first::DependenciesFirst>::default(),
                 Box::<final_is_final::FinalIsFinal>::default(),
                 Box::<limits_hold::LimitsHold>::default(),
                 Box::<no_over_commit::NoOverCommit>::default(),

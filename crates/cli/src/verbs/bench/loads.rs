@@ -160,14 +160,22 @@ impl<'a> Bench<'a> {
             let spec = JobSpec::of("bench", vec![noop()]);
             let watch = Stopwatch::start();
             let submitting = submit_all(client, &spec, count, 1_024);
-            let ending = ends(client, &mut events, count);
-            let (jobs, (ended, took)) = futures::try_join!(submitting, async {
-                let ended = ending.await?;
-                Ok((ended, watch.elapsed()))
-            })?;
-            let succeeded = jobs.iter().filter(|job| ended.contains(job)).count() as u64;
-            check_lost(count, succeeded)?;
-            Ok(took)
+            tokio::pin!(submitting);
+            let mut ended = BTreeSet::new();
+            let jobs = loop {
+                tokio::select! {
+                    jobs = &mut submitting => break jobs?,
+                    event = events.next() => ended.extend(end(event)?),
+                }
+            };
+            // A job that never ends hangs the round, which is reported instead of a figure.
+            let mut missing: BTreeSet<JobId> = jobs.into_iter().filter(|job| !ended.contains(job)).collect();
+            while !missing.is_empty() {
+                if let Some(job) = end(events.next().await)? {
+                    missing.remove(&job);
+                }
+            }
+            Ok(watch.elapsed())
         };
         self.rates("jobs of one noop task", "tasks/s", self.scaled(JOBS), round).await
     }
@@ -248,33 +256,19 @@ async fn submit_all(
     Ok(jobs)
 }
 
-/// The jobs that have succeeded, once there are so many.
-async fn ends(
-    client: &Client,
-    events: &mut (impl futures::Stream<Item = Result<Watched, client::Error>> + Unpin),
-    count: u64,
-) -> Result<BTreeSet<JobId>, Fault> {
-    let mut ended = BTreeSet::new();
-    while (ended.len() as u64) < count {
-        match events.next().await.transpose().map_err(cannot)? {
-            Some(Watched::Event { event: Event::Job { job, state: JobState::Succeeded }, .. }) => {
-                ended.insert(job);
-            }
-            Some(Watched::Event { event: Event::Job { job, state }, .. }) if state.is_final() => {
-                return Err(Fault::failed(format!("{job} is {state}")));
-            }
-            Some(Watched::Event { .. } | Watched::Begin { .. }) => {}
-            Some(Watched::Compacted { .. }) | None => {
-                let status = client.cluster_status().await.map_err(cannot)?;
-                let text = format!(
-                    "the events of the jobs were no longer kept; {} are unfinished",
-                    status.unfinished_jobs
-                );
-                return Err(Fault::failed(text).fix("measure with a smaller --scale"));
-            }
+/// The job that has succeeded by this event, if one has.
+fn end(event: Option<Result<Watched, client::Error>>) -> Result<Option<JobId>, Fault> {
+    match event.transpose().map_err(cannot)? {
+        Some(Watched::Event { event: Event::Job { job, state: JobState::Succeeded }, .. }) => Ok(Some(job)),
+        Some(Watched::Event { event: Event::Job { job, state }, .. }) if state.is_final() => {
+            Err(Fault::failed(format!("{job} is {state}")))
+        }
+        Some(Watched::Event { .. } | Watched::Begin { .. }) => Ok(None),
+        Some(Watched::Compacted { .. }) | None => {
+            let text = "the ends of the jobs came faster than they could be read";
+            Err(Fault::failed(text).fix("measure with a smaller --scale"))
         }
     }
-    Ok(ended)
 }
 
 fn check_lost(accepted: u64, succeeded: u64) -> Result<(), Fault> {
