@@ -14,7 +14,7 @@ use clap::Parser;
 /// Breaks a cluster of real processes in network namespaces and judges what it did meanwhile
 #[derive(Debug, Parser)]
 struct Args {
-    /// Seconds of faults; each kind comes once, so less than about 35 leaves some out
+    /// Seconds of faults; each kind comes at least once, which takes about half a minute
     #[arg(long, default_value_t = 60)]
     time: u64,
     /// Decides the faults and their order, and what clients ask

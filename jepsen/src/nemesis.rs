@@ -224,9 +224,6 @@ fn isolate(world: &World, victim: usize, from_all: bool) -> Result<(), String> {
         if place == victim || !(is_replica || from_all) {
             continue;
         }
-        if true {
-            continue;
-        }
         world.net.drop_from(name, &address(place))?;
         world.net.drop_from(other, &address(victim))?;
     }

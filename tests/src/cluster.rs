@@ -17,7 +17,7 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks at a condition.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The binary under test: `BATON_BINARY`, else the workspace's own, built once if this package is tested alone.
+/// The binary under test: `BATON_BINARY`, else the workspace's own, built here if it is missing or older than a source.
 pub fn baton() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("BATON_BINARY") {
@@ -26,18 +26,41 @@ pub fn baton() -> &'static Path {
     })
 }
 
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
 fn build() -> PathBuf {
     let exe = std::env::current_exe().expect("a test has a path");
     let folder = exe.ancestors().find(|path| path.ends_with("debug") || path.ends_with("release"));
     let folder = folder.expect("tests run from the target folder");
+    let binary = folder.join("baton");
+    if is_fresh(&binary) {
+        return binary;
+    }
     let mut build = std::process::Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "-p", "baton-cli", "--bin", "baton"]);
     if folder.ends_with("release") {
         build.arg("--release");
     }
-    let built = build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).status().expect("cargo runs");
+    let built = build.current_dir(ROOT).status().expect("cargo runs");
     assert!(built.success(), "baton does not build");
-    folder.join("baton")
+    binary
+}
+
+/// `cargo test --workspace` has made the binary already; to build it alone would make everything once more, with other
+/// features.
+fn is_fresh(binary: &Path) -> bool {
+    let made = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let Some(built) = made(binary) else { return false };
+    let mut waiting: Vec<PathBuf> =
+        ["crates", "proto", "Cargo.toml", "Cargo.lock"].map(|name| Path::new(ROOT).join(name)).into();
+    while let Some(path) = waiting.pop() {
+        match std::fs::read_dir(&path) {
+            Ok(entries) => waiting.extend(entries.flatten().map(|entry| entry.path())),
+            Err(_) if made(&path).is_none_or(|made| made > built) => return false,
+            Err(_) => {}
+        }
+    }
+    true
 }
 
 /// What a cluster consists of at its start.
