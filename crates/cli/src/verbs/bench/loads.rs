@@ -35,8 +35,14 @@ pub struct Bench<'a> {
     scale: f64,
 }
 
+/// It needs no core to speak of, so that what is measured is the scheduler and not the number of places.
 fn noop() -> TaskSpec {
-    TaskSpec::new("noop", Work::Noop)
+    small(TaskSpec::new("noop", Work::Noop))
+}
+
+fn small(mut task: TaskSpec) -> TaskSpec {
+    task.resources.cpu = PARTS / 100;
+    task
 }
 
 fn array_of(mut task: TaskSpec, count: u64) -> JobSpec {
@@ -46,7 +52,10 @@ fn array_of(mut task: TaskSpec, count: u64) -> JobSpec {
 }
 
 fn true_task() -> TaskSpec {
-    TaskSpec::new("true", Work::Run(vec!["/bin/true".to_owned()]))
+    let mut task = TaskSpec::new("true", Work::Run(vec!["/bin/true".to_owned()]));
+    // So many beside each other that the wait for the log does not leave a core idle.
+    task.resources.cpu = PARTS / 8;
+    task
 }
 
 fn cannot(error: client::Error) -> Fault {
