@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cluster::{LOOK_AGAIN, PATIENCE, baton};
+use crate::cluster::{LOOK_AGAIN, PATIENCE, baton, wait_until};
 
 pub struct Process {
     pub name: String,
@@ -65,6 +65,17 @@ impl Process {
 
     pub fn signal(&self, signal: Signal) {
         signal_process(self.pid().expect("the process runs"), signal);
+    }
+
+    /// SIGSTOP, and wait until none of its threads runs any more: on a busy machine that takes a while.
+    pub async fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let pid = self.pid().expect("the process runs");
+        wait_until(&format!("{} stands still", self.name), async || is_frozen(pid)).await;
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
     }
 
     /// Whether it has not ended by itself.
@@ -140,9 +151,20 @@ pub fn signal_process(pid: i32, signal: Signal) {
 
 /// Whether a process is there and has not ended.
 pub fn is_alive(pid: i32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    state_of(&PathBuf::from(format!("/proc/{pid}"))).is_some_and(|state| !"ZX".contains(state))
+}
+
+/// Whether every thread of a process is stopped.
+pub fn is_frozen(pid: i32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().all(|thread| state_of(&thread.path()).is_none_or(|state| state == 'T'))
+}
+
+/// The letter of a process or thread under `/proc`; absent where it is gone.
+fn state_of(path: &Path) -> Option<char> {
+    let stat = std::fs::read_to_string(path.join("stat")).ok()?;
     // pid (name) state: the name may hold anything, a bracket too.
-    stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
+    stat.rsplit(')').next()?.trim_start().chars().next()
 }
 
 /// Processes whose command line or environment names something in this folder.

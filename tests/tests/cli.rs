@@ -406,14 +406,14 @@ async fn without_a_cluster_it_says_what_why_and_how_to_mend_it() {
 async fn without_a_majority_a_submit_ends_with_six_and_says_whether_it_happened() {
     let (cluster, cli) = cluster_and_cli().await;
     for replica in &cluster.replicas[..2] {
-        replica.signal(Signal::SIGSTOP);
+        replica.freeze().await;
     }
     let said = cli.run(&["submit", "--call-timeout", "3s", "--", "true"]).await;
     assert_says(&said, 6, &["why:", "fix:", "safe"]);
     assert!(said.stderr.contains("NOT accepted") || said.stderr.contains("UNKNOWN"), "{said:#?}");
     assert_eq!(said.stdout, "");
     for replica in &cluster.replicas[..2] {
-        replica.signal(Signal::SIGCONT);
+        replica.thaw();
     }
     cluster.wait_ready(1).await;
     let job = cli.submit(&["--", "true"]).await;

@@ -11,7 +11,6 @@ use baton_tests::load::Load;
 use baton_tests::process::is_alive;
 use client::{Client, Happened, JobFilter, Submitted, code};
 use model::views::TaskState;
-use nix::sys::signal::Signal;
 
 /// Each acknowledged job is there, succeeded, and its task ran to its end.
 async fn assert_kept(client: &Client, acknowledged: &[Submitted], path: &Path) {
@@ -156,7 +155,7 @@ async fn without_a_majority_a_submit_is_refused_and_its_request_id_gives_one_job
     let left = (leader + 1) % 3;
     let stopped = [leader, (leader + 2) % 3];
     for place in stopped {
-        cluster.replicas[place].signal(Signal::SIGSTOP);
+        cluster.replicas[place].freeze().await;
     }
     let alone = cluster.client_of(left).with_deadline(Duration::from_secs(3));
     let id = alone.mint();
@@ -171,7 +170,7 @@ async fn without_a_majority_a_submit_is_refused_and_its_request_id_gives_one_job
     alone.stale().queues().await.expect("a stale read needs nobody else");
 
     for place in stopped {
-        cluster.replicas[place].signal(Signal::SIGCONT);
+        cluster.replicas[place].thaw();
     }
     cluster.wait_ready(1).await;
     let first = cluster.client_of(left).with_request_id(id).submit(&spec).await.expect("accepted");
@@ -187,7 +186,7 @@ async fn without_a_majority_a_submit_is_refused_and_its_request_id_gives_one_job
 async fn a_leader_that_was_frozen_finds_another_in_its_place_and_follows_it() {
     let cluster = Cluster::start(3, 1).await;
     let frozen = cluster.leader().await;
-    cluster.replicas[frozen].signal(Signal::SIGSTOP);
+    cluster.replicas[frozen].freeze().await;
     let others: Vec<String> =
         (0..3).filter(|place| *place != frozen).map(|place| cluster.addresses[place].clone()).collect();
     let client = Client::connect(others);
@@ -198,7 +197,7 @@ async fn a_leader_that_was_frozen_finds_another_in_its_place_and_follows_it() {
     })
     .await;
     let job = job.expect("seen above").job;
-    cluster.replicas[frozen].signal(Signal::SIGCONT);
+    cluster.replicas[frozen].thaw();
     // What it answers, it answers as of now: the job is there from its first linearizable answer on.
     let thawed = cluster.client_of(frozen);
     let view = thawed.get_job(job).await.expect("the thawed replica reads through the new leader");

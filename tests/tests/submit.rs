@@ -232,7 +232,6 @@ async fn output_can_be_followed_through_every_replica() {
     let script = "for i in 1 2 3; do echo line $i; sleep 0.1; done; echo done $BATON_TASK";
     let job =
         cluster.client().submit(&command_job("talks", &["sh", "-c", script])).await.expect("accepted").job;
-    task_in(&cluster.client(), job, 0, TaskState::Running).await;
     let task = TaskId { job, number: 0 };
     let expected = format!("line 1\nline 2\nline 3\ndone {task}\n");
     for client in clients(&cluster) {

@@ -128,14 +128,14 @@ async fn a_worker_frozen_past_its_lease_is_fenced_and_its_work_runs_elsewhere() 
     world.cluster.add_worker("w2", &[]);
     world.wait_worker("w2", WorkerState::Live).await;
     // The worker alone: its keeper still counts the lease, and ends the attempt before another can begin.
-    world.cluster.workers[0].signal(Signal::SIGSTOP);
+    world.cluster.workers[0].freeze().await;
     wait_until("another attempt starts", async || {
         let has_second = Ledger::read(&world.ledger).starts.len() == 2;
         assert!(!has_second || !is_alive(pid), "two processes run the task at once");
         has_second
     })
     .await;
-    world.cluster.workers[0].signal(Signal::SIGCONT);
+    world.cluster.workers[0].thaw();
     world.wait_worker("w1", WorkerState::Live).await;
     world.open_gate();
     let task = world.done(job).await;
@@ -175,14 +175,14 @@ async fn an_attempt_that_may_keep_running_outlives_the_lease_of_its_worker() {
     let (first, pid) = running(&world.ledger, 1).await.running().pop_first().expect("one runs");
     world.cluster.add_worker("w2", &[]);
     world.wait_worker("w2", WorkerState::Live).await;
-    world.cluster.workers[0].signal(Signal::SIGSTOP);
+    world.cluster.workers[0].freeze().await;
     wait_until("another attempt starts", async || Ledger::read(&world.ledger).starts.len() == 2).await;
     assert!(is_alive(pid), "it was told to keep running");
     world.open_gate();
     let task = world.done(job).await;
     let outcome = task.outcome.expect("it has ended");
     assert!(outcome.token.0 > first.token, "the older one was not fenced");
-    world.cluster.workers[0].signal(Signal::SIGCONT);
+    world.cluster.workers[0].thaw();
     world.assert_one_start_each();
 }
 
