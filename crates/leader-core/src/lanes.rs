@@ -47,6 +47,11 @@ impl<T> Lane<T> {
         self.items.push_back((item, bytes));
     }
 
+    /// Bytes of the next one.
+    pub fn next_bytes(&self) -> Option<usize> {
+        self.items.front().map(|(_, bytes)| *bytes)
+    }
+
     /// The next one if it fits in `room`; what is larger than any entry fits where nothing else is.
     pub fn pop_within(&mut self, room: &mut Room) -> Option<T> {
         let bytes = self.items.front()?.1;
@@ -82,6 +87,16 @@ impl Default for Room {
 }
 
 impl Room {
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Keeps so many bytes for what comes last; what comes before goes into the next entry instead.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+        self.untouched = false;
+    }
+
     pub fn take(&mut self, bytes: usize) -> bool {
         if bytes > self.left && !self.untouched {
             return false;

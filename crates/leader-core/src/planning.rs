@@ -1,20 +1,24 @@
 //! When to plan. A plan is made from the committed state and an overlay of the plans in flight; the overlay ends with
 //! the reply, with the rejection and with the leadership.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use machine::Plan;
 use machine::state::State;
-use scheduler::{Budget, Overlay, Scratch};
+use model::{JobId, JobSpec};
+use scheduler::{Ahead, Budget, Overlay, Scratch};
 
+use crate::lanes::Room;
 use crate::propose::PROPOSALS_IN_FLIGHT_MAX;
 use crate::{Leader, Standing};
 
 pub const PLANS_IN_FLIGHT_MAX: usize = 2;
 /// Plans of which nothing was taken, before the planner waits for the state to wake it.
 const FRUITLESS_MAX: u32 = 3;
-/// Approximate bytes of a placement in the log.
-const PLACEMENT_BYTES: usize = 64;
+/// Approximate bytes of a placement in the log: a full plan fits into an entry of its own.
+const PLACEMENT_BYTES: usize = 48;
+/// Placements that share an entry with the submits of their jobs.
+const PLACEMENTS_AHEAD_MAX: usize = 128;
 
 #[derive(Default)]
 pub(crate) struct Planning {
@@ -25,6 +29,8 @@ pub(crate) struct Planning {
     made: Option<(u64, Plan)>,
     /// By plan: how many plans had been made when it was.
     in_flight: BTreeMap<u64, u64>,
+    /// Of these, those that share the entry of their submits.
+    ahead: BTreeSet<u64>,
     last: u64,
     calls: u64,
     fruitless: u32,
@@ -41,6 +47,7 @@ impl Planning {
         self.overlay.clear();
         self.made = None;
         self.in_flight.clear();
+        self.ahead.clear();
         self.woken = false;
     }
 
@@ -57,8 +64,32 @@ impl Planning {
         Some((id, plan))
     }
 
+    /// Places what is about to be submitted, if nobody waits who could be overtaken. Nothing: where nothing fits.
+    pub fn make_ahead(
+        &mut self,
+        state: &State,
+        jobs: &[(JobId, &JobSpec)],
+        room: &mut Room,
+    ) -> Option<(Option<(u64, Plan)>, bool)> {
+        if self.made.is_some() || !state.ready().is_empty() {
+            return None;
+        }
+        let placements_max = (room.left() / PLACEMENT_BYTES).saturating_sub(1).min(PLACEMENTS_AHEAD_MAX);
+        let Ahead { plan, asked, is_whole } = scheduler::plan_new(state, &self.overlay, jobs, placements_max);
+        if plan.is_empty() {
+            return Some((None, is_whole));
+        }
+        room.take(PLACEMENT_BYTES * (1 + plan.placements.len()));
+        self.last += 1;
+        self.overlay.add_new(self.last, &plan, asked);
+        self.in_flight.insert(self.last, self.calls);
+        self.ahead.insert(self.last);
+        Some((Some((self.last, plan)), is_whole))
+    }
+
     /// The plan's entry was applied.
     pub fn settle(&mut self, id: u64, taken: u32, dropped: u32) {
+        self.ahead.remove(&id);
         self.overlay.remove(id);
         let planned_since = self.in_flight.remove(&id).is_some_and(|calls| calls < self.calls);
         self.fruitless = if taken == 0 { self.fruitless + 1 } else { 0 };
@@ -70,7 +101,8 @@ impl Planning {
     }
 
     fn is_wanted(&self) -> bool {
-        self.woken && self.made.is_none() && self.in_flight.len() < PLANS_IN_FLIGHT_MAX
+        let in_flight = self.in_flight.len() - self.ahead.len();
+        self.woken && self.made.is_none() && in_flight < PLANS_IN_FLIGHT_MAX
     }
 
     fn make(&mut self, state: &State) {

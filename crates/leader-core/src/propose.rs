@@ -4,11 +4,12 @@
 //! Order within an entry: workers (reports, sessions), control, submits, tick, plan.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use machine::state::State;
 use machine::{Bootstrap, Command, Entry, Op, Rejection, Reply, Stamp, Write};
-use model::{JobId, LogIndex, Moment, SessionId};
+use model::{JobId, JobSpec, LogIndex, Moment, SessionId};
 
 use crate::lanes::{
     CONTROLS_QUEUED_BYTES_MAX, CONTROLS_QUEUED_MAX, DrainRate, Lane, REPORTS_QUEUED_BYTES_MAX,
@@ -19,6 +20,8 @@ use crate::{Action, Answer, Config, Leader, Now, ProposalId, Queued, Standing, S
 pub const PROPOSALS_IN_FLIGHT_MAX: usize = 8;
 /// Of these at most so many with submits, so that a report never waits for a free one behind submits alone.
 pub const SUBMIT_PROPOSALS_MAX: usize = 6;
+/// Bytes of submits in flight, but for a single one that is larger: a report waits behind no more than these.
+pub const SUBMIT_BYTES_IN_FLIGHT_MAX: usize = 512 << 10;
 /// Bytes of one write.
 pub const WRITE_BYTES_MAX: usize = 2 << 20;
 /// The log's wall clock leaps when it is further behind than this.
@@ -101,13 +104,18 @@ pub(crate) struct Flight {
     proposals: BTreeMap<ProposalId, Proposed>,
     last: u64,
     with_submits: usize,
+    submit_bytes: usize,
+    /// Proposals that submit what could run at once and was not placed in the same entry.
+    leaving_unplaced: usize,
     ticks: usize,
     bootstrapping: bool,
 }
 
 struct Proposed {
     items: Vec<Item>,
-    has_submits: bool,
+    /// Bytes of the submits in it.
+    submits: Option<usize>,
+    leaves_unplaced: bool,
 }
 
 impl Flight {
@@ -122,16 +130,21 @@ impl Flight {
     fn add(&mut self, batch: Batch) -> (ProposalId, Vec<Command>) {
         self.last += 1;
         let id = ProposalId(self.last);
-        self.with_submits += usize::from(batch.has_submits);
+        self.with_submits += usize::from(batch.submits.is_some());
+        self.submit_bytes += batch.submits.unwrap_or(0);
+        self.leaving_unplaced += usize::from(batch.leaves_unplaced);
         self.ticks += usize::from(batch.items.iter().any(|item| matches!(item, Item::Tick)));
         self.bootstrapping |= batch.items.iter().any(|item| matches!(item, Item::Bootstrap));
-        self.proposals.insert(id, Proposed { items: batch.items, has_submits: batch.has_submits });
+        let Batch { items, submits, leaves_unplaced, .. } = batch;
+        self.proposals.insert(id, Proposed { items, submits, leaves_unplaced });
         (id, batch.commands)
     }
 
     fn remove(&mut self, id: ProposalId) -> Vec<Item> {
         let Some(proposed) = self.proposals.remove(&id) else { return Vec::new() };
-        self.with_submits -= usize::from(proposed.has_submits);
+        self.with_submits -= usize::from(proposed.submits.is_some());
+        self.submit_bytes -= proposed.submits.unwrap_or(0);
+        self.leaving_unplaced -= usize::from(proposed.leaves_unplaced);
         self.ticks -= usize::from(proposed.items.iter().any(|item| matches!(item, Item::Tick)));
         proposed.items
     }
@@ -142,7 +155,8 @@ impl Flight {
 struct Batch {
     commands: Vec<Command>,
     items: Vec<Item>,
-    has_submits: bool,
+    submits: Option<usize>,
+    leaves_unplaced: bool,
     leaps: bool,
 }
 
@@ -238,6 +252,9 @@ impl Leader {
         }
         let mut room = Room::default();
         self.add_clock(&mut batch, now);
+        // What was passed over once is not passed over again, whatever else there is to say.
+        let kept = self.planning.bytes().filter(|_| self.planning.overdue);
+        kept.into_iter().for_each(|bytes| room.reserve(bytes));
         while let Some((command, item)) = self.lanes.workers.pop_within(&mut room) {
             batch.push(command, item);
         }
@@ -246,7 +263,11 @@ impl Leader {
         if self.flight.ticks == 0 && self.is_due(state, now) {
             batch.push(Command::Tick, Item::Tick);
         }
-        self.add_plan(&mut batch, &mut room);
+        match kept {
+            Some(_) => self.push_plan(&mut batch),
+            None => self.add_plan(&mut batch, &mut room),
+        }
+        self.place_ahead(&mut batch, &mut room, state);
         batch
     }
 
@@ -282,8 +303,10 @@ impl Leader {
         if self.flight.with_submits >= SUBMIT_PROPOSALS_MAX || self.planning.overdue {
             return;
         }
-        let mut count = 0;
-        while let Some(mut waiting) = self.lanes.submits.pop_within(room) {
+        let (mut count, mut bytes) = (0, 0);
+        while let Some(next) = self.next_submit(bytes) {
+            let Some(mut waiting) = self.lanes.submits.pop_within(room) else { break };
+            bytes += next;
             self.tally.lane_waits.push(now.since(waiting.arrived));
             if let Op::Submit { job, .. } = &mut waiting.write.op {
                 *job = self.next_job(state);
@@ -291,8 +314,35 @@ impl Leader {
             batch.push(Command::Write(waiting.write), Item::Client { ticket: waiting.ticket });
             count += 1;
         }
-        batch.has_submits = count > 0;
+        batch.submits = (count > 0).then_some(bytes);
         self.lanes.submits_rate.drained(count, self.lanes.submits.len(), now);
+    }
+
+    /// Bytes of the next submit, if it may go into the entry that has so many already.
+    fn next_submit(&self, bytes: usize) -> Option<usize> {
+        let next = self.lanes.submits.next_bytes()?;
+        let in_flight = self.flight.submit_bytes + bytes;
+        (in_flight == 0 || in_flight + next <= SUBMIT_BYTES_IN_FLIGHT_MAX).then_some(next)
+    }
+
+    /// Places the tasks of this entry's own submits, where nobody waits who could be overtaken.
+    fn place_ahead(&mut self, batch: &mut Batch, room: &mut Room, state: &State) {
+        if batch.submits.is_none() {
+            return;
+        }
+        let submitted = |command: &'_ Command| match command {
+            Command::Write(Write { op: Op::Submit { job, spec }, .. }) => Some((*job, spec.clone())),
+            _ => None,
+        };
+        let specs: Vec<(JobId, Arc<JobSpec>)> = batch.commands.iter().filter_map(submitted).collect();
+        let jobs: Vec<(JobId, &JobSpec)> = specs.iter().map(|(job, spec)| (*job, spec.as_ref())).collect();
+        let may_overtake = self.flight.leaving_unplaced > 0;
+        let made = if may_overtake { None } else { self.planning.make_ahead(state, &jobs, room) };
+        let (plan, is_whole) = made.unwrap_or((None, false));
+        batch.leaves_unplaced = !is_whole;
+        if let Some((id, plan)) = plan {
+            batch.push(Command::Place(plan), Item::Plan { id });
+        }
     }
 
     fn add_plan(&mut self, batch: &mut Batch, room: &mut Room) {
@@ -301,6 +351,10 @@ impl Leader {
             self.planning.overdue = true;
             return;
         }
+        self.push_plan(batch);
+    }
+
+    fn push_plan(&mut self, batch: &mut Batch) {
         if let Some((id, plan)) = self.planning.take() {
             batch.push(Command::Place(plan), Item::Plan { id });
         }

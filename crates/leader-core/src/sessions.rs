@@ -230,14 +230,18 @@ impl Leader {
             Renewal::Ending => return self.tell_ended(stream, out),
         }
         let id = session.id;
+        // It says the reports of an earlier stream again in its hello.
+        self.lanes
+            .workers
+            .retain(|(_, item)| !matches!(item, Item::Reports { session, .. } if *session == id));
+        let bytes = hello.reports.as_ref().map_or(0, |reports| reports.bytes);
+        if !self.lanes.workers.has_room(bytes) {
+            return self.turn_away(stream, out);
+        }
         if let Some(old) = self.attached.insert(id, stream) {
             self.streams.remove(&old);
             out.push(Action::Close { stream: old });
         }
-        // It says them again in its hello.
-        self.lanes
-            .workers
-            .retain(|(_, item)| !matches!(item, Item::Reports { session, .. } if *session == id));
         self.welcome(stream, session, state, out);
         let reports = hello.reports.take().filter(|reports| !reports.reports.is_empty());
         let Some(reports) = reports else { return self.reconcile(stream, id, &hello, state, now, out) };

@@ -4,12 +4,14 @@
 //! over by what does, but not for longer than `starve_after`, when a worker drains for it. Queues take turns by
 //! their decayed dominant-resource use, relative to their weight. Applying a plan and planning again adds nothing.
 
+mod ahead;
 mod explain;
 mod overlay;
 mod place;
 mod queues;
 mod reserve;
 
+pub use ahead::{Ahead, Asked, plan_new};
 pub use explain::explain;
 pub use overlay::Overlay;
 

@@ -3,19 +3,33 @@
 use std::collections::BTreeMap;
 
 use machine::state::queues::QueueId;
-use machine::{Plan, State};
-use model::{JobId, RunSet, SessionId};
+use machine::{Placement, Plan, State};
+use model::{JobId, Resources, RunSet, SessionId};
+
+use crate::ahead::Asked;
 
 #[derive(Clone, Debug, Default)]
 pub struct Overlay {
-    plans: BTreeMap<u64, Plan>,
+    plans: BTreeMap<u64, Planned>,
     version: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Planned {
+    plan: Plan,
+    /// Of jobs that the state did not have when it was planned.
+    asked: BTreeMap<JobId, Asked>,
 }
 
 impl Overlay {
     pub fn add(&mut self, id: u64, plan: &Plan) {
+        self.add_new(id, plan, BTreeMap::new());
+    }
+
+    /// A plan for jobs whose submit is in the same entry.
+    pub fn add_new(&mut self, id: u64, plan: &Plan, asked: BTreeMap<JobId, Asked>) {
         self.version += 1;
-        self.plans.insert(id, plan.clone());
+        self.plans.insert(id, Planned { plan: plan.clone(), asked });
     }
 
     /// The plan was applied, or never will be.
@@ -44,17 +58,11 @@ impl Overlay {
 
     pub(crate) fn taken(&self, state: &State) -> Taken {
         let mut taken = Taken::default();
-        for placement in self.plans.values().flat_map(|plan| &plan.placements) {
-            taken.tasks.entry(placement.job).or_default().insert(placement.tasks);
-            let Some(job) = state.job(placement.job) else { continue };
-            *taken.running.entry(job.queue).or_default() += u64::from(placement.tasks.len);
-            let class = job.group_of(placement.tasks.first).map(|(_, group)| group.class);
-            if let Some(class) = class.filter(|_| !placement.held) {
-                taken.classes.entry(placement.session).or_default().push(class);
-            }
+        for Planned { plan, asked } in self.plans.values() {
+            plan.placements.iter().for_each(|placement| taken.add(placement, asked, state));
+            let reservations = plan.reservations.iter();
+            taken.reserved.extend(reservations.map(|r| (r.session, (r.job, r.task))));
         }
-        let reservations = self.plans.values().flat_map(|plan| &plan.reservations);
-        taken.reserved = reservations.map(|r| (r.session, (r.job, r.task))).collect();
         taken
     }
 }
@@ -67,5 +75,31 @@ pub(crate) struct Taken {
     pub running: BTreeMap<QueueId, u64>,
     /// The classes of what is placed on each session.
     pub classes: BTreeMap<SessionId, Vec<u32>>,
+    /// What is placed on each session of jobs that the state does not have yet.
+    pub asked: BTreeMap<SessionId, Vec<Resources>>,
     pub reserved: BTreeMap<SessionId, (JobId, u32)>,
+}
+
+impl Taken {
+    fn add(&mut self, placement: &Placement, asked: &BTreeMap<JobId, Asked>, state: &State) {
+        let Placement { job, tasks, session, held } = *placement;
+        self.tasks.entry(job).or_default().insert(tasks);
+        let known = state.job(job);
+        let queue = known.map(|job| job.queue).or_else(|| asked.get(&job).map(|asked| asked.queue));
+        let Some(queue) = queue else { return };
+        *self.running.entry(queue).or_default() += u64::from(tasks.len);
+        if held {
+            return;
+        }
+        match known {
+            Some(job) => {
+                let class = job.group_of(tasks.first).map(|(_, group)| group.class);
+                self.classes.entry(session).or_default().extend(class);
+            }
+            None => {
+                let resources = asked.get(&job).and_then(|asked| asked.of(tasks.first));
+                self.asked.entry(session).or_default().extend(resources.cloned());
+            }
+        }
+    }
 }

@@ -175,12 +175,17 @@ impl<'a> Round<'a> {
     }
 }
 
-fn room(state: &State, session: &Session, taken: &Taken) -> Room {
+pub(crate) fn room(state: &State, session: &Session, taken: &Taken) -> Room {
     let mut room = session.room();
     for class in taken.classes.get(&session.id).into_iter().flatten() {
         let Some(class) = state.class(*class) else { continue };
         if let Some(units) = room.fit(&class.key.resources) {
             room.take(&class.key.resources, &units);
+        }
+    }
+    for resources in taken.asked.get(&session.id).into_iter().flatten() {
+        if let Some(units) = room.fit(resources) {
+            room.take(resources, &units);
         }
     }
     room
@@ -195,7 +200,7 @@ pub(crate) fn takers(state: &State, row: &Class) -> Vec<SessionId> {
 }
 
 /// Noops cost a worker nothing, so that one allocation carries a run of them; everything else goes one by one.
-fn longest_run(kind: Kind, room: u64) -> u32 {
+pub(crate) fn longest_run(kind: Kind, room: u64) -> u32 {
     match kind {
         Kind::Noop => TASKS_PER_PLACEMENT_MAX.min(u32::try_from(room).unwrap_or(u32::MAX)),
         _ => 1,

@@ -26,7 +26,7 @@ fn names(entry: &machine::Entry) -> Vec<&'static str> {
 /// Fills every place in flight, so that what follows has to wait.
 fn fill(world: &mut World) {
     for _ in 0..8 {
-        world.write(Op::PauseQueue { name: "default".to_owned() }, 50);
+        world.write(Op::ResumeQueue { name: "default".to_owned() }, 50);
     }
     assert_eq!(world.pending.len(), 8);
 }
@@ -229,4 +229,103 @@ fn the_wall_clock_leaps_only_when_the_voters_agree() {
     world.forget();
     world.step(Event::ClocksAgree);
     assert_eq!(world.pending.len(), 0);
+}
+
+#[test]
+fn an_idle_cluster_starts_a_task_after_one_commit() {
+    let mut world = World::new();
+    world.worker(1, "w", 2);
+    world.forget();
+    world.submit(array(2));
+    assert_eq!(names(&world.pending[0].1), ["submit", "place"]);
+    world.commit_one();
+    assert_eq!(orders(&world.heard(1)).len(), 2);
+    world.commit();
+    assert_eq!(world.entries.len(), 1, "nothing is planned twice");
+}
+
+#[test]
+fn what_is_placed_with_its_submit_takes_its_room_from_what_follows() {
+    let mut world = World::new();
+    world.worker(1, "w", 3);
+    world.forget();
+    for _ in 0..3 {
+        world.submit(array(2));
+    }
+    let placed = |entry: &machine::Entry| match entry.commands.last() {
+        Some(Command::Place(plan)) => plan.placements.len(),
+        _ => 0,
+    };
+    assert_eq!(world.entries.iter().map(placed).collect::<Vec<_>>(), [2, 1, 0]);
+    world.commit();
+    assert_eq!(orders(&world.heard(1)).len(), 3);
+    assert_eq!(world.leader.take_tally().dropped, 0);
+}
+
+#[test]
+fn a_submit_never_overtakes_what_waits() {
+    let mut world = World::new();
+    world.worker(1, "w", 2);
+    let large = || {
+        let mut spec = array(1);
+        spec.tasks[0].resources = model::Resources::cores(4);
+        spec
+    };
+    // In flight, then in the state: either way the next one waits for the planner.
+    world.submit(large());
+    world.forget();
+    world.submit(array(1));
+    assert_eq!(names(&world.entries[0]), ["submit"]);
+    world.commit();
+    world.forget();
+    world.submit(array(1));
+    assert_eq!(names(&world.entries[0]), ["submit"]);
+}
+
+#[test]
+fn a_submit_that_is_refused_places_nothing() {
+    let mut world = World::new();
+    world.worker(1, "w", 2);
+    let spec = model::JobSpec { after: vec![JobId(999)], ..noop("after nothing") };
+    world.submit(spec);
+    let spec = model::JobSpec { queue: "nowhere".to_owned(), ..noop("lost") };
+    world.submit(spec);
+    world.commit();
+    assert!(orders(&world.heard(1)).is_empty());
+    let first = world.job(noop("kept"));
+    assert_eq!(orders(&world.heard(1))[0].job, first);
+}
+
+#[test]
+fn jobs_of_one_entry_are_placed_by_priority() {
+    let mut world = World::new();
+    world.worker(1, "w", 1);
+    fill(&mut world);
+    world.submit(array(1));
+    world.submit(model::JobSpec { priority: 9, ..array(1) });
+    world.commit();
+    let last = world.state.last_job();
+    assert_eq!(orders(&world.heard(1))[0].job, last);
+}
+
+#[test]
+fn a_full_plan_gets_its_turn_under_a_flood_of_reports() {
+    let mut world = World::new();
+    world.worker(1, "w", 1_200);
+    world.job(array(60));
+    let running = orders(&world.heard(1));
+    fill(&mut world);
+    world.submit(array(1_000));
+    // So many that each entry is full of them.
+    for order in &running {
+        let reports = Reports { number: 1, reports: vec![succeeded(order)], bytes: 31_000 };
+        world.says(1, FromWorker::Reports(reports));
+    }
+    let is_full_plan =
+        |command: &&Command| matches!(command, Command::Place(plan) if plan.placements.len() > 400);
+    for _ in 0..30 {
+        world.commit_one();
+    }
+    assert!(world.leader.queued().workers > 0, "the flood is over");
+    assert!(world.proposed().iter().any(is_full_plan), "the plan was passed over");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::validate::validate;
 use model::views::{Counts, JobState};
-use model::{Actor, Dependency, JobId, JobSpec, Placement, RunSet, TaskSpec};
+use model::{Actor, Dependency, JobId, JobSpec, RunSet, TaskSpec};
 
 use crate::apply::write::within;
 use crate::chores::Chore;
@@ -231,7 +231,7 @@ fn group(
     Group {
         first,
         len,
-        class: state.intern(class_key(task, spec.placement)),
+        class: state.intern(ClassKey::of(task, spec.placement)),
         after,
         each,
         waiting,
@@ -253,17 +253,5 @@ fn group(
         later: Vec::new(),
         rows: BTreeMap::new(),
         outcomes: BTreeMap::new(),
-    }
-}
-
-fn class_key(task: &TaskSpec, placement: Placement) -> ClassKey {
-    let mut constraints = task.constraints.clone();
-    constraints.sort();
-    ClassKey {
-        resources: task.resources.clone(),
-        constraints,
-        kind: task.work.kind(),
-        function: task.work.function().map(str::to_owned),
-        placement,
     }
 }

@@ -6,8 +6,8 @@ use model::resources::choose_units;
 use model::settings::Lease;
 use model::size::PARTS;
 use model::{
-    Capacity, Constraint, JobId, Kind, Placement, Resources, Run, RunSet, Seq, SessionId, Timestamp, Token,
-    UnitShare,
+    Capacity, Constraint, JobId, Kind, Placement, Resources, Run, RunSet, Seq, SessionId, TaskSpec,
+    Timestamp, Token, UnitShare,
 };
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +110,21 @@ pub struct Class {
 pub struct Room {
     pub free: Resources,
     pub units: BTreeMap<String, Vec<u32>>,
+}
+
+impl ClassKey {
+    /// Two tasks of one class are the same to a planner.
+    pub fn of(task: &TaskSpec, placement: Placement) -> ClassKey {
+        let mut constraints = task.constraints.clone();
+        constraints.sort();
+        ClassKey {
+            resources: task.resources.clone(),
+            constraints,
+            kind: task.work.kind(),
+            function: task.work.function().map(str::to_owned),
+            placement,
+        }
+    }
 }
 
 impl Room {

@@ -1,0 +1,158 @@
+//! Places tasks of jobs whose submit is not applied yet: submit and placement then share a log entry, and a cluster
+//! with room starts a task after one commit. Apply checks every placement again; that of a submit which was refused
+//! is dropped.
+//!
+//! Only for where nothing else waits: whoever calls it sees to that, so that nobody is overtaken.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use machine::eligible::{accepts, still_waits};
+use machine::state::queues::QueueId;
+use machine::state::sessions::{ClassKey, Room};
+use machine::{Placement, Plan, State};
+use model::{JobId, JobSpec, Resources, Run, SessionId, TaskSpec};
+
+use crate::overlay::{Overlay, Taken};
+use crate::place::{longest_run, room};
+
+/// What the placed tasks of a job ask for that the state does not have yet.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub queue: QueueId,
+    /// By the first task number of each group.
+    groups: BTreeMap<u32, Resources>,
+}
+
+impl Asked {
+    /// Of the group that has this task.
+    pub(crate) fn of(&self, task: u32) -> Option<&Resources> {
+        self.groups.range(..=task).next_back().map(|(_, resources)| resources)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Ahead {
+    pub plan: Plan,
+    /// For the overlay.
+    pub asked: BTreeMap<JobId, Asked>,
+    /// Nothing that may run at once was left out.
+    pub is_whole: bool,
+}
+
+/// Places what can start at once of jobs that are about to be submitted, by priority, at most so many placements.
+pub fn plan_new(
+    state: &State,
+    overlay: &Overlay,
+    jobs: &[(JobId, &JobSpec)],
+    placements_max: usize,
+) -> Ahead {
+    let mut round = Round::new(state, overlay);
+    let mut jobs = jobs.to_vec();
+    jobs.sort_by_key(|(id, spec)| (Reverse(spec.priority), *id));
+    for (id, spec) in jobs {
+        if round.ahead.plan.placements.len() >= placements_max {
+            round.ahead.is_whole = false;
+            break;
+        }
+        round.add_job(id, spec, placements_max);
+    }
+    round.ahead
+}
+
+struct Round<'a> {
+    state: &'a State,
+    taken: Taken,
+    /// Of sessions that drain for nobody.
+    rooms: BTreeMap<SessionId, Room>,
+    /// Sessions that take a class at all.
+    takers: BTreeMap<ClassKey, Vec<SessionId>>,
+    ahead: Ahead,
+}
+
+impl<'a> Round<'a> {
+    fn new(state: &'a State, overlay: &Overlay) -> Round<'a> {
+        let taken = overlay.taken(state);
+        let drains = |session: &machine::Session| {
+            taken.reserved.contains_key(&session.id)
+                || session.reserved.is_some_and(|(job, task)| still_waits(state, job, task))
+        };
+        let open = state.sessions().filter(|session| !session.ended && !drains(session));
+        let rooms = open.map(|session| (session.id, room(state, session, &taken))).collect();
+        let ahead = Ahead { is_whole: true, ..Ahead::default() };
+        Round { state, taken, rooms, takers: BTreeMap::new(), ahead }
+    }
+
+    fn add_job(&mut self, id: JobId, spec: &JobSpec, placements_max: usize) {
+        if spec.delay.is_some_and(|delay| !delay.is_zero()) || spec.start_at.is_some() {
+            return;
+        }
+        // Whether the earlier ones are done by then is not known here.
+        if !spec.after.is_empty() {
+            self.ahead.is_whole = false;
+            return;
+        }
+        let Some(queue) = self.state.queue_named(&spec.queue).filter(|queue| !queue.paused) else { return };
+        self.ahead.asked.insert(id, Asked { queue: queue.id, groups: BTreeMap::new() });
+        let mut first = 0;
+        for task in &spec.tasks {
+            let numbers = Run::new(first, task.count());
+            first += numbers.len;
+            if task.after.is_empty() && task.after_each.is_empty() {
+                self.add_group(id, spec, task, numbers, placements_max);
+            }
+        }
+    }
+
+    fn add_group(&mut self, id: JobId, spec: &JobSpec, task: &TaskSpec, numbers: Run, placements_max: usize) {
+        let class = ClassKey::of(task, spec.placement);
+        let asked = self.ahead.asked.get_mut(&id).expect("added above");
+        asked.groups.insert(numbers.first, class.resources.clone());
+        let queue = asked.queue;
+        let mut next = numbers.first;
+        while next < numbers.end() {
+            let room = self.queue_room(queue);
+            let has_budget = self.ahead.plan.placements.len() < placements_max;
+            let chosen = if room > 0 && has_budget { self.choose(&class) } else { None };
+            let Some(session) = chosen else {
+                self.ahead.is_whole = false;
+                return;
+            };
+            let len = longest_run(class.kind, room).min(numbers.end() - next);
+            self.take(id, Run::new(next, len), session, &class.resources, queue);
+            next += len;
+        }
+    }
+
+    fn queue_room(&self, queue: QueueId) -> u64 {
+        let room = self.state.queue(queue).map_or(0, |queue| queue.room());
+        room.saturating_sub(self.taken.running.get(&queue).copied().unwrap_or(0))
+    }
+
+    fn choose(&mut self, class: &ClassKey) -> Option<SessionId> {
+        let state = self.state;
+        if !self.takers.contains_key(class) {
+            let takes = |id: &&SessionId| {
+                state.session(**id).is_some_and(|session| accepts(state, session, class).is_ok())
+            };
+            let takers = self.rooms.keys().filter(takes).copied().collect();
+            self.takers.insert(class.clone(), takers);
+        }
+        let open = self.takers[class].iter().filter(|id| self.rooms[id].fit(&class.resources).is_some());
+        let free = |session: &SessionId| self.rooms[session].free.dominant_share(state.total());
+        match class.placement {
+            model::Placement::Pack => open.min_by_key(|id| (free(id), **id)).copied(),
+            model::Placement::Spread => open.min_by_key(|id| (Reverse(free(id)), **id)).copied(),
+        }
+    }
+
+    fn take(&mut self, job: JobId, tasks: Run, session: SessionId, resources: &Resources, queue: QueueId) {
+        if let Some(room) = self.rooms.get_mut(&session)
+            && let Some(units) = room.fit(resources)
+        {
+            room.take(resources, &units);
+        }
+        *self.taken.running.entry(queue).or_default() += u64::from(tasks.len);
+        self.ahead.plan.placements.push(Placement { job, tasks, session, held: false });
+    }
+}
