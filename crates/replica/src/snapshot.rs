@@ -148,6 +148,13 @@ impl SnapshotStore {
     fn publish(&self, meta: SnapshotMeta, finished: &Path) -> io::Result<SnapshotFile> {
         let path = self.path(&meta);
         let mut current = self.current.lock();
+        // One that was begun before a newer one was installed: the log behind the newer one may be purged, so the
+        // older must not take its place. Whoever built it can still read it.
+        if current.as_ref().is_some_and(|(newest, _)| newest.last_log_id > meta.last_log_id) {
+            let file = SnapshotFile::open(finished.to_owned())?;
+            std::fs::remove_file(finished)?;
+            return Ok(file);
+        }
         std::fs::rename(finished, &path)?;
         File::open(&self.dir)?.sync_all()?;
         let file = SnapshotFile::open(path)?;
@@ -398,6 +405,23 @@ mod tests {
         assert_eq!(found, meta(9));
         assert_eq!(thaw(&file).unwrap().digest(), state(9).digest());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "only the newest is kept");
+    }
+
+    #[test]
+    fn a_snapshot_that_is_finished_late_does_not_replace_a_newer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SnapshotStore::open(dir.path().into()).unwrap();
+        for index in [9, 7] {
+            let state = state(index);
+            let written = store.write(&meta(index), state.digest(), &state.freeze()).unwrap();
+            assert_eq!(thaw(&written).unwrap().digest(), state.digest(), "it is readable all the same");
+        }
+        assert_eq!(store.current().unwrap().0, meta(9));
+        let store = SnapshotStore::open(dir.path().into()).unwrap();
+        let (found, file) = store.current().unwrap();
+        assert_eq!(found, meta(9));
+        assert_eq!(thaw(&file).unwrap().digest(), state(9).digest());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
