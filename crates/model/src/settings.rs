@@ -14,6 +14,16 @@ pub enum Failover {
     Wan,
 }
 
+impl std::fmt::Display for Failover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Failover::Fast => "fast",
+            Failover::Default => "default",
+            Failover::Wan => "wan",
+        })
+    }
+}
+
 impl std::str::FromStr for Failover {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {

@@ -83,6 +83,10 @@ async fn ask(
         let (address, expected) = (peer.raft_addr.clone(), peer.name.clone());
         return Err(StartError::OtherPeer { address, expected, found: answer.name });
     }
+    if answer.failover != node.failover.to_string() {
+        let whose = format!("the peer `{}`'s", answer.name);
+        return Err(StartError::OtherFailover { whose, theirs: answer.failover, own: node.failover });
+    }
     let is_pristine = answer.cluster_id.is_empty();
     if is_pristine && answer.peers != node.peers {
         return Err(StartError::PeersDiffer {
@@ -112,6 +116,7 @@ fn join(node: &Node, answers: &BTreeMap<String, pb::HelloResponse>) -> Result<Op
         id: *id,
         name: node.name.clone(),
         incarnation: node.incarnation,
+        failover: node.failover,
         founders: members,
     }))
 }
@@ -159,6 +164,7 @@ fn identity(node: &Node, answers: &BTreeMap<String, pb::HelloResponse>) -> Ident
         id: id.expect("it is among them"),
         name: node.name.clone(),
         incarnation: node.incarnation,
+        failover: node.failover,
         founders,
     }
 }

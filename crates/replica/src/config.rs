@@ -126,6 +126,17 @@ pub enum StartError {
     Refused { address: String, answer: String },
     #[error("the peer at {address} is called `{found}`, not `{expected}`; correct the list of peers")]
     OtherPeer { address: String, expected: String, found: String },
+    #[error(
+        "{whose} election timing is `{theirs}`, this replica was given `{own}`; all replicas of a cluster have the \
+             one that it was founded with: give this one the same --failover"
+    )]
+    OtherFailover { whose: String, theirs: String, own: Failover },
+    #[error(
+        "the replicated lease of workers is too short for the election timing `{failover}`: ttl - margin - heartbeat \
+             must be at least twice the time of a failover; give the cluster a longer lease before this replica is \
+             started again"
+    )]
+    LeaseTooShort { failover: Failover },
     #[error("the peer `{peer}` was given the peers {theirs:?}, this replica {own:?}; give all the same list")]
     PeersDiffer { peer: String, theirs: Vec<String>, own: Vec<String> },
     #[error(

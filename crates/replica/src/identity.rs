@@ -8,6 +8,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use model::settings::Failover;
 use serde::{Deserialize, Serialize};
 
 use crate::config::StartError;
@@ -22,6 +23,9 @@ pub struct Identity {
     pub id: NodeId,
     pub name: String,
     pub incarnation: u64,
+    /// Election timing, for as long as the cluster lives: how long a leader keeps its lease must be the same for all
+    /// who vote, and for the leases of workers.
+    pub failover: Failover,
     /// Those the cluster was founded with.
     pub founders: BTreeMap<NodeId, Member>,
 }

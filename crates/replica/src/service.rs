@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt};
+use model::settings::Failover;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::RaftError;
@@ -54,6 +55,7 @@ pub struct Node {
     pub peers: Vec<String>,
     pub raft_address: String,
     pub api_address: String,
+    pub failover: Failover,
     pub phase: Mutex<Phase>,
     pub running: OnceLock<Running>,
 }
@@ -247,6 +249,7 @@ impl Peer for Services {
             cluster_id,
             seen: seen.into_iter().collect(),
             peers: node.peers.clone(),
+            failover: node.failover.to_string(),
             members: node.members().iter().map(|(id, member)| convert::member_out(*id, member)).collect(),
         }))
     }

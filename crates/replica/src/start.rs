@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use model::settings::Failover;
 use openraft::SnapshotPolicy;
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime};
@@ -105,6 +106,7 @@ fn look(config: &Config, env: &dyn Env) -> Result<Disk, StartError> {
     let known = data_dir.identity().map_err(disk_error(config, "its identity cannot be read"))?;
     if let Some(known) = known {
         check_names(config, &known)?;
+        check_failover(config, &known)?;
         return Ok(Disk { data_dir, incarnation: known.incarnation, known: Some(known), peers: Vec::new() });
     }
     if config.peers.is_empty() {
@@ -157,7 +159,7 @@ async fn run(
     let snapshots = Arc::new(snapshots.map_err(disk_error(&config, "its snapshot cannot be read"))?);
     let shared = Arc::new(Shared::default());
     let machine = StateMachine::new(shared.clone(), snapshots.clone(), log.clone(), env.clone());
-    let election = config.failover.election();
+    let election = own.failover.election();
     let network =
         Network { transport: transport.clone(), own: own.clone(), silence_max: election.timeout_max };
     let raft_config = raft_config(&own.cluster, election);
@@ -169,6 +171,11 @@ async fn run(
     })
     .await
     .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
+    let checked = check_lease(&shared.state.read(), own.failover);
+    if let Err(error) = checked {
+        drop(raft.shutdown().await);
+        return Err(error);
+    }
     let running = Running { raft: raft.clone(), shared: shared.clone(), snapshots: snapshots.clone() };
     drop(node.running.set(running));
     warn_of_another_address(&node, own.id);
@@ -201,6 +208,7 @@ fn node(config: &Config, env: &Arc<dyn Env>, disk: &Disk, bound: String) -> Node
         peers: disk.peers.clone(),
         raft_address: if advertised.is_empty() { bound } else { advertised },
         api_address: config.advertise_api.clone(),
+        failover: config.failover,
         phase: Mutex::new(match &disk.known {
             Some(known) => Phase::Founded(Arc::new(known.clone())),
             None => Phase::Pristine { seen: [].into() },
@@ -240,6 +248,23 @@ fn check_names(config: &Config, known: &Identity) -> Result<(), StartError> {
         found: known.name.clone(),
         found_cluster: known.cluster.clone(),
     })
+}
+
+fn check_failover(config: &Config, known: &Identity) -> Result<(), StartError> {
+    if config.failover == known.failover {
+        return Ok(());
+    }
+    let whose = format!("data directory {}'s", config.data_dir.display());
+    Err(StartError::OtherFailover { whose, theirs: known.failover.to_string(), own: config.failover })
+}
+
+/// A worker must have time to renew its lease twice over a failover, or an election costs it its tasks. Of what the
+/// disk holds: later settings are checked when they are applied.
+fn check_lease(state: &machine::State, failover: Failover) -> Result<(), StartError> {
+    if state.is_bootstrapped() && !state.settings().lease.outlasts(failover.election()) {
+        return Err(StartError::LeaseTooShort { failover });
+    }
+    Ok(())
 }
 
 fn open(
@@ -326,5 +351,27 @@ async fn initialize(raft: &Raft, own: &Identity) {
     }
     if let Err(error) = raft.initialize(own.founders.clone()).await {
         tracing::debug!(%error, "the cluster has its first membership already");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_refused_when_a_failover_outlasts_the_lease() {
+        let mut state = machine::State::default();
+        assert!(check_lease(&state, Failover::Wan).is_ok(), "nothing is replicated yet");
+        let bootstrap = machine::Bootstrap {
+            cluster: "c".into(),
+            settings: model::Settings::preset(Failover::Fast),
+            epoch: 0,
+            next_node: 2,
+        };
+        let commands = vec![machine::Command::Bootstrap(bootstrap)];
+        state.apply(1, &machine::Entry { stamp: Default::default(), commands });
+        assert!(check_lease(&state, Failover::Fast).is_ok());
+        let refused = check_lease(&state, Failover::Wan);
+        assert!(matches!(refused, Err(StartError::LeaseTooShort { failover: Failover::Wan })));
     }
 }

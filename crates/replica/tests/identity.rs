@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use model::settings::Failover;
 use replica::{Config, Peer, Replica, StartError};
 use tonic::{Code, Request};
 use wire::raft as pb;
@@ -79,6 +80,9 @@ async fn a_directory_serves_one_process_under_its_own_names() {
     let moved = Config { cluster: "other".into(), ..world.config(0) };
     let Err(error) = Replica::start_with(moved, World::seams()).await else { panic!("started") };
     assert!(matches!(error, StartError::OtherIdentity { .. }), "{error}");
+    let hurried = Config { failover: Failover::Fast, ..world.config(0) };
+    let Err(error) = Replica::start_with(hurried, World::seams()).await else { panic!("started") };
+    assert!(matches!(error, StartError::OtherFailover { .. }), "{error}");
 }
 
 /// What the first of them to end is refused for; the others may wait for ever.
@@ -103,6 +107,11 @@ async fn peers_that_do_not_belong_together_say_so() {
         let error = first_refusal(configs).await;
         assert!(matches!(error, StartError::PeersDiffer { .. }), "{error}");
     }
+
+    let mut world = World::new(2);
+    let hurried = Config { failover: Failover::Fast, ..world.config(1) };
+    let error = first_refusal(vec![world.config(0), hurried]).await;
+    assert!(matches!(error, StartError::OtherFailover { .. }), "{error}");
 
     let mut world = World::new(2);
     let mut configs: Vec<_> = (0..2).map(|at| world.config(at)).collect();

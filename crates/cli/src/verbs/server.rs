@@ -50,7 +50,7 @@ struct Flags {
     /// All founding replicas, this one included: n1=host:port,n2=..
     #[arg(long, env = "BATON_PEERS", value_name = "NAME=HOST:PORT,..", value_delimiter = ',')]
     peers: Option<Vec<String>>,
-    /// How fast a lost leader is replaced: fast, default or wan
+    /// How fast a lost leader is replaced: fast, default or wan; the same for all replicas, and for good
     #[arg(long, env = "BATON_FAILOVER", value_name = "PRESET")]
     failover: Option<Failover>,
     /// Listen beyond loopback without TLS, where the network itself is private

@@ -240,13 +240,18 @@ impl Task {
     }
 
     fn core_config(&self) -> leader_core::Config {
-        let failover = self.config.failover;
+        // What the cluster was founded with, for as long as it has no settings of its own.
+        let founded = self.replica.identity().failover;
+        let failover = self
+            .replica
+            .read(|state| if state.is_bootstrapped() { state.settings().failover } else { founded });
         let members = self.replica.status().members;
         leader_core::Config {
             cluster: self.config.cluster.clone(),
             settings: model::Settings::preset(failover),
             next_node: members.iter().map(|member| member.id).max().unwrap_or(0) + 1,
-            election_timeout_max: failover.election().timeout_max,
+            // Never shorter than what Raft itself waits.
+            election_timeout_max: failover.election().timeout_max.max(founded.election().timeout_max),
         }
     }
 
