@@ -61,6 +61,7 @@ type StopHook = Box<dyn Fn(&str) + Send + Sync>;
 /// The process, its machine and its network.
 pub struct Real {
     started: std::time::Instant,
+    wall_offset_us: i64,
     on_stop: Option<StopHook>,
 }
 
@@ -74,7 +75,12 @@ impl Default for Real {
 #[allow(clippy::disallowed_methods)]
 impl Real {
     pub fn new() -> Real {
-        Real { started: std::time::Instant::now(), on_stop: None }
+        Real { started: std::time::Instant::now(), wall_offset_us: 0, on_stop: None }
+    }
+
+    /// With a wall clock that is off by so much: for fault tests.
+    pub fn with_wall_offset_us(self, us: i64) -> Real {
+        Real { wall_offset_us: us, ..self }
     }
 
     /// Calls `on_stop` where the process would be aborted.
@@ -91,7 +97,8 @@ impl Env for Real {
 
     fn wall(&self) -> Timestamp {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Timestamp::default().plus(since.unwrap_or_default())
+        let wall = Timestamp::default().plus(since.unwrap_or_default());
+        Timestamp(wall.0.saturating_add_signed(self.wall_offset_us))
     }
 
     fn random(&self) -> u64 {

@@ -27,6 +27,8 @@ const STATUS_EVERY: Duration = Duration::from_millis(20);
 const FOLD_EVERY: Duration = Duration::from_millis(250);
 const COMPARE_EVERY: Duration = Duration::from_secs(3);
 const COMPARE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two handovers because of the clock: clocks that jump about must not keep the leadership moving.
+const HAND_OVER_EVERY: Duration = Duration::from_secs(30);
 
 /// What the tasks of a replica share.
 pub(crate) struct Upkeep {
@@ -170,6 +172,7 @@ impl Upkeep {
 
     /// Compares digests and clocks with the others, every few seconds.
     pub async fn compare(self: Arc<Self>) {
+        let mut handed_over = None;
         loop {
             tokio::time::sleep(COMPARE_EVERY).await;
             let metrics = self.metrics();
@@ -188,7 +191,28 @@ impl Upkeep {
             if let Some(alarm) = judge(self.own.id, voters.len(), &digests) {
                 self.raise(alarm);
             }
+            let rests = handed_over.is_some_and(|at| self.env.now().since(at) < HAND_OVER_EVERY);
+            if !rests && self.hand_over_for_clock().await {
+                handed_over = Some(self.env.now());
+            }
         }
+    }
+
+    /// A leader whose wall clock is off the voters' median would put wrong times in the log: another one shall lead.
+    /// Whether it was asked to.
+    async fn hand_over_for_clock(&self) -> bool {
+        let tolerated = self.shared.state.read().limits().clock_skew_max_s;
+        let tolerated = i64::try_from(tolerated).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let status = self.status();
+        let Some(to) = status.better_clock(tolerated) else { return false };
+        let skew = status.clock_skew().map(|us| us as f64 / 1e6);
+        tracing::warn!(
+            to,
+            skew_seconds = skew,
+            "this clock is off the voters' median; handing leadership over"
+        );
+        // It fails only when Raft has stopped.
+        seeded(self.raft.trigger().transfer_leader(to)).await.is_ok()
     }
 
     async fn ask(&self, voter: NodeId, metrics: &Metrics) -> Option<(pb::CompareResponse, i64)> {

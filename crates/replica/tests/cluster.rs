@@ -174,6 +174,29 @@ async fn leadership_moves_when_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_clock_is_off_hands_over() {
+    let mut world = World::started(3).await;
+    let (leader, _) = world.write(1).await;
+    let off = (leader + 1) % 3;
+    world.stop(off).await;
+    world.start_off(off, 5_000).await.unwrap();
+    world.replica(off).read_index().await.unwrap();
+    world.replica(leader).transfer_leader(off as u64 + 1).await.unwrap();
+    let mut changes = world.replica(off).changes();
+    for leads in [true, false] {
+        let told = changes.wait_for(|status| {
+            status.leader.as_ref().is_some_and(|leader| (leader.id == status.id) == leads)
+        });
+        tokio::time::timeout(PATIENCE, told).await.expect("it leads, and then another one").unwrap();
+    }
+    let status = world.replica(off).status();
+    let skew = status.clock_skew().expect("the others have answered");
+    assert!((4_000_000..6_000_000).contains(&skew), "{skew}");
+    let (now, _) = world.write(2).await;
+    assert_ne!(now, off);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_is_taken_when_asked() {
     let world = World::started(1).await;
     let (_, proposed) = world.write(1).await;

@@ -37,6 +37,10 @@ impl Clock {
         Clock { wall_offset_us: ms.saturating_mul(1_000), ..self }
     }
 
+    pub fn wall_offset_us(&self) -> i64 {
+        self.wall_offset_us
+    }
+
     /// Monotonic: since this clock was made.
     pub fn moment(&self) -> Moment {
         Moment(micros(self.started.elapsed()))

@@ -144,8 +144,11 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 
 /// Starts the replica, then everything that needs it; ends with it.
 async fn bring_up(api: Api, config: replica::Config, stopping: watch::Receiver<bool>) -> Result<(), Error> {
+    // The others measure the clock that this process goes by.
+    let env = replica::Real::new().with_wall_offset_us(api.shared().clock.wall_offset_us());
+    let seams = replica::Seams { env: Arc::new(env), ..replica::Seams::default() };
     let replica = tokio::select! {
-        replica = Replica::start(config) => Arc::new(replica?),
+        replica = Replica::start_with(config, seams) => Arc::new(replica?),
         () = stopped(stopping.clone()) => return Ok(()),
     };
     let shared = api.shared();

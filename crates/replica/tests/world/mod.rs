@@ -92,6 +92,15 @@ impl World {
         Ok(())
     }
 
+    /// With a wall clock that is off by so many milliseconds.
+    pub async fn start_off(&mut self, at: usize, ms: i64) -> Result<(), StartError> {
+        let config = self.config(at);
+        let env = Real::with_stop_hook(|reason| eprintln!("stopped: {reason}"));
+        let seams = Seams { env: Arc::new(env.with_wall_offset_us(ms * 1_000)), ..Seams::default() };
+        self.replicas[at] = Some(Arc::new(Replica::start_with(config, seams).await?));
+        Ok(())
+    }
+
     pub async fn stop(&mut self, at: usize) {
         let replica = self.replicas[at].take().expect("it runs");
         replica.shutdown().await;

@@ -161,6 +161,7 @@ impl Api {
             let live = state.workers().filter(|worker| worker.session.is_some()).count();
             (state.unfinished_jobs(), state.counts(), state.level(), state.workers().count(), live)
         });
+        let skew_max_s = running.replica.read(|state| state.limits().clock_skew_max_s);
         let leader = status.leader.as_ref().filter(|leader| !silent.contains(&leader.id));
         ClusterView {
             cluster: status.cluster.clone(),
@@ -173,7 +174,7 @@ impl Api {
             snapshot: status.snapshot,
             level,
             digest: format!("{:016x}", status.digest),
-            alarms: alarms(&status, self.readiness().err()),
+            alarms: alarms(&status, skew_max_s, self.readiness().err()),
             members: status.members.iter().map(|member| member_view(&status, member, silent)).collect(),
             workers_live: live as u64,
             workers_known: known as u64,
@@ -184,13 +185,11 @@ impl Api {
     }
 }
 
-/// Clocks further apart than this are worth an alarm; the replicated limit is `clock_skew_max_s`.
-const SKEW_ALARM_US: i64 = 2_000_000;
-
-fn alarms(status: &Standing, unready: Option<String>) -> Vec<String> {
-    let skew = status.clock_skew();
-    let clock = (skew.abs() > SKEW_ALARM_US).then(|| {
-        let (seconds, way) = (skew.abs() as f64 / 1e6, if skew > 0 { "ahead of" } else { "behind" });
+/// A clock that is more than `skew_max_s` off the voters' median is worth one.
+fn alarms(status: &Standing, skew_max_s: u64, unready: Option<String>) -> Vec<String> {
+    let skew = status.clock_skew().unwrap_or(0);
+    let clock = (skew.unsigned_abs() > skew_max_s.saturating_mul(1_000_000)).then(|| {
+        let (seconds, way) = (skew.unsigned_abs() as f64 / 1e6, if skew > 0 { "ahead of" } else { "behind" });
         format!("the clock of {} is {seconds:.1} s {way} the others'", status.name)
     });
     let unready = unready.map(|why| format!("{} cannot serve: {why}", status.name));

@@ -89,11 +89,6 @@ fn raft(page: &mut Exposition, running: &Running) {
         ("baton_raft_snapshot_bytes", "Size of the snapshot.", status.snapshot_bytes as f64),
         ("baton_members", "Replicas of the cluster.", status.members.len() as f64),
         (
-            "baton_clock_skew_seconds",
-            "This wall clock against the voters' median.",
-            status.clock_skew() as f64 / 1e6,
-        ),
-        (
             "baton_state_diverged",
             "Whether replicas differ in their state.",
             truth(status.digest_alarm.is_some()),
@@ -101,6 +96,10 @@ fn raft(page: &mut Exposition, running: &Running) {
     ];
     for (name, help, value) in gauges {
         page.gauge(name, help).value(value);
+    }
+    if let Some(skew) = status.clock_skew() {
+        page.gauge("baton_clock_skew_seconds", "This wall clock against the voters' median.")
+            .value(skew as f64 / 1e6);
     }
     if let Some(silence) = status.quorum_acked {
         page.gauge("baton_raft_quorum_silence_seconds", "Since a quorum last acknowledged this leader.")
