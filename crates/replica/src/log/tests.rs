@@ -1,8 +1,11 @@
 //! The log against openraft's own suite, and against what that suite does not test: durability and damage.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::alias::OneshotReceiverOf;
 use openraft::entry::RaftEntry;
@@ -84,14 +87,32 @@ async fn read_all(log: &LogStore) -> Vec<Entry> {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_append_and_vote_is_synced_before_it_is_acknowledged() {
     let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::default());
-    let mut log = open(faults.wrap(SledBackend::open(dir.path()).unwrap())).unwrap();
+    let counter = Arc::new(AtomicU64::new(0));
+    let (counted, db) = (counter.clone(), dir.path().join("db"));
+    // Of the file itself, for the store's own flush is no sync.
+    let sync_data = move |file: &File| {
+        assert_eq!(file.metadata()?.ino(), std::fs::metadata(&db)?.ino());
+        file.sync_data()?;
+        counted.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    };
+    let backend = SledBackend::open_with(dir.path(), Box::new(sync_data)).unwrap();
+    let mut log = open(faults.wrap(backend)).unwrap();
+    let mut seen = counter.load(Ordering::SeqCst);
+    let mut assert_synced = || {
+        let now = counter.load(Ordering::SeqCst);
+        assert!(seen < now, "acknowledged without a sync of the data");
+        seen = now;
+    };
     for index in 0..50 {
         if index % 5 == 0 {
             log.save_vote(&Vote::new(index, 1)).await.unwrap();
+            assert_synced();
             let trace = faults.trace();
             assert_eq!(trace[trace.len() - 2..], [Operation::PutMeta("vote".into()), Operation::Sync]);
         }
         append(&mut log, vec![entry(1, index, 100)]).await.await.unwrap().unwrap();
+        assert_synced();
         let trace = faults.trace();
         let put = Operation::PutChunk(ChunkKey { first: index, part: 0 });
         assert_eq!(trace[trace.len() - 2..], [put, Operation::Sync]);
