@@ -12,6 +12,7 @@ use model::settings::Failover;
 use serde::{Deserialize, Serialize};
 
 use crate::config::StartError;
+use crate::disk;
 use crate::env::Env;
 use crate::log::Owner;
 use crate::types::{Member, NodeId};
@@ -49,7 +50,7 @@ impl DataDir {
             let dir = path.to_owned();
             move |source| StartError::DataDir { dir, what, source }
         };
-        std::fs::create_dir_all(path).map_err(failed("it cannot be created"))?;
+        disk::create_dir(path).map_err(failed("it cannot be created"))?;
         let lock = File::create(path.join("lock")).map_err(failed("its lock cannot be written"))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -110,7 +111,7 @@ impl DataDir {
         file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(writing, self.path.join(name))?;
-        File::open(&self.path)?.sync_all()
+        disk::sync_dir(&self.path)
     }
 }
 

@@ -10,6 +10,7 @@ mod bootstrap;
 mod codec;
 mod config;
 mod convert;
+mod disk;
 pub mod env;
 mod feed;
 mod identity;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::codec;
+use crate::disk;
 use crate::types::SnapshotMeta;
 
 const MAGIC: &[u8; 8] = b"BATONSN1";
@@ -76,7 +77,7 @@ pub struct SnapshotStore {
 impl SnapshotStore {
     /// Removes what was never finished and takes the newest of what was.
     pub fn open(dir: PathBuf) -> io::Result<SnapshotStore> {
-        std::fs::create_dir_all(&dir)?;
+        disk::create_dir(&dir)?;
         let mut finished = Vec::new();
         for entry in std::fs::read_dir(&dir)? {
             let path = entry?.path();
@@ -156,7 +157,7 @@ impl SnapshotStore {
             return Ok(file);
         }
         std::fs::rename(finished, &path)?;
-        File::open(&self.dir)?.sync_all()?;
+        disk::sync_dir(&self.dir)?;
         let file = SnapshotFile::open(path)?;
         let replaced = current.replace((meta, file.clone()));
         if let Some((_, old)) = replaced

@@ -10,6 +10,7 @@ use std::path::Path;
 use sled::{Batch, Db, Tree};
 
 use super::backend::{ChunkKey, Loaded, LogBackend};
+use crate::disk;
 
 const CACHE_BYTES: u64 = 64 << 20;
 // Its garbage collection runs in the flusher only, so the flusher must stay on.
@@ -34,7 +35,7 @@ impl SledBackend {
     }
 
     pub(super) fn open_with(dir: &Path, sync_data: SyncData) -> io::Result<SledBackend> {
-        std::fs::create_dir_all(dir)?;
+        disk::create_dir(dir)?;
         remove_torn_snapshots(dir)?;
         let db = sled::Config::new()
             .path(dir)
@@ -47,10 +48,7 @@ impl SledBackend {
         let mut backend = SledBackend { chunks, meta, file, sync_data, db };
         backend.sync()?;
         // The names of new files are durable only when their directory is.
-        File::open(dir)?.sync_all()?;
-        if let Some(parent) = dir.parent() {
-            File::open(parent)?.sync_all()?;
-        }
+        disk::sync_dir(dir)?;
         Ok(backend)
     }
 }
