@@ -45,13 +45,27 @@ pub struct SnapshotFile {
     file: Arc<File>,
     path: PathBuf,
     bytes: u64,
+    /// Of one that a leader has sent.
+    _received: Option<Arc<Received>>,
+}
+
+/// A received file, under the name that it is written under. Removed with the last that holds it: Raft may decline
+/// what was received, and drops it then. One that was installed has another name by that time.
+#[derive(Debug)]
+struct Received(PathBuf);
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        // Installed already; and left behind it would be removed at the next start.
+        drop(std::fs::remove_file(&self.0));
+    }
 }
 
 impl SnapshotFile {
     fn open(path: PathBuf) -> io::Result<SnapshotFile> {
         let file = File::open(&path)?;
         let bytes = file.metadata()?.len();
-        Ok(SnapshotFile { file: Arc::new(file), path, bytes })
+        Ok(SnapshotFile { file: Arc::new(file), path, bytes, _received: None })
     }
 
     pub fn bytes(&self) -> u64 {
@@ -135,7 +149,7 @@ impl SnapshotStore {
     pub fn receive(&self) -> io::Result<Incoming> {
         let number = self.received.fetch_add(1, Ordering::Relaxed);
         let path = self.dir.join(format!("incoming-{number}{SUFFIX_WRITING}"));
-        Ok(Incoming { file: Some(File::create(&path)?), path })
+        Ok(Incoming { file: File::create(&path)?, received: Received(path) })
     }
 
     /// Makes a received snapshot, or the current one again, the current one. Blocks.
@@ -181,38 +195,26 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// A snapshot that is being received; removed unless it is finished.
+/// A snapshot that is being received; removed unless it is finished and installed.
 pub struct Incoming {
-    file: Option<File>,
-    path: PathBuf,
+    file: File,
+    received: Received,
 }
 
 impl Incoming {
     /// Blocks.
     pub fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
-        self.file.as_mut().expect("open until it is finished").write_all(chunk)
+        self.file.write_all(chunk)
     }
 
     /// Checks every byte of it and puts it on the disk. Blocks.
-    pub fn finish(mut self) -> io::Result<(SnapshotMeta, SnapshotFile)> {
-        if let Some(file) = self.file.take() {
-            file.sync_all()?;
-        }
-        let file = SnapshotFile::open(self.path.clone())?;
+    pub fn finish(self) -> io::Result<(SnapshotMeta, SnapshotFile)> {
+        self.file.sync_all()?;
+        let mut file = SnapshotFile::open(self.received.0.clone())?;
         let mut reader = Reader::new(&file)?;
         while reader.next_page()?.is_some() {}
-        // From here on it belongs to whoever installs it.
-        self.path = PathBuf::new();
+        file._received = Some(Arc::new(self.received));
         Ok((reader.header.meta, file))
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() {
-            // Left behind it would be removed at the next start.
-            drop(std::fs::remove_file(&self.path));
-        }
     }
 }
 
@@ -450,6 +452,24 @@ mod tests {
         bytes.chunks(7).for_each(|chunk| incoming.write(chunk).unwrap());
         let (found, file) = incoming.finish().unwrap();
         to.install(&found, &file).unwrap();
+        drop(file);
         assert_eq!(thaw(&to.current().unwrap().1).unwrap().digest(), state.digest());
+    }
+
+    #[test]
+    fn a_received_snapshot_that_is_declined_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SnapshotStore::open(dir.path().into()).unwrap();
+        let state = state(5);
+        let written = store.write(&meta(5), state.digest(), &state.freeze()).unwrap();
+        let mut incoming = store.receive().unwrap();
+        incoming.write(&written.read_at(0, usize::MAX).unwrap()).unwrap();
+        let (_, file) = incoming.finish().unwrap();
+        let files = || std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(files(), 2);
+        drop(file.clone());
+        assert_eq!(files(), 2, "somebody still holds it");
+        drop(file);
+        assert_eq!(files(), 1);
     }
 }
