@@ -157,6 +157,9 @@ async fn run(
 
     let snapshots = SnapshotStore::open(disk.data_dir.snapshots());
     let snapshots = Arc::new(snapshots.map_err(disk_error(&config, "its snapshot cannot be read"))?);
+    let covered = snapshots.current().and_then(|(meta, _)| meta.last_log_id);
+    let tail = log.check_tail(covered);
+    tail.map_err(|source| StartError::Log { dir: config.data_dir.clone(), source })?;
     let shared = Arc::new(Shared::default());
     let machine = StateMachine::new(shared.clone(), snapshots.clone(), log.clone(), env.clone());
     let election = own.failover.election();

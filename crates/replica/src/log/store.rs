@@ -41,6 +41,10 @@ pub enum LogError {
     Content(#[from] Undecodable),
     #[error("the log begins at entry {found} although everything before {expected} only is purged")]
     Start { expected: u64, found: u64 },
+    #[error(
+        "entry {committed} was committed, but log and snapshot end at {last}: the end of the log is lost"
+    )]
+    LostTail { committed: u64, last: u64 },
 }
 
 /// Whose log this is: it must agree with the identity file beside it.
@@ -187,6 +191,21 @@ impl LogStore {
         cache.vote.is_none() && cache.last_log_id().is_none()
     }
 
+    /// Whether all that was marked as committed is here, or in a snapshot that ends at `snapshot`. A mark is written
+    /// after the entries that it covers, and a crash leaves a prefix of what was written: a mark that is ahead of
+    /// them says that acknowledged entries are gone, and then this replica must not vote.
+    pub fn check_tail(&self, snapshot: Option<LogId>) -> Result<(), LogError> {
+        let cache = self.shared.cache.read();
+        let index = |id: Option<LogId>| id.map(|id| id.index);
+        let last = index(cache.last_log_id()).max(index(snapshot));
+        match index(cache.committed) {
+            Some(committed) if Some(committed) > last => {
+                Err(LogError::LostTail { committed, last: last.unwrap_or(0) })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Bytes of the entries held.
     pub fn bytes(&self) -> u64 {
         let cache = self.shared.cache.read();
@@ -267,8 +286,6 @@ fn fill(loaded: &Loaded, records: Vec<Record>) -> Result<Cache, LogError> {
         }
         cache.push(record.into_entry()?);
     }
-    // Marks are not synced on their own: a crash may leave one that is ahead of the entries, never behind them.
-    cache.committed = cache.committed.min(cache.last_log_id());
     Ok(cache)
 }
 

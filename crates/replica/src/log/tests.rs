@@ -245,6 +245,25 @@ async fn a_snapshot_past_the_log_leaves_a_gap_that_is_no_damage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_committed_mark_beyond_log_and_snapshot_is_a_lost_tail() {
+    let disk = MemoryDisk::default();
+    let mut log = open(disk.open()).unwrap();
+    log.check_tail(None).unwrap();
+    append(&mut log, vec![entry(1, 0, 10), entry(1, 1, 10)]).await.await.unwrap().unwrap();
+    log.save_committed(Some(types::log_id(1, 1))).await.unwrap();
+    log.close().await;
+    let log = open(disk.open()).unwrap();
+    log.check_tail(None).unwrap();
+    log.close().await;
+
+    disk.open().remove_chunk(ChunkKey { first: 0, part: 0 }).unwrap();
+    let log = open(disk.open()).unwrap();
+    let lost = log.check_tail(Some(types::log_id(1, 0)));
+    assert!(matches!(lost, Err(LogError::LostTail { committed: 1, last: 0 })), "{lost:?}");
+    log.check_tail(Some(types::log_id(1, 1))).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_torn_generating_file_does_not_keep_the_log_from_opening() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open(SledBackend::open(dir.path()).unwrap()).unwrap();
