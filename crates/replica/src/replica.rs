@@ -252,3 +252,85 @@ pub enum TransferError {
     #[error("this replica is stopping")]
     Stopped,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use futures::future::join_all;
+    use model::settings::Failover;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::config::Peer;
+    use crate::env::{Listen, Real};
+    use crate::state_machine::CHECKPOINT_EVERY;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn configs(dir: &std::path::Path) -> Vec<Config> {
+        let listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let peers = listeners.iter().zip(["n1", "n2", "n3"]).map(|(listener, name)| Peer {
+            name: name.into(),
+            raft_addr: listener.local_addr().unwrap().to_string(),
+        });
+        let peers: Vec<Peer> = peers.collect();
+        let config = |(listener, peer): (TcpListener, &Peer)| Config {
+            peer_listen: Listen::Bound(listener),
+            peers: peers.clone(),
+            failover: Failover::Wan,
+            ..Config::new("test", &peer.name, dir.join(&peer.name))
+        };
+        listeners.into_iter().zip(&peers).map(config).collect()
+    }
+
+    fn seams(stop: mpsc::UnboundedSender<String>) -> Seams {
+        let env = Real::with_stop_hook(move |reason| drop(stop.send(reason.to_owned())));
+        Seams { env: Arc::new(env), ..Seams::default() }
+    }
+
+    /// Writes through whoever leads until it is applied.
+    async fn write(replicas: &[Replica]) -> u64 {
+        loop {
+            for replica in replicas {
+                let Some(term) = replica.leadership().borrow().term() else { continue };
+                if let Ok(proposed) = replica.propose(term, machine::Entry::default()).await {
+                    return proposed.index;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_replica_whose_state_differs_stops_for_good_and_the_others_say_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let (stops, mut stopped): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::unbounded_channel()).unzip();
+        let starts = configs(dir.path()).into_iter().zip(stops);
+        let starts = starts.map(|(config, stop)| Replica::start_with(config, seams(stop)));
+        let replicas: Vec<_> = join_all(starts).await.into_iter().map(Result::unwrap).collect();
+        write(&replicas).await;
+
+        let wrong = replicas.iter().position(|replica| replica.leadership().borrow().term().is_none());
+        let wrong = wrong.expect("two of three follow");
+        *replicas[wrong].upkeep.shared.state.write() = machine::State::default();
+        while write(&replicas).await <= CHECKPOINT_EVERY {}
+        let reason = tokio::time::timeout(PATIENCE, stopped[wrong].recv()).await.expect("it stops").unwrap();
+        assert!(reason.contains("a majority of all voters"), "{reason}");
+        for (at, replica) in replicas.iter().enumerate().filter(|(at, _)| *at != wrong) {
+            let alarmed = async {
+                while replica.status().digest_alarm.is_none() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, alarmed).await.expect("the others raise an alarm");
+            assert!(stopped[at].try_recv().is_err(), "and go on");
+        }
+
+        replicas[wrong].shutdown().await;
+        let name = &replicas[wrong].identity().name;
+        let again = Config { failover: Failover::Wan, ..Config::new("test", name, dir.path().join(name)) };
+        let Err(error) = Replica::start(again).await else { panic!("started") };
+        assert!(matches!(error, StartError::Diverged { .. }), "{error}");
+    }
+}

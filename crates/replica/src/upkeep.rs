@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::join_all;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
@@ -177,16 +179,18 @@ impl Upkeep {
             tokio::time::sleep(COMPARE_EVERY).await;
             let metrics = self.metrics();
             let voters: Vec<NodeId> = metrics.membership_config.voter_ids().collect();
-            let mut digests: BTreeMap<NodeId, BTreeMap<u64, u64>> = BTreeMap::new();
+            // Only the newest are kept: read and asked for at one time, or under load none would be common to all.
+            let own = self.shared.checkpoints.lock().iter().copied().collect();
+            let mut digests = BTreeMap::from([(self.own.id, own)]);
             let mut clock_offsets = BTreeMap::new();
-            for voter in voters.iter().filter(|voter| **voter != self.own.id) {
-                if let Some((answer, offset)) = self.ask(*voter, &metrics).await {
-                    let checkpoints = answer.digests.iter().map(|digest| (digest.index, digest.value));
-                    digests.insert(*voter, checkpoints.collect());
-                    clock_offsets.insert(*voter, offset);
-                }
+            let others = voters.iter().filter(|voter| **voter != self.own.id);
+            let asked = others.map(|voter| self.ask(*voter, &metrics).map(|answer| (*voter, answer)));
+            for (voter, answer) in join_all(asked).await {
+                let Some((answer, offset)) = answer else { continue };
+                let checkpoints = answer.digests.iter().map(|digest| (digest.index, digest.value));
+                digests.insert(voter, checkpoints.collect());
+                clock_offsets.insert(voter, offset);
             }
-            digests.insert(self.own.id, self.shared.checkpoints.lock().iter().copied().collect());
             self.compared.lock().clock_offsets = clock_offsets;
             if let Some(alarm) = judge(self.own.id, voters.len(), &digests) {
                 self.raise(alarm);
