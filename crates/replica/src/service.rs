@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt};
@@ -300,7 +301,7 @@ impl Peer for Services {
             committed: index(&metrics.cluster_committed),
             applied: index(&metrics.last_applied),
             snapshot: index(&metrics.snapshot),
-            digest: running.shared.state.read().digest(),
+            digest: running.shared.digest.load(Ordering::Acquire),
             version: env!("CARGO_PKG_VERSION").into(),
         }))
     }

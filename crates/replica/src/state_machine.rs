@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -27,6 +28,9 @@ const CHECKPOINTS_MAX: usize = 128;
 pub(crate) struct Shared {
     pub state: RwLock<machine::State>,
     pub applied: watch::Sender<Option<LogId>>,
+    /// The state's, as of the last entry applied: read by what must not wait for the lock. A plan is made under it,
+    /// and Raft has two threads only.
+    pub digest: AtomicU64,
     pub feed: Publisher,
     /// (index, digest), the oldest first.
     pub checkpoints: Mutex<VecDeque<(u64, u64)>>,
@@ -37,6 +41,7 @@ impl Default for Shared {
         Shared {
             state: RwLock::default(),
             applied: watch::Sender::new(None),
+            digest: AtomicU64::new(machine::State::default().digest()),
             feed: Publisher::new(),
             checkpoints: Mutex::default(),
         }
@@ -91,7 +96,9 @@ impl StateMachine {
         let applied = {
             let mut state = self.shared.state.write();
             // Raft would go on without a state machine that has panicked.
-            std::panic::catch_unwind(AssertUnwindSafe(|| state.apply(index, entry)))
+            let applied = std::panic::catch_unwind(AssertUnwindSafe(|| state.apply(index, entry)));
+            self.shared.digest.store(state.digest(), Ordering::Release);
+            applied
         };
         let Ok(applied) = applied else {
             self.env.stop(&format!("applying entry {index} panicked; the state cannot be trusted"));
@@ -103,7 +110,7 @@ impl StateMachine {
     }
 
     fn keep_checkpoint(&self, index: u64) {
-        let digest = self.shared.state.read().digest();
+        let digest = self.shared.digest.load(Ordering::Acquire);
         let mut checkpoints = self.shared.checkpoints.lock();
         if checkpoints.len() == CHECKPOINTS_MAX {
             checkpoints.pop_front();
@@ -161,13 +168,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             Ok::<_, io::Error>(state)
         })
         .await?;
-        *self.shared.state.write() = state;
+        self.shared.digest.store(state.digest(), Ordering::Release);
+        let replaced = std::mem::replace(&mut *self.shared.state.write(), state);
         // The chain begins anew at the snapshot.
         self.shared.checkpoints.lock().clear();
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.shared.applied.send_replace(self.last_applied);
         self.shared.feed.publish(Feed::Installed { index: meta.last_log_id.map_or(0, |id| id.index) });
+        // It may be large, and nobody should wait for its end.
+        offload(&self.env, move || drop(replaced)).await;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -21,7 +22,7 @@ use crate::log::LogStore;
 use crate::network::{self, Transport};
 use crate::snapshot::SnapshotStore;
 use crate::state_machine::Shared;
-use crate::status::{self, Leadership, Status};
+use crate::status::{self, Leadership, RaftState, Status};
 use crate::types::{Metrics, NodeId, Raft, seeded};
 
 /// Between two publications of mere progress.
@@ -80,7 +81,7 @@ impl Upkeep {
             snapshot_bytes: self.snapshots.current().map_or(0, |(_, file)| file.bytes()),
             quorum_acked: status::quorum_acked(&metrics),
             matched: status::matched(&metrics),
-            digest: self.shared.state.read().digest(),
+            digest: self.shared.digest.load(Ordering::Acquire),
             digest_alarm: compared.alarm.clone(),
             clock_offsets: compared.clock_offsets.clone(),
         }
@@ -205,9 +206,12 @@ impl Upkeep {
     /// A leader whose wall clock is off the voters' median would put wrong times in the log: another one shall lead.
     /// Whether it was asked to.
     async fn hand_over_for_clock(&self) -> bool {
+        let status = self.status();
+        if status.state != RaftState::Leader {
+            return false;
+        }
         let tolerated = self.shared.state.read().limits().clock_skew_max_s;
         let tolerated = i64::try_from(tolerated).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let status = self.status();
         let Some(to) = status.better_clock(tolerated) else { return false };
         let skew = status.clock_skew().map(|us| us as f64 / 1e6);
         tracing::warn!(
