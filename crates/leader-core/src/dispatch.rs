@@ -10,7 +10,6 @@ use machine::state::sessions::{Allocation, Phase, Session};
 use machine::{Applied, Effect, Event as Change};
 use model::blob::{hex, sha256};
 use model::spec::lines;
-use model::views::WorkerState;
 use model::{JobId, Run, Seq, SessionId};
 
 use crate::sessions::Stage;
@@ -29,8 +28,8 @@ impl Leader {
             }
         }
         for change in &applied.events {
-            if let Change::Worker { worker, state: WorkerState::Draining } = change {
-                self.send_drain(worker, state, out);
+            if let Change::Worker { worker, .. } = change {
+                self.send_standing(worker, state, out);
             }
         }
     }
@@ -48,7 +47,7 @@ impl Leader {
             let stopping =
                 session.allocations.values().filter(|allocation| allocation.phase == Phase::Stopping);
             stopping.for_each(|allocation| self.send_stop(session.id, allocation.seq, state, out));
-            self.send_drain(&session.worker, state, out);
+            self.send_standing(&session.worker, state, out);
         }
         self.planning.wake();
     }
@@ -113,14 +112,12 @@ impl Leader {
         out.push(Action::Send { stream, message });
     }
 
-    fn send_drain(&mut self, worker: &str, state: &State, out: &mut Vec<Action>) {
-        let Some(session) = state.worker(worker).filter(|row| row.draining).and_then(|row| row.session)
-        else {
-            return;
-        };
-        if let Some(stream) = self.attached.get(&session) {
-            out.push(Action::Send { stream: *stream, message: ToWorker::Drain });
-        }
+    /// Whether the worker drains. Said whenever that may have changed unheard: to hear it twice does no harm.
+    pub(crate) fn send_standing(&self, worker: &str, state: &State, out: &mut Vec<Action>) {
+        let Some(row) = state.worker(worker) else { return };
+        let Some(stream) = row.session.and_then(|session| self.attached.get(&session)) else { return };
+        let message = if row.draining { ToWorker::Drain } else { ToWorker::Resume };
+        out.push(Action::Send { stream: *stream, message });
     }
 }
 

@@ -176,15 +176,39 @@ pub enum Answer {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToWorker {
-    Welcome { session: SessionId, lease: Lease, result_bytes_max: u64, tail_bytes_max: u64 },
-    Renewed { number: u64 },
+    Welcome {
+        session: SessionId,
+        lease: Lease,
+        result_bytes_max: u64,
+        tail_bytes_max: u64,
+    },
+    Renewed {
+        number: u64,
+    },
     Run(Box<Order>),
-    Stop { seq: Seq, token: Token },
-    Acked { number: u64, fenced: Vec<Seq> },
+    Stop {
+        seq: Seq,
+        token: Token,
+    },
+    /// Give it back, unless it has begun.
+    Recall {
+        seq: Seq,
+        token: Token,
+    },
+    Acked {
+        number: u64,
+        fenced: Vec<Seq>,
+    },
     NotLeader,
-    Refused { code: &'static str, message: String, fix: &'static str },
+    Refused {
+        code: &'static str,
+        message: String,
+        fix: &'static str,
+    },
     SessionEnded,
     Drain,
+    /// The drain is over.
+    Resume,
 }
 
 /// Start these tasks, one after the other.

@@ -208,9 +208,7 @@ impl Leader {
             tail_bytes_max: limits.tail_bytes_max,
         };
         out.push(Action::Send { stream, message });
-        if state.worker(&session.worker).is_some_and(|worker| worker.draining) {
-            out.push(Action::Send { stream, message: ToWorker::Drain });
-        }
+        self.send_standing(&session.worker, state, out);
     }
 
     /// A worker is back with its live session.

@@ -168,3 +168,17 @@ async fn a_worker_is_sent_on_by_a_replica_that_does_not_lead() {
     };
     assert_eq!(told.leader, cluster.nodes[leader].api.to_string());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uncordon_takes_a_drain_back_on_the_worker_too() {
+    let cluster = Cluster::start_with(1, |config| config.failover = model::settings::Failover::Wan).await;
+    let mut client = cluster.client(0);
+    let mut worker = Worker::attach(cluster.nodes[0].api).await;
+    let named = || v1::WorkerRequest { name: "w1".to_owned(), ..Default::default() };
+    client.drain(named()).await.unwrap();
+    worker.hear(|message| matches!(message, Message::Drain(_)).then_some(())).await;
+    client.uncordon(named()).await.unwrap();
+    worker.hear(|message| matches!(message, Message::Resume(_)).then_some(())).await;
+    client.submit(submit_of(&noop_job("work"), "")).await.unwrap();
+    worker.order().await;
+}

@@ -67,6 +67,7 @@ pub fn to_worker(message: ToWorker, replicas: Vec<String>, leader: Option<String
         ToWorker::Renewed { number } => Message::Renewed { number },
         ToWorker::Run(order) => Message::Run(Arc::new(worker_order(*order))),
         ToWorker::Stop { seq, token } => Message::Stop { seq, token },
+        ToWorker::Recall { seq, token } => Message::Recall { seq, token },
         ToWorker::Acked { number, fenced } => Message::Acked { number, fenced },
         ToWorker::NotLeader => Message::NotLeader { leader },
         ToWorker::Refused { code, message, fix } => {
@@ -74,6 +75,7 @@ pub fn to_worker(message: ToWorker, replicas: Vec<String>, leader: Option<String
         }
         ToWorker::SessionEnded => Message::SessionEnded,
         ToWorker::Drain => Message::Drain,
+        ToWorker::Resume => Message::Resume,
     }
 }
 

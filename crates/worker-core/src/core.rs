@@ -13,7 +13,7 @@ use crate::{Action, Ended, Event, Leave, Message, Order, Outgoing, Record, Saved
 
 /// While draining, what still comes is given back at most so often: each time costs the cluster a commit.
 const RECALL_EVERY: Duration = Duration::from_secs(1);
-/// From goodbye to the leader's answer.
+/// From goodbye to the end of the session.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
@@ -46,9 +46,26 @@ pub struct Core {
 
 #[derive(Clone, Copy, Debug)]
 struct Drain {
+    by: By,
     until: Moment,
     recall_at: Moment,
-    goodbye: Option<Moment>,
+    goodbye: Option<Goodbye>,
+}
+
+/// Whose wish it is. What was asked for on this host outweighs the leader's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum By {
+    Leader,
+    Host,
+}
+
+/// From here on nothing begins under this session, whatever comes: the leader ends it at once and gives its tasks to
+/// others.
+#[derive(Clone, Copy, Debug)]
+struct Goodbye {
+    said: Moment,
+    /// The drain was taken back meanwhile: a new session follows.
+    comes_back: bool,
 }
 
 impl Core {
@@ -91,7 +108,7 @@ impl Core {
             Event::Said { term, applied: _, message } => self.hear(term, message, now),
             Event::Started { seq, task, at } => self.started(seq, task, at, now),
             Event::Ended { seq, tasks, ended } => self.ended(seq, tasks, ended, now),
-            Event::Drain { until } => self.start_drain(until, now),
+            Event::Drain { until } => self.start_drain(By::Host, until, now),
             Event::Tick => {
                 self.tend_link(now);
                 self.flush(now);
@@ -144,13 +161,15 @@ impl Core {
             Message::Renewed { number } => self.renewed(number),
             Message::Run(order) => self.take(order),
             Message::Stop { seq, token } => self.stop(seq, token, now),
+            Message::Recall { seq, token } => self.recall(seq, token, now),
             Message::Acked { number, fenced: _ } => self.acknowledge(number, now),
             Message::FetchLog(fetch) => self.push(Action::FetchLog(fetch)),
             Message::CloseFetch { fetch } => self.push(Action::CloseFetch { fetch }),
             Message::NotLeader { leader } => self.redirected(leader, now),
             Message::Refused(refusal) => self.leave(Leave::Refused(refusal)),
             Message::SessionEnded => self.session_ended(now),
-            Message::Drain => self.start_drain(Moment::MAX, now),
+            Message::Drain => self.start_drain(By::Leader, Moment::MAX, now),
+            Message::Resume => self.resume(),
         }
     }
 
@@ -172,24 +191,32 @@ impl Core {
     }
 
     fn stop(&mut self, seq: Seq, token: Token, now: Moment) {
+        self.recall(seq, token, now);
+        let begun = self.saved.orders.get(&seq).filter(|taken| taken.order.token == token);
+        if begun.is_some_and(|taken| taken.stop.is_none()) {
+            self.save(Record::Stopping { seq, stop: Stop::Ordered });
+            self.push(Action::Stop { seq });
+        }
+    }
+
+    /// Gives the order back unless it has begun. One that comes after its recall never begins.
+    fn recall(&mut self, seq: Seq, token: Token, now: Moment) {
         let Some(taken) = self.saved.orders.get(&seq) else {
             if !self.saved.has(seq) {
                 self.report_void(seq, token, now);
             }
             return;
         };
-        if taken.order.token != token {
-            return;
+        if taken.order.token == token && !taken.has_begun() {
+            self.give_back(seq, now);
         }
-        if !taken.has_begun() {
-            let order = taken.order.clone();
-            self.lanes.leave(&order);
-            return self.report_recalled(seq, now);
-        }
-        if taken.stop.is_none() {
-            self.save(Record::Stopping { seq, stop: Stop::Ordered });
-            self.push(Action::Stop { seq });
-        }
+    }
+
+    fn give_back(&mut self, seq: Seq, now: Moment) {
+        let Some(taken) = self.saved.orders.get(&seq) else { return };
+        let order = taken.order.clone();
+        self.lanes.leave(&order);
+        self.report_recalled(seq, now);
     }
 
     fn started(&mut self, seq: Seq, task: u32, at: Timestamp, now: Moment) {
@@ -265,10 +292,12 @@ impl Core {
         if !self.clearing.is_empty() {
             return;
         }
-        match self.drain {
-            Some(_) => self.leave(Leave::Drained),
-            None => self.greet_again(now),
+        let comes_back = |drain: Drain| drain.goodbye.is_some_and(|goodbye| goodbye.comes_back);
+        if self.drain.is_some_and(|drain| !comes_back(drain)) {
+            return self.leave(Leave::Drained);
         }
+        self.drain = None;
+        self.greet_again(now);
     }
 
     fn leave(&mut self, why: Leave) {
@@ -282,16 +311,29 @@ impl Core {
 
 // Drain and goodbye.
 impl Core {
-    fn start_drain(&mut self, until: Moment, now: Moment) {
-        match &mut self.drain {
-            Some(drain) => drain.until = drain.until.min(until),
-            None => self.drain = Some(Drain { until, recall_at: now, goodbye: None }),
+    fn start_drain(&mut self, by: By, until: Moment, now: Moment) {
+        let Some(drain) = &mut self.drain else {
+            self.drain = Some(Drain { by, until, recall_at: now, goodbye: None });
+            return;
+        };
+        (drain.by, drain.until) = (drain.by.max(by), drain.until.min(until));
+        if let Some(goodbye) = &mut drain.goodbye {
+            goodbye.comes_back = false;
+        }
+    }
+
+    /// The leader takes its drain back.
+    fn resume(&mut self) {
+        let Some(drain) = self.drain.as_mut().filter(|drain| drain.by == By::Leader) else { return };
+        match &mut drain.goodbye {
+            Some(goodbye) => goodbye.comes_back = true,
+            None => self.drain = None,
         }
     }
 
     fn drain_due(&self, drain: Drain) -> Moment {
         let recall = if self.lanes.waiting().is_empty() { Moment::MAX } else { drain.recall_at };
-        let goodbye = drain.goodbye.map_or(Moment::MAX, |at| at.plus(GOODBYE_MAX));
+        let goodbye = drain.goodbye.map_or(Moment::MAX, |goodbye| goodbye.said.plus(GOODBYE_MAX));
         drain.until.min(recall).min(goodbye)
     }
 
@@ -304,20 +346,24 @@ impl Core {
             self.recall_waiting(now);
         }
         match drain.goodbye {
-            Some(at) if now >= at.plus(GOODBYE_MAX) => self.leave(Leave::Drained),
+            Some(goodbye) if now >= goodbye.said.plus(GOODBYE_MAX) => self.unanswered(goodbye, now),
             Some(_) => {}
             None => self.part(drain, now),
         }
     }
 
+    /// The leader may or may not have heard the goodbye.
+    fn unanswered(&mut self, goodbye: Goodbye, now: Moment) {
+        if goodbye.comes_back {
+            return self.session_ended(now);
+        }
+        self.leave(Leave::Drained);
+    }
+
     fn recall_waiting(&mut self, now: Moment) {
         let waiting = self.lanes.waiting();
         for seq in &waiting {
-            if let Some(taken) = self.saved.orders.get(seq) {
-                let order = taken.order.clone();
-                self.lanes.leave(&order);
-                self.report_recalled(*seq, now);
-            }
+            self.give_back(*seq, now);
         }
         if let Some(drain) = self.drain.as_mut().filter(|_| !waiting.is_empty()) {
             drain.recall_at = now.plus(RECALL_EVERY);
@@ -332,7 +378,8 @@ impl Core {
         }
         if is_idle && self.saved.outbox.is_empty() && self.is_attached() {
             self.push(Action::Send(Outgoing::Goodbye));
-            self.drain = Some(Drain { goodbye: Some(now), ..drain });
+            let goodbye = Some(Goodbye { said: now, comes_back: false });
+            self.drain = Some(Drain { goodbye, ..drain });
         }
     }
 }

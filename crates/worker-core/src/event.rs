@@ -31,16 +31,35 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     Welcome(Welcome),
-    Renewed { number: u64 },
+    Renewed {
+        number: u64,
+    },
     Run(Arc<Order>),
-    Stop { seq: Seq, token: Token },
-    Acked { number: u64, fenced: Vec<Seq> },
+    Stop {
+        seq: Seq,
+        token: Token,
+    },
+    /// Give it back, unless it has begun.
+    Recall {
+        seq: Seq,
+        token: Token,
+    },
+    Acked {
+        number: u64,
+        fenced: Vec<Seq>,
+    },
     FetchLog(Fetch),
-    CloseFetch { fetch: u64 },
-    NotLeader { leader: Option<String> },
+    CloseFetch {
+        fetch: u64,
+    },
+    NotLeader {
+        leader: Option<String>,
+    },
     Refused(Refusal),
     SessionEnded,
     Drain,
+    /// The leader's drain is over.
+    Resume,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -544,6 +544,85 @@ fn an_idle_worker_that_drains_says_goodbye_at_once() {
 }
 
 #[test]
+fn a_drain_that_the_leader_takes_back_leaves_the_worker_at_work() {
+    let mut world = World::attached();
+    world.run(order(1));
+    world.say(Message::Drain);
+    assert_eq!(starts(&world.run(order(2))), []);
+    assert_eq!(starts(&world.say(Message::Resume)), [2]);
+    assert_eq!(starts(&world.run(order(3))), [3]);
+    let goodbye = Action::Send(Outgoing::Goodbye);
+    world.end(1);
+    world.end(2);
+    world.end(3);
+    assert!(!world.tick().contains(&goodbye));
+    // Never drained at all: nothing changes.
+    assert_eq!(world.say(Message::Resume), []);
+}
+
+#[test]
+fn the_leader_takes_no_drain_back_that_was_asked_for_here() {
+    for leader_first in [true, false] {
+        let mut world = World::attached();
+        world.run(order(1));
+        let here = Event::Drain { until: Moment(30_000_000) };
+        let leader = Event::Said { term: 5, applied: 9, message: Message::Drain };
+        let both = if leader_first { [leader, here] } else { [here, leader] };
+        for event in both {
+            world.event(event);
+        }
+        world.say(Message::Resume);
+        assert_eq!(starts(&world.run(order(2))), [], "{leader_first}");
+    }
+}
+
+#[test]
+fn a_worker_that_had_said_goodbye_comes_back_with_a_new_session() {
+    for answered in [true, false] {
+        let mut world = World::attached();
+        assert_eq!(world.say(Message::Drain), [Action::Send(Outgoing::Goodbye)]);
+        world.say(Message::Resume);
+        // The session is as good as over: what begins now might run elsewhere too.
+        assert_eq!(starts(&world.run(order(1))), []);
+        if answered {
+            world.say(Message::SessionEnded);
+        } else {
+            world.after(2_000);
+        }
+        assert_eq!(connects(&world.tick()), Some("a"), "{answered}");
+        let Some(Action::Send(Outgoing::Hello(hello))) = world.event(Event::Up).pop() else { panic!() };
+        assert_eq!(hello.session, None);
+        world.say(welcome(2));
+        assert_eq!(starts(&world.run(order(1))), [1]);
+    }
+}
+
+#[test]
+fn a_drain_after_the_goodbye_was_taken_back_counts() {
+    let mut world = World::attached();
+    world.say(Message::Drain);
+    world.say(Message::Resume);
+    world.say(Message::Drain);
+    assert_eq!(world.say(Message::SessionEnded).last(), Some(&Action::Leave(Leave::Drained)));
+}
+
+#[test]
+fn a_recalled_order_is_given_back_unless_it_has_begun() {
+    let mut world = World::attached();
+    world.run(big(1, 4));
+    world.run(held(2, 1));
+    assert_eq!(world.say(Message::Recall { seq: 1, token: Token(101) }), [], "it runs on");
+    world.say(Message::Recall { seq: 2, token: Token(99) });
+    assert_eq!(batches(&world.tick()), [], "another attempt was meant");
+    world.say(Message::Recall { seq: 2, token: Token(102) });
+    let batch = batches(&world.tick()).remove(0);
+    assert_eq!(batch.reports.len(), 1);
+    assert_eq!((batch.reports[0].seq, &batch.reports[0].news), (2, &News::Recalled));
+    assert_eq!(starts(&world.end(1)), []);
+    assert_eq!(starts(&world.run(held(2, 1))), [], "never again under this number");
+}
+
+#[test]
 fn a_drain_that_takes_too_long_leaves_the_rest_to_the_keeper() {
     let mut world = World::attached();
     world.run(order(1));

@@ -35,6 +35,7 @@ pub fn heard(said: v1::LeaderMessage) -> Result<Option<Heard>, String> {
         Said::Renewed(said) => Message::Renewed { number: said.number },
         Said::Run(said) => Message::Run(Arc::new(order(said)?)),
         Said::Stop(said) => Message::Stop { seq: said.seq, token: Token(said.token) },
+        Said::Recall(said) => Message::Recall { seq: said.seq, token: Token(said.token) },
         Said::Acked(said) => Message::Acked { number: said.number, fenced: said.fenced },
         Said::FetchLog(said) => Message::FetchLog(fetch(&said)),
         Said::CloseFetch(said) => Message::CloseFetch { fetch: said.fetch },
@@ -46,6 +47,7 @@ pub fn heard(said: v1::LeaderMessage) -> Result<Option<Heard>, String> {
         }
         Said::SessionEnded(_) => Message::SessionEnded,
         Said::Drain(_) => Message::Drain,
+        Said::Resume(_) => Message::Resume,
     };
     let event = Event::Said { term: said.term, applied: said.applied, message };
     Ok(Some(Heard { event, bounds }))

@@ -44,7 +44,7 @@ fn coming_back_costs_no_command_and_brings_the_orders_it_has_not_had() {
     assert!(matches!(heard[0], ToWorker::Welcome { session: s, .. } if s == session));
     let again: Vec<u64> = orders(&heard).iter().map(|order| order.seq).collect();
     assert_eq!(again, [2, 4]);
-    assert_eq!(heard.len(), 3);
+    assert_eq!((&heard[1], heard.len()), (&ToWorker::Resume, 4));
     assert_eq!(orders(&heard)[0], sent[1]);
     assert_eq!(world.proposed(), Vec::<&Command>::new());
 }
@@ -78,7 +78,7 @@ fn reports_brought_along_are_taken_before_anything_is_called_lost() {
     world.forget();
     let reports = Some(batch(7, vec![succeeded(&sent[0])]));
     says_hello(&mut world, 2, Hello { reports, ..back("w", 2, session, 2, &[held(&sent[1])]) });
-    assert_eq!(world.heard(2).len(), 1, "only the welcome, until the reports are committed");
+    assert_eq!(world.heard(2)[1..], [ToWorker::Resume], "no orders until the reports are committed");
     world.commit();
     assert_eq!(world.heard(2), [ToWorker::Acked { number: 7, fenced: vec![] }]);
     let lost = |command: &&&Command| match command {
@@ -104,7 +104,7 @@ fn what_the_state_does_not_know_is_stopped_unless_its_token_is_newer() {
     let newer = Held { seq: 9, token: Token::new(0, 1_000) };
     says_hello(&mut world, 2, back("w", 1, session, 9, &[old, newer]));
     let heard = world.heard(2);
-    assert_eq!(heard[1..], [ToWorker::Stop { seq: 8, token: old.token }]);
+    assert_eq!(heard[2..], [ToWorker::Stop { seq: 8, token: old.token }]);
 }
 
 #[test]
@@ -200,4 +200,76 @@ fn who_comes_before_the_leader_is_ready_is_greeted_when_it_is() {
     assert_eq!(world.heard(2), []);
     world.step(Event::Ready);
     assert!(matches!(world.heard(2)[0], ToWorker::Welcome { session: SessionId(s), .. } if s == session.0));
+}
+
+fn change_worker(world: &mut World, op: Op) {
+    world.write(op, 50);
+    world.commit();
+}
+
+#[test]
+fn a_drain_and_its_end_reach_the_worker_once_they_are_committed() {
+    let mut world = World::new();
+    world.worker(1, "w", 1);
+    let worker = || "w".to_owned();
+    change_worker(&mut world, Op::Drain { worker: worker() });
+    assert_eq!(world.heard(1), [ToWorker::Drain]);
+    change_worker(&mut world, Op::Uncordon { worker: worker() });
+    assert_eq!(world.heard(1), [ToWorker::Resume]);
+}
+
+#[test]
+fn a_worker_that_was_away_learns_whether_it_drains() {
+    let mut world = World::new();
+    let session = world.worker(1, "w", 1);
+    let worker = || "w".to_owned();
+    world.step(Event::StreamClosed { stream: StreamId(1) });
+    change_worker(&mut world, Op::Drain { worker: worker() });
+    says_hello(&mut world, 2, back("w", 1, session, 0, &[]));
+    assert_eq!(world.heard(2)[1..], [ToWorker::Drain]);
+    world.step(Event::StreamClosed { stream: StreamId(2) });
+    change_worker(&mut world, Op::Uncordon { worker: worker() });
+    says_hello(&mut world, 3, back("w", 1, session, 0, &[]));
+    assert_eq!(world.heard(3)[1..], [ToWorker::Resume]);
+}
+
+/// Commits of which this leader hears only the answers: the feed of its replica has run over.
+fn commit_unheard(world: &mut World) {
+    while let Some((proposal, entry)) = world.pending.pop_front() {
+        let index = world.state.index() + 1;
+        let replies = world.state.apply(index, &entry).replies;
+        world.step(Event::Committed { proposal, index, replies });
+    }
+}
+
+#[test]
+fn what_was_applied_unheard_is_read_off_the_state() {
+    let mut world = World::new();
+    world.worker(1, "w", 4);
+    let job = world.job(array(1));
+    let first = orders(&world.heard(1)).remove(0);
+    world.worker(2, "v", 1);
+    let gone = world.worker(3, "u", 1);
+    world.forget();
+    let mut large = noop("large");
+    large.tasks[0].resources = model::Resources::cores(2);
+    world.submit(large);
+    world.commit_one();
+    assert_eq!(world.pending.len(), 1, "its placement");
+    world.write(Op::Cancel { targets: vec![machine::Target::job(job)] }, 50);
+    world.write(Op::Drain { worker: "v".to_owned() }, 50);
+    world.says(3, FromWorker::Goodbye);
+    commit_unheard(&mut world);
+    assert!(world.state.session(gone).is_none_or(|row| row.ended));
+    assert_eq!(world.sent, []);
+    world.step(Event::Resync);
+    let heard = world.heard(1);
+    let more = orders(&heard);
+    assert_eq!(more.iter().map(|order| order.seq).collect::<Vec<_>>(), [2]);
+    assert!(heard.contains(&ToWorker::Stop { seq: 1, token: first.token }));
+    assert_eq!(world.heard(2), [ToWorker::Drain]);
+    assert_eq!(world.heard(3), [ToWorker::SessionEnded]);
+    // What has been sent is not sent again.
+    world.step(Event::Resync);
+    assert_eq!(orders(&world.heard(1)), []);
 }

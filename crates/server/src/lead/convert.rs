@@ -84,6 +84,7 @@ pub fn said(
         ToWorker::Renewed { number } => ToWire::Renewed(v1::Renewed { number }),
         ToWorker::Run(order) => ToWire::Run(write_order(*order)),
         ToWorker::Stop { seq, token } => ToWire::Stop(v1::Stop { seq, token: token.0 }),
+        ToWorker::Recall { seq, token } => ToWire::Recall(v1::Recall { seq, token: token.0 }),
         ToWorker::Acked { number, fenced } => ToWire::Acked(v1::ReportsAcked { number, fenced }),
         ToWorker::NotLeader => ToWire::NotLeader(v1::NotLeader { leader: leader().unwrap_or_default() }),
         ToWorker::Refused { code, message, fix } => {
@@ -91,6 +92,7 @@ pub fn said(
         }
         ToWorker::SessionEnded => ToWire::SessionEnded(v1::SessionEnded {}),
         ToWorker::Drain => ToWire::Drain(v1::Drain {}),
+        ToWorker::Resume => ToWire::Resume(v1::Resume {}),
     }
 }
 
