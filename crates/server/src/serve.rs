@@ -156,9 +156,12 @@ async fn bring_up(api: Api, config: replica::Config, stopping: watch::Receiver<b
     let follower = Follower::new(replica.clone(), limits.events_max, shared.metrics.clone());
     let config = lead::Config { cluster: shared.config.cluster.clone(), failover: shared.config.failover };
     let lead = lead::start(replica.clone(), config, shared.clock.clone(), shared.metrics.clone());
+    let lead_ended = lead.ended();
     api.set_running(Running { replica, lead, ring: follower.ring.clone() });
+    // A process that can only half of its work must not look alive: started again, it can all of it.
     tokio::select! {
         () = follower.run() => Err(Error::Stopped { why: "what it applies is no longer told".to_owned() }),
+        () = lead_ended => Err(Error::Stopped { why: "the task that leads has ended".to_owned() }),
         () = stopped(stopping) => Ok(()),
     }
 }

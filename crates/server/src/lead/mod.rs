@@ -21,7 +21,7 @@ use model::LogIndex;
 use model::settings::Failover;
 use replica::Replica;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::{Status, Streaming};
 use wire::v1;
@@ -59,6 +59,8 @@ pub struct Lead {
     messages: mpsc::Sender<(u64, v1::WorkerMessage)>,
     control: mpsc::UnboundedSender<Control>,
     metrics: Arc<Metrics>,
+    /// Closed when the task ends, for whatever reason.
+    lives: watch::Receiver<()>,
     _task: Arc<AbortOnDrop>,
 }
 
@@ -96,8 +98,19 @@ pub fn start(
     let metrics = Arc::new(Metrics::default());
     let inbox = Inbox { writes: writes_in, messages: messages_in, control: control_in };
     let task = Task::new(replica.clone(), config, clock, counts, metrics.clone(), inbox);
-    let task = replica.env().spawn(&Handle::current(), Box::pin(task.run()));
-    Lead { writes, messages, control, metrics, _task: Arc::new(AbortOnDrop(task)) }
+    let (running, lives) = told_of_end(task.run());
+    let task = replica.env().spawn(&Handle::current(), Box::pin(running));
+    Lead { writes, messages, control, metrics, lives, _task: Arc::new(AbortOnDrop(task)) }
+}
+
+/// The work, and a channel that is closed when it ends: by itself, by a panic, or by being dropped.
+fn told_of_end<F: Future<Output = ()>>(work: F) -> (impl Future<Output = ()>, watch::Receiver<()>) {
+    let (ends, lives) = watch::channel(());
+    let work = async move {
+        let _ends = ends;
+        work.await;
+    };
+    (work, lives)
 }
 
 impl Lead {
@@ -110,6 +123,12 @@ impl Lead {
         }
         let lost = || WriteError::Unknown { reason: "this replica is stopping".to_owned() };
         answered.await.map_err(|_| lost())?
+    }
+
+    /// Resolves when the task has ended: nothing leads here any more, even if Raft says that this replica does.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut lives = self.lives.clone();
+        async move { while lives.changed().await.is_ok() {} }
     }
 
     /// The body of `Workers.Attach`. It is driven by whoever reads what it returns, and ends with it.
@@ -131,5 +150,23 @@ impl Lead {
 
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_the_task_is_told_even_if_it_panicked() {
+        let (running, mut lives) = told_of_end(async {
+            tokio::task::yield_now().await;
+            panic!("a bug");
+        });
+        assert_eq!(lives.has_changed().ok(), Some(false));
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(running);
+        assert!(lives.changed().await.is_err());
+        assert!(tasks.join_next().await.unwrap().unwrap_err().is_panic());
     }
 }
