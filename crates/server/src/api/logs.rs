@@ -49,6 +49,8 @@ impl Api {
             Failure::new(code::LIMIT, Code::ResourceExhausted, message).fix("read through another replica")
         })?;
         if running.leads() {
+            // Raft's view of who leads may be old: without a quorum's word this state may be, too.
+            self.reader(call, false).await?;
             begin(running, &asked)?;
             return Ok(held(self.clone().local_logs(asked), place));
         }

@@ -41,7 +41,7 @@ impl Running {
 
 impl Api {
     /// The replica, once what it has applied is as new as the reader asks.
-    async fn reader(&self, call: &Call, stale: bool) -> Result<&Arc<Replica>, Failure> {
+    pub async fn reader(&self, call: &Call, stale: bool) -> Result<&Arc<Replica>, Failure> {
         let replica = &self.running_by(&call.deadline).await?.replica;
         if stale {
             return Ok(replica);
