@@ -4,20 +4,21 @@
 //! the orders it has not had, stops for what the state does not know, and a report in its name for what it should have
 //! and has not.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 
 use machine::state::State;
 use machine::state::sessions::Session;
 use machine::{Command, OpenSession, Rejection, Reply};
 use model::blob::sha256;
-use model::{Seq, SessionId};
+use model::{Capacity, Seq, SessionId};
 
 use crate::leases::Renewal;
 use crate::propose::Item;
 use crate::{Action, FromWorker, Hello, Leader, Now, Offer, Standing, StreamId, ToWorker};
 
-/// Approximate bytes in the log.
-const OPEN_BYTES: usize = 1_024;
+/// Approximate bytes in the log; of an `OpenSession` beside what the worker says of itself.
+const OPEN_BYTES: usize = 512;
 const END_BYTES: usize = 32;
 
 /// How far a worker's stream has come.
@@ -167,10 +168,11 @@ impl Leader {
         let Hello { worker, offer, .. } = hello;
         let Offer { capacity, labels, kinds, functions, isolation } = offer;
         let session = self.next_session(state);
+        let bytes = OPEN_BYTES + worker.len() + said_bytes(&capacity, &labels, &functions) + isolation.len();
         let item = Item::Open { worker: worker.clone() };
         let open =
             OpenSession { session, worker, secret_hash, capacity, labels, kinds, functions, isolation };
-        self.lanes.workers.push((Command::OpenSession(open), item), OPEN_BYTES);
+        self.lanes.workers.push((Command::OpenSession(open), item), bytes);
     }
 
     /// The reply to an `OpenSession`.
@@ -322,6 +324,14 @@ impl Leader {
         out.push(Action::Send { stream, message });
         out.push(Action::Close { stream });
     }
+}
+
+/// Bytes in the log of what a worker says of itself, a few for each length and number included.
+fn said_bytes(capacity: &Capacity, labels: &BTreeMap<String, String>, functions: &[String]) -> usize {
+    let resources = capacity.total.custom.keys().chain(capacity.indexed.keys()).map(|name| name.len() + 12);
+    let labels = labels.iter().map(|(label, value)| label.len() + value.len() + 8);
+    let functions = functions.iter().map(|name| name.len() + 4);
+    resources.chain(labels).chain(functions).sum()
 }
 
 fn live_session<'a>(worker: &str, state: &'a State) -> Option<&'a Session> {

@@ -15,6 +15,8 @@ proptest! {
         }
         let _ = v1::Outcome::decode(bytes.as_slice()).map(Outcome::try_from);
         let _ = v1::Report::decode(bytes.as_slice()).map(machine::Report::try_from);
+        let _ = v1::Hello::decode(bytes.as_slice())
+            .map(|hello| convert::open_session(hello, model::SessionId(0), 0));
         let _ = v1::CancelRequest::decode(bytes.as_slice()).map(|asked| convert::targets(asked.targets));
     }
 

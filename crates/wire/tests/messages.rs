@@ -266,6 +266,47 @@ fn targets_and_edges_read_back_and_runs_beyond_the_numbers_are_refused() {
     assert!(convert::job_change(v1::SetJobRequest::default()).is_err());
 }
 
+fn paths<T: std::fmt::Debug>(read: Result<T, Vec<SpecError>>) -> Vec<String> {
+    read.unwrap_err().into_iter().map(|error| error.path).collect()
+}
+
+#[test]
+fn names_in_writes_are_short_and_plain() {
+    let long = "x".repeat(129);
+    let header = v1::WriteHeader {
+        user: long.clone(),
+        via: "a\nb".to_owned(),
+        tenant: long.clone(),
+        ..Default::default()
+    };
+    assert_eq!(paths(convert::actor(&header)), ["header.tenant", "header.user", "header.via"]);
+    assert_eq!(convert::actor(&v1::WriteHeader::default()), Ok(model::Actor::new("", "api")));
+    assert_eq!(convert::name("host-1.example".to_owned()).as_deref(), Ok("host-1.example"));
+    for bad in [String::new(), long.clone(), "a b".to_owned()] {
+        assert_eq!(paths(convert::name(bad)), ["name"]);
+    }
+    let edge = v1::Edge { task: long.clone(), on: long.clone() };
+    let change = v1::SetJobRequest { queue: Some(long), add_after: vec![edge], ..Default::default() };
+    assert_eq!(paths(convert::job_change(change)), ["queue", "add_after[0].on", "add_after[0].task"]);
+}
+
+#[test]
+fn a_hello_that_every_replica_would_have_to_keep_has_bounds() {
+    let open = |hello| convert::open_session(hello, SessionId(0), 0);
+    let hello = v1::Hello { worker: "w".to_owned(), ..Default::default() };
+    assert!(open(hello.clone()).is_ok());
+    assert_eq!(paths(open(v1::Hello::default())), ["worker"]);
+    let labels = |count: usize| (0..count).map(|n| (format!("l{n}"), "v".to_owned())).collect();
+    assert!(open(v1::Hello { labels: labels(64), ..hello.clone() }).is_ok());
+    assert_eq!(paths(open(v1::Hello { labels: labels(65), ..hello.clone() })), ["labels"]);
+    let odd = [("a b".to_owned(), "v".to_owned())].into();
+    assert_eq!(paths(open(v1::Hello { labels: odd, ..hello.clone() })), ["labels"]);
+    for functions in [vec!["x".repeat(129)], vec!["f".to_owned(); 1_025], vec![String::new()]] {
+        assert_eq!(paths(open(v1::Hello { functions, ..hello.clone() })), ["functions"]);
+    }
+    assert_eq!(paths(open(v1::Hello { isolation: "x".repeat(129), ..hello })), ["isolation"]);
+}
+
 fn failure() -> Failure {
     Failure {
         code: code::OVERLOADED.to_owned(),

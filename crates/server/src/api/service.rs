@@ -109,15 +109,18 @@ impl Baton for Api {
     }
 
     async fn pause_queue(&self, request: Request<v1::QueueRequest>) -> Reply<v1::ChangeReply> {
-        self.change(request, |asked| Ok(Op::PauseQueue { name: asked.name }), send!(pause_queue)).await
+        let read = |asked: v1::QueueRequest| convert::name(asked.name).map(|name| Op::PauseQueue { name });
+        self.change(request, read, send!(pause_queue)).await
     }
 
     async fn resume_queue(&self, request: Request<v1::QueueRequest>) -> Reply<v1::ChangeReply> {
-        self.change(request, |asked| Ok(Op::ResumeQueue { name: asked.name }), send!(resume_queue)).await
+        let read = |asked: v1::QueueRequest| convert::name(asked.name).map(|name| Op::ResumeQueue { name });
+        self.change(request, read, send!(resume_queue)).await
     }
 
     async fn delete_queue(&self, request: Request<v1::QueueRequest>) -> Reply<v1::ChangeReply> {
-        self.change(request, |asked| Ok(Op::DeleteQueue { name: asked.name }), send!(delete_queue)).await
+        let read = |asked: v1::QueueRequest| convert::name(asked.name).map(|name| Op::DeleteQueue { name });
+        self.change(request, read, send!(delete_queue)).await
     }
 
     async fn list_queues(&self, request: Request<v1::ReadRequest>) -> Reply<v1::ListQueuesReply> {
@@ -125,19 +128,24 @@ impl Baton for Api {
     }
 
     async fn cordon(&self, request: Request<v1::WorkerRequest>) -> Reply<v1::ChangeReply> {
-        self.change(request, |asked| Ok(Op::Cordon { worker: asked.name }), send!(cordon)).await
+        let read = |asked: v1::WorkerRequest| convert::name(asked.name).map(|worker| Op::Cordon { worker });
+        self.change(request, read, send!(cordon)).await
     }
 
     async fn uncordon(&self, request: Request<v1::WorkerRequest>) -> Reply<v1::ChangeReply> {
-        self.change(request, |asked| Ok(Op::Uncordon { worker: asked.name }), send!(uncordon)).await
+        let read = |asked: v1::WorkerRequest| convert::name(asked.name).map(|worker| Op::Uncordon { worker });
+        self.change(request, read, send!(uncordon)).await
     }
 
     async fn drain(&self, request: Request<v1::WorkerRequest>) -> Reply<v1::ChangeReply> {
-        self.change(request, |asked| Ok(Op::Drain { worker: asked.name }), send!(drain)).await
+        let read = |asked: v1::WorkerRequest| convert::name(asked.name).map(|worker| Op::Drain { worker });
+        self.change(request, read, send!(drain)).await
     }
 
     async fn forget_worker(&self, request: Request<v1::WorkerRequest>) -> Reply<v1::ChangeReply> {
-        self.change(request, |asked| Ok(Op::ForgetWorker { worker: asked.name }), send!(forget_worker)).await
+        let read =
+            |asked: v1::WorkerRequest| convert::name(asked.name).map(|worker| Op::ForgetWorker { worker });
+        self.change(request, read, send!(forget_worker)).await
     }
 
     async fn list_workers(&self, request: Request<v1::ReadRequest>) -> Reply<v1::ListWorkersReply> {

@@ -26,6 +26,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(15);
 /// What a client is told when this process has its fill of writes.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// Of a write in the log, beside its operation and its actor's words: names of fields, ids, hash.
+const FRAME_BYTES: usize = 96;
+
 /// A request that carries a header.
 pub trait Headed: Clone + Send + Sync + 'static {
     fn header(&mut self) -> &mut Option<v1::WriteHeader>;
@@ -59,8 +62,14 @@ pub type SendOn<M, R> = fn(Leader, Request<M>) -> BoxFuture<'static, Result<Resp
 pub struct Journey<M, R> {
     pub call: Call,
     pub message: M,
-    pub write: Write,
+    pub write: Weighed,
     pub send: SendOn<M, R>,
+}
+
+/// A write and the bytes that it takes in the log.
+pub struct Weighed {
+    pub write: Write,
+    pub bytes: usize,
 }
 
 /// What a write came to: applied under this replica's lead, or as the leader told us.
@@ -100,14 +109,13 @@ impl Api {
         Ok((id, header.clone()))
     }
 
-    pub fn as_write(&self, id: RequestId, header: &v1::WriteHeader, op: Op) -> Result<Write, Failure> {
-        let body_hash = body_hash(&op).map_err(|failure| failure.request(id))?;
-        Ok(Write { request: id, body_hash, actor: convert::actor(header), op })
+    pub fn as_write(&self, id: RequestId, header: &v1::WriteHeader, op: Op) -> Result<Weighed, Failure> {
+        weigh(id, header, op).map_err(|failure| failure.request(id))
     }
 
     /// Tries until it is done, refused for good, or late.
     pub async fn carry<M: Headed, R>(&self, journey: Journey<M, R>) -> Result<Done<R>, Failure> {
-        let id = journey.write.request;
+        let id = journey.write.write.request;
         let span = debug_span!("write", request = %id, forwarded = journey.call.forwarded);
         let work = async {
             let Ok(_room) = self.shared.writes.try_acquire() else {
@@ -133,9 +141,7 @@ impl Api {
             maybe |= failure.happened == Happened::Maybe;
             let hopeless = journey.call.forwarded || !is_passing(&failure);
             if hopeless || deadline.left() <= RETRY_PAUSE {
-                // What a passing failure says of this try says nothing of those before it.
-                let unknown = maybe && is_passing(&failure);
-                return Err(if unknown { failure.maybe_happened() } else { failure });
+                return Err(if maybe { after_unknown(failure) } else { failure });
             }
             self.pause().await;
         }
@@ -170,7 +176,8 @@ impl Api {
     async fn try_here<M: Headed, R>(&self, journey: &Journey<M, R>) -> Result<Written, Failure> {
         let lead = &self.running()?.lead;
         let began = self.shared.clock.moment();
-        let written = journey.call.deadline.run(lead.write(journey.write.clone())).await;
+        let Weighed { write, bytes } = &journey.write;
+        let written = journey.call.deadline.run(lead.write(write.clone(), *bytes)).await;
         match written {
             Some(Ok(written)) => {
                 self.shared.metrics.commit.observe(self.shared.clock.moment().since(began));
@@ -193,6 +200,13 @@ fn refused(written: Written) -> Result<Written, Failure> {
 /// Whether the same write may do better in a moment, here or at another replica.
 fn is_passing(failure: &Failure) -> bool {
     matches!(failure.code.as_str(), code::NO_LEADER | code::NOT_LEADER | code::UNAVAILABLE)
+}
+
+/// The failure of the last try where an earlier one may have been done: only the state's own answer speaks for both,
+/// since they had one request id.
+fn after_unknown(failure: Failure) -> Failure {
+    let is_of_this_try = is_passing(&failure) || failure.code == code::OVERLOADED;
+    if is_of_this_try { failure.maybe_happened() } else { failure }
 }
 
 fn changed(id: RequestId, written: Written) -> Result<v1::ChangeReply, Failure> {
@@ -221,8 +235,56 @@ pub fn encode(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// Of the operation as it was asked for: the job's id is chosen later.
-fn body_hash(op: &Op) -> Result<u64, Failure> {
-    debug_assert!(!matches!(op, Op::Submit { job, .. } if *job != JobId(0)));
-    Ok(xxh3_64(&encode(op)?))
+/// The hash is of the operation as it was asked for: the job's id is chosen later.
+fn weigh(id: RequestId, header: &v1::WriteHeader, op: Op) -> Result<Weighed, Failure> {
+    debug_assert!(!matches!(&op, Op::Submit { job, .. } if *job != JobId(0)));
+    let actor = convert::actor(header).map_err(|errors| Failure::invalid(&errors))?;
+    let encoded = encode(&op)?;
+    let bytes = encoded.len() + actor.tenant.len() + actor.user.len() + actor.via.len() + FRAME_BYTES;
+    Ok(Weighed { write: Write { request: id, body_hash: xxh3_64(&encoded), actor, op }, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use machine::Rejection;
+    use model::{EnvValue, JobSpec, TaskSpec, Work};
+
+    use super::*;
+
+    #[test]
+    fn only_the_states_answer_speaks_for_an_earlier_try_of_unknown_end() {
+        let of_this_try = [
+            Failure::overloaded(RETRY_AFTER, "a full lane"),
+            Failure::no_leader("none"),
+            Failure::not_leader(None),
+        ];
+        for failure in of_this_try {
+            assert_eq!(failure.happened, Happened::No);
+            assert_eq!(after_unknown(failure).happened, Happened::Maybe);
+        }
+        let of_the_state = Failure::from(Rejection::UnknownJob { job: JobId(9) });
+        assert_eq!(after_unknown(of_the_state).happened, Happened::No);
+    }
+
+    #[test]
+    fn a_write_weighs_what_it_takes_in_the_log() {
+        let mut large = TaskSpec::new("a", Work::Run(vec!["x".to_owned()]));
+        large.env.insert("A".to_owned(), EnvValue::Plain("x".repeat(300 << 10)));
+        let header = v1::WriteHeader { user: "somebody".to_owned(), ..Default::default() };
+        let ops = [
+            Op::Cordon { worker: "w".to_owned() },
+            Op::Submit { job: JobId(0), spec: Arc::new(JobSpec::of("j", vec![large])) },
+            Op::Pause { jobs: (0..1_000).map(|n| JobId(1 << 40 | n)).collect() },
+        ];
+        for op in ops {
+            let Weighed { mut write, bytes } = weigh(RequestId(u128::MAX), &header, op).unwrap();
+            if let Op::Submit { job, .. } = &mut write.op {
+                *job = JobId(u64::MAX);
+            }
+            let real = encode(&write).unwrap().len();
+            assert!(bytes >= real && bytes < real + 64, "{bytes} for {real}");
+        }
+    }
 }

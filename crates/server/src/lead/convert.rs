@@ -1,10 +1,11 @@
 //! Between the wire and the leader's own words.
 
 use leader_core::{FromWorker, Held, Hello, Offer, Order, Reports, ToWorker};
-use machine::{News, Op, Report, Write};
+use machine::{News, Report};
 use model::time::micros;
-use model::{Blob, JobSpec, SessionId, SpecError, TaskSpec, Token, Work};
+use model::{SessionId, SpecError, TaskSpec, Token};
 use wire::convert::open_session;
+use wire::error::Failure;
 use wire::v1;
 use wire::v1::leader_message::Message as ToWire;
 use wire::v1::worker_message::Message as FromWire;
@@ -35,7 +36,7 @@ fn read_hello(mut hello: v1::Hello) -> Result<Hello, Vec<SpecError>> {
     let reports = hello.reports.take().map(read_reports).transpose()?;
     let (secret, session, term) = (hello.secret.to_vec(), hello.session.map(SessionId), hello.term);
     let (watermark, gaps) = (hello.watermark, std::mem::take(&mut hello.gaps));
-    let open = open_session(hello, SessionId(0), 0);
+    let open = open_session(hello, SessionId(0), 0)?;
     let offer = Offer {
         capacity: open.capacity,
         labels: open.labels,
@@ -96,6 +97,13 @@ pub fn said(
     }
 }
 
+/// To a worker that offers what cannot be taken: it would only offer the same again.
+pub fn unreadable(errors: &[SpecError]) -> ToWire {
+    let failure = Failure::invalid(errors);
+    let fix = "correct the worker's name, labels or functions and start it again".to_owned();
+    ToWire::Refused(v1::Refused { code: failure.code, message: failure.message, fix })
+}
+
 fn write_order(order: Order) -> v1::Order {
     let on_disconnect: v1::job_spec::OnDisconnect = order.spec.on_disconnect.into();
     v1::Order {
@@ -135,81 +143,13 @@ fn write_task(task: &TaskSpec) -> v1::TaskSpec {
     (&lean).into()
 }
 
-/// Approximate bytes of a write in the log.
-pub fn bytes_of(write: &Write) -> usize {
-    const WRITE: usize = 160;
-    match &write.op {
-        Op::Submit { spec, .. } => WRITE + bytes_of_job(spec),
-        Op::Cancel { targets } | Op::Retry { targets, .. } => {
-            let runs = |target: &machine::Target| target.tasks.as_ref().map_or(0, |tasks| tasks.runs_len());
-            WRITE + targets.iter().map(|target| 32 + 12 * runs(target)).sum::<usize>()
-        }
-        Op::Pause { jobs } | Op::Resume { jobs } => WRITE + 9 * jobs.len(),
-        Op::SetJob { change, .. } => WRITE + 64 * (change.add_after.len() + change.remove_after.len()),
-        Op::PutSettings(_) => WRITE + 2_048,
-        Op::PutQueue(_)
-        | Op::PauseQueue { .. }
-        | Op::ResumeQueue { .. }
-        | Op::DeleteQueue { .. }
-        | Op::Cordon { .. }
-        | Op::Uncordon { .. }
-        | Op::Drain { .. }
-        | Op::ForgetWorker { .. } => WRITE + 128,
-    }
-}
-
-fn bytes_of_job(spec: &JobSpec) -> usize {
-    let labels: usize = spec.labels.iter().map(|(label, value)| label.len() + value.len() + 4).sum();
-    64 + spec.name.len() + labels + 9 * spec.after.len() + spec.tasks.iter().map(bytes_of_task).sum::<usize>()
-}
-
-fn bytes_of_task(task: &TaskSpec) -> usize {
-    let blob = |blob: &Blob| 48 + blob.inline_bytes().map_or(64, |bytes| bytes.len() * 4 / 3);
-    let work = match &task.work {
-        Work::Run(argv) => argv.iter().map(|word| word.len() + 2).sum(),
-        Work::Script(body) => body.len(),
-        Work::Function(function) => {
-            function.name.len() + function.input.as_ref().map_or(0, |input| blob(input))
-        }
-        Work::Container(container) => {
-            container.image.len() + container.args.iter().map(|word| word.len() + 2).sum::<usize>()
-        }
-        Work::Wasm(wasm) => blob(&wasm.module),
-        Work::Service(service) => service.run.iter().map(|word| word.len() + 2).sum(),
-        Work::Noop | Work::Sleep(_) => 8,
-    };
-    let files: usize = task.files.iter().map(|file| file.to.len() + 24 + blob(&file.content)).sum();
-    let env: usize = task.env.keys().map(|name| name.len() + 64).sum();
-    let optional: usize = [&task.stdin, &task.each_line].into_iter().flatten().map(|text| blob(text)).sum();
-    let names = 16 * (task.after.len() + task.after_each.len() + task.constraints.len());
-    // A plain task is logged without what is at its default.
-    24 + task.name.len() + work + files + env + optional + names
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use model::{Actor, JobId, RequestId, Run};
+    use model::{Blob, JobId, JobSpec, Run, Work};
 
     use super::*;
-
-    fn submit(spec: JobSpec) -> Write {
-        let op = Op::Submit { job: JobId(1), spec: Arc::new(spec) };
-        Write { request: RequestId(1), body_hash: 1, actor: Actor::new("u", "api"), op }
-    }
-
-    #[test]
-    fn the_estimate_of_a_write_is_near_its_logged_form() {
-        let mut script = TaskSpec::new("a", Work::Script("x".repeat(3_000)));
-        script.each_line = Some(Box::new(Blob::inline(b"a\nb\n".to_vec())));
-        let run = TaskSpec::new("b", Work::Run(vec!["sh".to_owned(), "-c".to_owned(), "exit 0".to_owned()]));
-        for tasks in [vec![TaskSpec::new("n", Work::Noop)], vec![run.clone(); 50], vec![script, run]] {
-            let write = submit(JobSpec::of("job", tasks));
-            let (real, estimate) = (rmp_serde::to_vec_named(&write).unwrap().len(), bytes_of(&write));
-            assert!(estimate >= real / 2 && estimate <= real * 2 + 200, "{estimate} for {real}");
-        }
-    }
 
     #[test]
     fn an_order_carries_its_lines_and_not_the_whole_text() {
@@ -241,5 +181,7 @@ mod tests {
         let bad = v1::Reports { number: 1, reports: vec![v1::Report::default()] };
         assert!(heard(v1::WorkerMessage { message: Some(FromWire::Reports(bad)) }).is_err());
         assert!(heard(v1::WorkerMessage { message: None }).is_err());
+        let nameless = v1::Hello::default();
+        assert!(heard(v1::WorkerMessage { message: Some(FromWire::Hello(nameless)) }).is_err());
     }
 }

@@ -74,6 +74,8 @@ impl Drop for AbortOnDrop {
 
 struct WriteRequest {
     write: Box<Write>,
+    /// In the log.
+    bytes: usize,
     answer: oneshot::Sender<Result<Written, WriteError>>,
 }
 
@@ -114,10 +116,11 @@ fn told_of_end<F: Future<Output = ()>>(work: F) -> (impl Future<Output = ()>, wa
 }
 
 impl Lead {
-    /// Has the write done by this replica, if it leads. The id of a submitted job is chosen by the leader.
-    pub async fn write(&self, write: Write) -> Result<Written, WriteError> {
+    /// Has the write done by this replica, if it leads. The id of a submitted job is chosen by the leader. `bytes` is
+    /// what the write takes in the log: entries are cut by it.
+    pub async fn write(&self, write: Write, bytes: usize) -> Result<Written, WriteError> {
         let (answer, answered) = oneshot::channel();
-        let request = WriteRequest { write: Box::new(write), answer };
+        let request = WriteRequest { write: Box::new(write), bytes, answer };
         if self.writes.send(request).await.is_err() {
             return Err(WriteError::NotLeader { leader: None });
         }

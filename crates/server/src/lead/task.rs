@@ -18,6 +18,7 @@ use tonic::Status;
 use tracing::{debug, info, warn};
 use wire::v1;
 use wire::v1::leader_message::Message;
+use wire::v1::worker_message::Message as FromWire;
 
 use crate::clock::Clock;
 use crate::lead::convert::{self, Heard};
@@ -333,7 +334,7 @@ impl Task {
 // What comes in.
 impl Task {
     fn write(&mut self, request: WriteRequest) {
-        let WriteRequest { write, answer } = request;
+        let WriteRequest { write, bytes, answer } = request;
         if self.leader.is_none() {
             let leader = self.leader_address();
             // Whoever asked may have gone.
@@ -343,7 +344,6 @@ impl Task {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         self.waiting.insert(ticket, answer);
-        let bytes = convert::bytes_of(&write);
         self.events.push(Event::Write { ticket, write, bytes });
     }
 
@@ -386,6 +386,7 @@ impl Task {
         if self.leader.is_none() || !self.streams.contains_key(&stream) {
             return;
         }
+        let is_hello = matches!(message.message, Some(FromWire::Hello(_)));
         match convert::heard(message) {
             Ok(Heard::Leader(message)) => {
                 self.events.push(Event::Worker { stream: StreamId(stream), message });
@@ -398,6 +399,9 @@ impl Task {
             }
             Err(errors) => {
                 warn!(stream, ?errors, "a worker's message cannot be read");
+                if is_hello {
+                    self.send(stream, convert::unreadable(&errors));
+                }
                 self.closed(stream);
             }
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use machine::{Ended, News, OpenSession, Report};
+use model::constraint::is_label;
 use model::time::micros;
+use model::validate::{NAME_BYTES_MAX, is_name};
 use model::{Kind, Run, SessionId, Timestamp, Token};
 
 use super::{Errors, Malformed, at, blob, outcome, word};
@@ -15,10 +17,22 @@ pub fn kinds(words: &[String]) -> Vec<Kind> {
     words.iter().filter_map(|text| word::read(text, "kind").ok()).collect()
 }
 
+/// Functions that one worker may offer.
+pub const FUNCTIONS_MAX: usize = 1_024;
+/// Labels of one worker.
+pub const LABELS_MAX: usize = 64;
+
 /// The command that registers the worker that says `hello`. The session's id and the hash of the secret are the
 /// leader's to make.
-pub fn open_session(hello: v1::Hello, session: SessionId, secret_hash: u64) -> OpenSession {
-    OpenSession {
+pub fn open_session(
+    hello: v1::Hello,
+    session: SessionId,
+    secret_hash: u64,
+) -> Result<OpenSession, Malformed> {
+    let mut errors = Errors::default();
+    check_identity(&mut errors, &hello);
+    check_functions(&mut errors, &hello.functions);
+    errors.finish(OpenSession {
         session,
         worker: hello.worker,
         secret_hash,
@@ -27,6 +41,31 @@ pub fn open_session(hello: v1::Hello, session: SessionId, secret_hash: u64) -> O
         kinds: kinds(&hello.kinds),
         functions: hello.functions,
         isolation: hello.isolation,
+    })
+}
+
+// Every replica keeps what a worker says of itself for as long as it knows the worker.
+fn check_identity(errors: &mut Errors, hello: &v1::Hello) {
+    if !is_name(&hello.worker) {
+        errors.refuse("worker", format!("has 1 to {NAME_BYTES_MAX} letters, digits, -, _ and . only"));
+    }
+    if hello.labels.len() > LABELS_MAX {
+        errors.refuse("labels", format!("{} labels are above {LABELS_MAX}", hello.labels.len()));
+    }
+    if !hello.labels.iter().all(|(label, value)| is_label(label) && is_label(value)) {
+        errors.refuse("labels", "labels and values have letters, digits, -, _, . and / only");
+    }
+    if hello.isolation.len() > NAME_BYTES_MAX {
+        errors.refuse("isolation", format!("has at most {NAME_BYTES_MAX} bytes"));
+    }
+}
+
+fn check_functions(errors: &mut Errors, functions: &[String]) {
+    if functions.len() > FUNCTIONS_MAX {
+        errors.refuse("functions", format!("{} functions are above {FUNCTIONS_MAX}", functions.len()));
+    }
+    if !functions.iter().all(|name| (1..=NAME_BYTES_MAX).contains(&name.len())) {
+        errors.refuse("functions", format!("a function's name has 1 to {NAME_BYTES_MAX} bytes"));
     }
 }
 

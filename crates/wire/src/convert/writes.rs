@@ -3,19 +3,41 @@
 use machine::command::{WEIGHT_DEFAULT, WEIGHT_MAX};
 use machine::{Edge, JobChange, QueueSpec, Target};
 use model::actor::TENANT_DEFAULT;
-use model::validate::is_name;
+use model::validate::{NAME_BYTES_MAX, is_name};
 use model::{Actor, Dependency, JobId, RequestId};
 
 use super::{Errors, Malformed, none_if_empty, run_set};
 use crate::v1;
 
-/// Who asks; an empty tenant is the default one.
-pub fn actor(header: &v1::WriteHeader) -> Actor {
+/// Who asks; an empty tenant is the default one. Short, because it is kept with everything that is written.
+pub fn actor(header: &v1::WriteHeader) -> Result<Actor, Malformed> {
+    let mut errors = Errors::default();
+    for (field, text) in [("tenant", &header.tenant), ("user", &header.user), ("via", &header.via)] {
+        if text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
+            errors.refuse(
+                format!("header.{field}"),
+                format!("has at most {NAME_BYTES_MAX} bytes and no control characters"),
+            );
+        }
+    }
     let or = |text: &str, otherwise: &str| if text.is_empty() { otherwise } else { text }.to_owned();
-    Actor {
+    errors.finish(Actor {
         tenant: or(&header.tenant, TENANT_DEFAULT),
         user: header.user.clone(),
         via: or(&header.via, "api"),
+    })
+}
+
+/// The name of a queue or a worker. A refusal of the state repeats it and is remembered, so it is looked at before.
+pub fn name(text: String) -> Result<String, Malformed> {
+    let mut errors = Errors::default();
+    refuse_unless_name(&mut errors, "name", &text);
+    errors.finish(text)
+}
+
+fn refuse_unless_name(errors: &mut Errors, path: &str, text: &str) {
+    if !is_name(text) {
+        errors.refuse(path, format!("has 1 to {NAME_BYTES_MAX} letters, digits, -, _ and . only"));
     }
 }
 
@@ -68,6 +90,11 @@ fn edges(errors: &mut Errors, path: &str, list: Vec<v1::Edge>) -> Vec<Edge> {
     for (place, edge) in list.into_iter().enumerate() {
         if edge.on.is_empty() {
             errors.refuse(format!("{path}[{place}].on"), "names no task and no job");
+        } else {
+            refuse_unless_name(errors, &format!("{path}[{place}].on"), &edge.on);
+        }
+        if !edge.task.is_empty() {
+            refuse_unless_name(errors, &format!("{path}[{place}].task"), &edge.task);
         }
         read.push(Edge { task: none_if_empty(edge.task), on: Dependency::from(edge.on.as_str()) });
     }
@@ -77,6 +104,9 @@ fn edges(errors: &mut Errors, path: &str, list: Vec<v1::Edge>) -> Vec<Edge> {
 /// The job and what is to change of it.
 pub fn job_change(request: v1::SetJobRequest) -> Result<(JobId, JobChange), Malformed> {
     let mut errors = Errors::default();
+    if let Some(queue) = &request.queue {
+        refuse_unless_name(&mut errors, "queue", queue);
+    }
     let change = JobChange {
         priority: request.priority,
         queue: request.queue,
@@ -95,8 +125,6 @@ pub fn queue_spec(name: String, weight: u32, running_max: Option<u32>) -> Result
     if weight > WEIGHT_MAX {
         errors.refuse("weight", format!("{weight} is above {WEIGHT_MAX}"));
     }
-    if !is_name(&name) {
-        errors.refuse("name", "a queue name has letters, digits, -, _ and . only");
-    }
+    refuse_unless_name(&mut errors, "name", &name);
     errors.finish(QueueSpec { name, weight, running_max })
 }
