@@ -31,12 +31,12 @@ impl<'a> Round<'a> {
     pub fn new(state: &'a State, overlay: &Overlay) -> Round<'a> {
         let taken = overlay.taken(state);
         let mut rooms = BTreeMap::new();
-        let mut reserved = taken.reserved.clone();
+        let mut reserved = BTreeMap::new();
         for session in state.sessions().filter(|session| !session.ended) {
             rooms.insert(session.id, room(state, session, &taken));
-            if let Some((job, task)) = session.reserved.filter(|(job, task)| still_waits(state, *job, *task))
-            {
-                reserved.insert(session.id, (job, task));
+            let known = session.reserved.or(taken.reserved.get(&session.id).copied());
+            if let Some(task) = known.filter(|task| reserve::holds(state, session, *task)) {
+                reserved.insert(session.id, task);
             }
         }
         let (takers, last, full) = Default::default();

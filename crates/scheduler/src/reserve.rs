@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use machine::Reservation;
+use machine::eligible::{accepts, still_waits};
 use machine::state::index::ReadyKey;
-use model::{ClassId, SessionId};
+use machine::{Reservation, Session, State};
+use model::{ClassId, JobId, SessionId};
 
 use crate::place::{Round, takers};
 
@@ -27,4 +28,11 @@ pub(crate) fn for_starving(round: &mut Round<'_>, key: ReadyKey, class: ClassId)
     let Some(session) = open.min_by_key(|session| (Reverse(free(session)), *session)) else { return };
     round.reserved.insert(session, (key.job, task));
     round.plan.reservations.push(Reservation { session, job: key.job, task });
+}
+
+/// Whether the session, for which `task` is reserved, can still come to take it.
+pub(crate) fn holds(state: &State, session: &Session, (id, task): (JobId, u32)) -> bool {
+    let class =
+        state.job(id).and_then(|job| job.group_of(task)).and_then(|(_, group)| state.class(group.class));
+    class.is_some_and(|class| accepts(state, session, &class.key).is_ok()) && still_waits(state, id, task)
 }

@@ -67,6 +67,12 @@ impl World {
         job
     }
 
+    /// The task that the worker drains for.
+    fn reserved(&self, worker: &str) -> Option<(JobId, u32)> {
+        let session = self.state.worker(worker)?.session?;
+        self.state.session(session)?.reserved
+    }
+
     fn plan(&self) -> Plan {
         plan(&self.state, &mut Scratch::default(), &Overlay::default(), Budget::default())
     }
@@ -177,6 +183,25 @@ fn a_reserved_worker_is_used_although_others_stand_ahead() {
     let report = machine::Report { seq: 1, token: allocation.token, tasks, news };
     w.apply(Command::Report(machine::ReportBatch { session: SessionId(1), reports: vec![report] }));
     assert_eq!(w.round(), ["j2.0@a"]);
+}
+
+#[test]
+fn a_reservation_leaves_a_worker_that_takes_no_more_work() {
+    for stop in [Op::Cordon { worker: "a".to_owned() }, Op::Drain { worker: "a".to_owned() }] {
+        let mut w = World::new();
+        w.session("a", 2);
+        w.submit(job(1));
+        w.round();
+        w.submit(job(2));
+        w.now += 61_000_000;
+        w.apply(Command::Tick);
+        w.round();
+        assert_eq!(w.reserved("a"), Some((JobId(2), 0)));
+        w.write(stop);
+        assert_eq!(w.reserved("a"), None);
+        w.session("b", 2);
+        assert_eq!(w.round(), ["j2.0@b"]);
+    }
 }
 
 #[test]

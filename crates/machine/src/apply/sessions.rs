@@ -127,6 +127,7 @@ fn worker<'a>(state: &'a mut State, name: &str) -> Result<&'a mut Worker, Reject
 
 pub(crate) fn cordon(state: &mut State, name: &str) -> Result<Reply, Rejection> {
     worker(state, name)?.cordoned = true;
+    clear_reservation(state, name);
     tell(state, name);
     Ok(Reply::Done)
 }
@@ -142,8 +143,18 @@ pub(crate) fn uncordon(state: &mut State, name: &str) -> Result<Reply, Rejection
 pub(crate) fn drain(state: &mut State, name: &str) -> Result<Reply, Rejection> {
     let worker = worker(state, name)?;
     worker.draining = worker.session.is_some();
+    clear_reservation(state, name);
     tell(state, name);
     Ok(Reply::Done)
+}
+
+/// A worker that takes no more work cannot be kept free for a task: another one must be found for it.
+fn clear_reservation(state: &mut State, name: &str) {
+    let Some(id) = state.workers.get(name).and_then(|worker| worker.session) else { return };
+    let session = state.sessions.get_mut(id.0);
+    if session.is_some_and(|session| session.reserved.take().is_some()) {
+        state.wake();
+    }
 }
 
 pub(crate) fn forget(state: &mut State, name: &str) -> Result<Reply, Rejection> {
