@@ -1,12 +1,14 @@
 //! Whether a task may go to a session now. The same code decides when a plan is made, when it is applied, and when
 //! somebody asks why nothing happens.
 
-use model::resources::format_amount;
-use model::{Constraint, JobId, Kind, Run};
+use std::collections::BTreeMap;
+
+use model::resources::{choose_units, format_amount};
+use model::{Constraint, JobId, Kind, Resources, Run};
 
 use crate::state::State;
 use crate::state::jobs::{Group, Job};
-use crate::state::sessions::{ClassKey, Room, Session};
+use crate::state::sessions::{ClassKey, Room, Session, Worker};
 
 /// Why not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +81,12 @@ impl std::fmt::Display for Ineligible {
                 format_amount(resource, *asked),
                 format_amount(resource, *total)
             ),
+            Ineligible::NoRoom { resource, asked, free } if free >= asked => write!(
+                f,
+                "asks for {resource} {}, the worker has {} free now, but in pieces of several units",
+                format_amount(resource, *asked),
+                format_amount(resource, *free)
+            ),
             Ineligible::NoRoom { resource, asked, free } => write!(
                 f,
                 "asks for {resource} {}, the worker has {} free now",
@@ -112,32 +120,60 @@ pub fn gate(state: &State, job: &Job, group: &Group) -> Result<(), Ineligible> {
 
 /// What of the worker keeps tasks of the class from it for good, or until somebody changes the worker.
 pub fn accepts(state: &State, session: &Session, class: &ClassKey) -> Result<(), Ineligible> {
-    if session.ended {
-        return Err(Ineligible::SessionEnded);
+    if let Some(refusal) = standing(state, session) {
+        return Err(refusal);
     }
-    let worker = state.worker(&session.worker).ok_or(Ineligible::SessionEnded)?;
-    if worker.draining {
-        return Err(Ineligible::Draining);
+    misfits(Offered::from(session), class).next().map_or(Ok(()), Err)
+}
+
+/// What an operator or its end keeps the worker from.
+pub fn standing(state: &State, session: &Session) -> Option<Ineligible> {
+    match state.worker(&session.worker).filter(|_| !session.ended) {
+        None => Some(Ineligible::SessionEnded),
+        Some(worker) if worker.draining => Some(Ineligible::Draining),
+        Some(worker) if worker.cordoned => Some(Ineligible::Cordoned),
+        Some(_) => None,
     }
-    if worker.cordoned {
-        return Err(Ineligible::Cordoned);
+}
+
+/// What a worker offers, live or gone.
+#[derive(Clone, Copy)]
+pub struct Offered<'a> {
+    kinds: &'a [Kind],
+    functions: &'a [String],
+    labels: &'a BTreeMap<String, String>,
+    total: &'a Resources,
+}
+
+impl<'a> From<&'a Session> for Offered<'a> {
+    fn from(session: &'a Session) -> Offered<'a> {
+        let Session { kinds, functions, labels, capacity, .. } = session;
+        Offered { kinds, functions, labels, total: &capacity.total }
     }
-    if !session.kinds.contains(&class.kind) {
-        return Err(Ineligible::Kind { kind: class.kind });
+}
+
+impl<'a> From<&'a Worker> for Offered<'a> {
+    fn from(worker: &'a Worker) -> Offered<'a> {
+        let Worker { kinds, functions, labels, capacity, .. } = worker;
+        Offered { kinds, functions, labels, total: &capacity.total }
     }
-    if let Some(function) = class.function.as_ref().filter(|name| !session.functions.contains(name)) {
-        return Err(Ineligible::Function { function: function.clone() });
-    }
-    if let Some(constraint) = class.constraints.iter().find(|constraint| !constraint.holds(&session.labels)) {
-        return Err(Ineligible::Label { constraint: constraint.clone() });
-    }
-    let total = &session.capacity.total;
-    match class.resources.iter().find(|(name, asked)| *asked > total.get(name)) {
-        None => Ok(()),
-        Some((name, asked)) => {
-            Err(Ineligible::TooLarge { resource: name.to_owned(), asked, total: total.get(name) })
-        }
-    }
+}
+
+/// Everything for which the worker could never take tasks of the class, however idle.
+pub fn misfits<'a>(offered: Offered<'a>, class: &'a ClassKey) -> impl Iterator<Item = Ineligible> + 'a {
+    let Offered { kinds, functions, labels, total } = offered;
+    let kind = (!kinds.contains(&class.kind)).then_some(Ineligible::Kind { kind: class.kind });
+    let function = class.function.as_ref().filter(|name| !functions.contains(name));
+    let function = function.map(|function| Ineligible::Function { function: function.clone() });
+    let unmet = class.constraints.iter().filter(|constraint| !constraint.holds(labels));
+    let unmet = unmet.map(|constraint| Ineligible::Label { constraint: constraint.clone() });
+    let large = class.resources.iter().filter(|(name, asked)| *asked > total.get(name));
+    let large = large.map(|(name, asked)| Ineligible::TooLarge {
+        resource: name.to_owned(),
+        asked,
+        total: total.get(name),
+    });
+    kind.into_iter().chain(function).chain(unmet).chain(large)
 }
 
 /// Whether the worker drains for another task than this.
@@ -159,13 +195,22 @@ pub fn still_waits(state: &State, job: JobId, task: u32) -> bool {
 
 /// What the worker has too little of now.
 pub fn has_room(room: &Room, class: &ClassKey) -> Result<(), Ineligible> {
-    if room.fit(&class.resources).is_some() {
-        return Ok(());
+    match room.fit(&class.resources) {
+        Some(_) => Ok(()),
+        None => shortages(room, class).next().map_or(Ok(()), Err),
     }
-    let short = class.resources.iter().find(|(name, asked)| *asked > room.free.get(name));
-    // Enough in all, but in pieces of units that do not make a whole one.
-    let (name, asked) = short
-        .or_else(|| class.resources.iter().find(|(name, _)| room.units.contains_key(*name)))
-        .unwrap_or(("cpu", class.resources.cpu));
-    Err(Ineligible::NoRoom { resource: name.to_owned(), asked, free: room.free.get(name) })
+}
+
+/// Everything that the worker has too little of now, or enough of only in pieces of several units.
+pub fn shortages<'a>(room: &'a Room, class: &'a ClassKey) -> impl Iterator<Item = Ineligible> + 'a {
+    let is_short = |name: &str, asked: u64| {
+        let units = room.units.get(name);
+        asked > room.free.get(name) || units.is_some_and(|free| choose_units(name, free, asked).is_none())
+    };
+    let short = class.resources.iter().filter(move |(name, asked)| is_short(name, *asked));
+    short.map(|(name, asked)| Ineligible::NoRoom {
+        resource: name.to_owned(),
+        asked,
+        free: room.free.get(name),
+    })
 }

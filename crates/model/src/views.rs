@@ -265,6 +265,9 @@ pub struct Explanation {
     pub state: TaskState,
     /// One sentence.
     pub summary: String,
+    /// No worker that is known could take it, however idle: it waits for a change of the workers, or for ever.
+    #[serde(default)]
+    pub hopeless: bool,
     pub reasons: Vec<ReasonView>,
 }
 

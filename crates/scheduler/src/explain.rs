@@ -1,36 +1,46 @@
 //! Why a task does not run: every reason, from the same code that plans.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::time::Duration;
 
-use machine::eligible::{Ineligible, accepts, has_room, unreserved};
 use machine::state::index::ReadyKey;
-use machine::state::sessions::Class;
+use machine::state::jobs::{Hold, On};
 use machine::views::{task_state, waits_for};
-use machine::{Group, Job, Session, State};
-use model::resources::format_amount;
+use machine::{Group, Job, State};
+use model::TaskId;
+use model::time::{format_duration, micros};
 use model::views::{Explanation, ReasonView, TaskState};
-use model::{Run, TaskId};
 
-/// Workers named in one reason.
-const WORKERS_NAMED_MAX: usize = 20;
+use crate::fit::Fit;
+
+/// Entries of a queue that are counted: a page is enough to say "many".
+const AHEAD_COUNTED_MAX: usize = 10_000;
 
 /// `None` if the task is not in the hot state.
 pub fn explain(state: &State, id: TaskId) -> Option<Explanation> {
     let job = state.job(id.job)?;
     let (place, group) = job.group_of(id.number)?;
-    let at = task_state(state, job, group, id.number - group.first);
+    let position = id.number - group.first;
+    let at = task_state(state, job, group, position);
+    let waits = matches!(at, TaskState::Blocked | TaskState::Delayed | TaskState::Ready);
+    let fit = state.class(group.class).filter(|_| waits).map(|class| Fit::of(state, &class.key, id));
+    let hopeless = fit.as_ref().is_some_and(|fit| fit.hopeless);
     let mut reasons = match at {
-        TaskState::Blocked => blocked(state, job, place),
-        TaskState::Delayed => vec![delayed(state, job, group, id.number - group.first)],
-        TaskState::Ready => ready(state, job, place, id.number),
+        TaskState::Blocked => vec![blocked(state, job, place)],
+        TaskState::Delayed => vec![delayed(state, job, group, position)],
         _ => Vec::new(),
     };
-    if !at.is_final() && at != TaskState::Running && at != TaskState::Placed {
+    reasons.extend(fit.into_iter().flat_map(|fit| match at {
+        TaskState::Ready => of_workers(state, job, place, fit),
+        // Its time has not come; but that no worker could take it then is better known now.
+        _ => fit.never.into_iter().collect(),
+    }));
+    if waits {
         reasons.extend(held_back(state, job));
     }
     let summary = summary(job, at, &reasons, state, id);
     let name = job.task_spec(place).name.clone();
-    Some(Explanation { task: id, name, state: at, summary, reasons })
+    Some(Explanation { task: id, name, state: at, summary, hopeless, reasons })
 }
 
 fn summary(job: &Job, at: TaskState, reasons: &[ReasonView], state: &State, id: TaskId) -> String {
@@ -51,184 +61,102 @@ fn summary(job: &Job, at: TaskState, reasons: &[ReasonView], state: &State, id: 
     }
 }
 
-fn reason(code: &str, message: String, count: u64, fix: &str) -> ReasonView {
+pub(crate) fn reason(code: &str, message: String, count: u64, fix: &str) -> ReasonView {
     ReasonView { code: code.to_owned(), message, count, workers: Vec::new(), fix: fix.to_owned() }
 }
 
-fn blocked(state: &State, job: &Job, place: usize) -> Vec<ReasonView> {
+fn blocked(state: &State, job: &Job, place: usize) -> ReasonView {
     let note = waits_for(state, job, place);
-    let waiting = u64::from(job.groups[place].waiting + job.waiting);
+    let waiting = u64::from(job.groups[place].waiting + job.waiting).max(1);
     let message = if note.is_empty() { "waits for earlier work".to_owned() } else { note };
-    vec![reason(
-        "dependencies",
-        message,
-        waiting,
-        "look at what it waits for, or `baton job set --remove-after`",
-    )]
+    let fix = match open_edge(state, job, place) {
+        Some((on, edge)) => {
+            let id = job.id;
+            format!("see `baton explain {on}`, or let it go with `baton job set {id} --remove-after {edge}`")
+        }
+        None => "look at what it waits for".to_owned(),
+    };
+    reason("dependencies", message, waiting, &fix)
+}
+
+/// The first that it waits for, as a selector and as an edge that can be taken away.
+fn open_edge(state: &State, job: &Job, place: usize) -> Option<(String, String)> {
+    let is_open = |id: &model::JobId| state.job(*id).is_some_and(|job| !job.is_finished());
+    if let Some(earlier) = job.after.iter().find(|id| is_open(id)) {
+        return Some((earlier.to_string(), earlier.to_string()));
+    }
+    let (group, task) = (&job.groups[place], &job.task_spec(place).name);
+    group.after.iter().find_map(|on| match on {
+        On::Job(earlier) => is_open(earlier).then(|| (earlier.to_string(), format!("{task}:{earlier}"))),
+        On::Group(other) if job.groups[*other as usize].all_succeeded() => None,
+        On::Group(other) => {
+            let name = &job.task_spec(*other as usize).name;
+            Some((format!("{}.{name}", job.id), format!("{task}:{name}")))
+        }
+    })
 }
 
 fn delayed(state: &State, job: &Job, group: &Group, position: u32) -> ReasonView {
-    use machine::state::jobs::Hold;
     let until = group.delayed.get(&position).copied();
+    let now = state.stamp().elapsed;
     let message = match (until, job.hold) {
-        (Some(at), _) => format!("waits {:?} before it is tried again", at.since(state.stamp().elapsed)),
-        (None, Hold::Elapsed(at)) => format!("its job starts in {:?}", at.since(state.stamp().elapsed)),
+        (Some(at), _) => format!("waits {} before it is tried again", rounded(at.since(now))),
+        (None, Hold::Elapsed(at)) => format!("its job starts in {}", rounded(at.since(now))),
         (None, Hold::Wall(at)) => format!("its job starts at {at}"),
         (None, Hold::None) => "its delay is over".to_owned(),
     };
     reason("delayed", message, 1, "")
 }
 
+/// For people: to the second, or below ten seconds to the millisecond. Rounded up, so that it is never nothing.
+fn rounded(wait: Duration) -> String {
+    let unit = if wait < Duration::from_secs(10) { 1_000 } else { 1_000_000 };
+    format_duration(Duration::from_micros(micros(wait).div_ceil(unit) * unit))
+}
+
 fn held_back(state: &State, job: &Job) -> Vec<ReasonView> {
     let mut reasons = Vec::new();
     if job.paused {
-        let fix = format!("baton resume {}", job.id);
+        let fix = format!("`baton resume {}`", job.id);
         reasons.push(reason("job_paused", format!("job {} is paused", job.id), 1, &fix));
     }
     if let Some(queue) = state.queue(job.queue) {
         if queue.paused {
-            let fix = format!("baton queue resume {}", queue.name);
+            let fix = format!("`baton queue resume {}`", queue.name);
             reasons.push(reason("queue_paused", format!("queue `{}` is paused", queue.name), 1, &fix));
         }
         if let Some(max) = queue.running_max.filter(|_| queue.room() == 0) {
             let message = format!("queue `{}` runs its running_max of {max} tasks", queue.name);
-            let fix = format!("wait, or baton queue put {} --running-max N", queue.name);
+            let running_max = max.saturating_mul(2).max(1);
+            let fix = format!("wait, or `baton queue put {} --running-max {running_max}`", queue.name);
             reasons.push(reason("queue_full", message, max.into(), &fix));
         }
     }
     reasons
 }
 
-fn ready(state: &State, job: &Job, place: usize, number: u32) -> Vec<ReasonView> {
-    let group = &job.groups[place];
-    let Some(class) = state.class(group.class) else { return Vec::new() };
-    let sessions: Vec<&Session> = state.sessions().filter(|session| !session.ended).collect();
-    let mut reasons = Vec::new();
-    if sessions.is_empty() {
-        let known = state.workers().count() as u64;
-        let fix = "start one: baton worker --servers ADDRESS";
-        reasons.push(reason("no_workers", format!("no worker is live ({known} known)"), 0, fix));
-    }
-    let (why, open) = refusals(state, class, &sessions, job, number);
-    reasons.extend(too_large(class, &sessions, &why));
-    reasons.extend(by_kind(why));
+fn of_workers(state: &State, job: &Job, place: usize, fit: Fit) -> Vec<ReasonView> {
+    let mut reasons = fit.reasons;
     let ahead = ahead(state, job, place);
-    if open > 0 && ahead > 0 {
+    if fit.open > 0 && ahead > 0 {
         let message = format!("{ahead} entries of the queue come before it");
-        reasons.push(reason("behind_others", message, ahead, "baton job set --priority N"));
+        let priority = highest_priority(state, job).saturating_add(1);
+        let fix = format!("wait, or `baton job set {} --priority {priority}`", job.id);
+        reasons.push(reason("behind_others", message, ahead, &fix));
     }
-    reasons.extend(gone(state));
     reasons
-}
-
-/// Why each session does not take it, and how many would.
-fn refusals(
-    state: &State,
-    class: &Class,
-    sessions: &[&Session],
-    job: &Job,
-    number: u32,
-) -> (BTreeMap<Ineligible, Vec<String>>, u64) {
-    let (mut why, mut open) = (BTreeMap::<Ineligible, Vec<String>>::new(), 0);
-    for session in sessions {
-        let verdict = accepts(state, session, &class.key)
-            .and_then(|()| unreserved(state, session, job.id, Run::new(number, 1)))
-            .and_then(|()| has_room(&session.room(), &class.key));
-        match verdict {
-            Ok(()) => open += 1,
-            Err(refusal) => why.entry(refusal).or_default().push(session.worker.clone()),
-        }
-    }
-    (why, open)
-}
-
-/// If no worker could ever take it: by how much it is too large for the largest.
-fn too_large(
-    class: &Class,
-    sessions: &[&Session],
-    why: &BTreeMap<Ineligible, Vec<String>>,
-) -> Option<ReasonView> {
-    let never = |refusal: &Ineligible| matches!(refusal, Ineligible::TooLarge { .. });
-    if sessions.is_empty() || !why.keys().all(never) {
-        return None;
-    }
-    let largest =
-        |name: &str| sessions.iter().map(|session| session.capacity.total.get(name)).max().unwrap_or(0);
-    let short = class.key.resources.iter().filter(|(name, asked)| *asked > largest(name));
-    let parts: Vec<String> = short
-        .map(|(name, asked)| {
-            let (most, amount) = (largest(name), |amount| format_amount(name, amount));
-            format!(
-                "asks for {name} {}, the largest worker has {}: {} too much",
-                amount(asked),
-                amount(most),
-                amount(asked - most)
-            )
-        })
-        .collect();
-    if parts.is_empty() {
-        return None;
-    }
-    let fix = "submit it with less, or start a worker that has as much";
-    Some(reason("fits_no_worker", parts.join("; "), sessions.len() as u64, fix))
-}
-
-/// Refusals that differ only in their figures are one reason, with the workers by name.
-fn by_kind(why: BTreeMap<Ineligible, Vec<String>>) -> Vec<ReasonView> {
-    let mut merged: BTreeMap<&'static str, ReasonView> = BTreeMap::new();
-    for (refusal, workers) in why {
-        let (code, fix) = code_and_fix(&refusal);
-        let entry = merged.entry(code).or_insert_with(|| reason(code, refusal.to_string(), 0, fix));
-        entry.count += workers.len() as u64;
-        entry.workers.extend(workers);
-        entry.workers.truncate(WORKERS_NAMED_MAX);
-    }
-    let mut reasons: Vec<ReasonView> = merged.into_values().collect();
-    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.count));
-    reasons
-}
-
-fn code_and_fix(refusal: &Ineligible) -> (&'static str, &'static str) {
-    match refusal {
-        Ineligible::TooLarge { .. } => ("too_large", "ask for less, or start a larger worker"),
-        Ineligible::NoRoom { .. } => ("no_room", "wait for running tasks to end, or start more workers"),
-        Ineligible::Cordoned => ("cordoned", "baton worker uncordon NAME"),
-        Ineligible::Draining => ("draining", "baton worker uncordon NAME, or start another worker"),
-        Ineligible::Reserved { .. } => {
-            ("reserved", "wait until the task that has waited longest has been placed")
-        }
-        Ineligible::Kind { .. } => ("kind", "start a worker that runs this kind of task"),
-        Ineligible::Function { .. } => ("function", "start a worker that registers this function"),
-        Ineligible::Label { .. } => ("labels", "start a worker with that label, or change the constraint"),
-        Ineligible::SessionEnded => ("worker_gone", "start the worker again"),
-        Ineligible::UnknownJob
-        | Ineligible::NotReady
-        | Ineligible::JobPaused
-        | Ineligible::JobCancelled
-        | Ineligible::QueuePaused
-        | Ineligible::QueueFull { .. } => ("not_ready", ""),
-    }
 }
 
 /// Groups of the queue that come before this one.
 fn ahead(state: &State, job: &Job, place: usize) -> u64 {
-    let key = ReadyKey { priority: std::cmp::Reverse(job.priority), job: job.id, group: place as u32 };
+    let key = ReadyKey { priority: Reverse(job.priority), job: job.id, group: place as u32 };
     let lists = state.ready().range((job.queue, 0)..=(job.queue, u32::MAX));
-    // Counted up to a bound: a page is enough to say "many".
-    lists.map(|(_, keys)| keys.range(..key).take(10_000).count() as u64).sum()
+    lists.map(|(_, keys)| keys.range(..key).take(AHEAD_COUNTED_MAX).count() as u64).sum()
 }
 
-fn gone(state: &State) -> Option<ReasonView> {
-    let gone: Vec<String> =
-        state.workers().filter(|worker| worker.session.is_none()).map(|worker| worker.name.clone()).collect();
-    if gone.is_empty() {
-        return None;
-    }
-    let message = "workers that were here are gone".to_owned();
-    let count = gone.len() as u64;
-    let workers = gone.into_iter().take(WORKERS_NAMED_MAX).collect();
-    Some(ReasonView {
-        workers,
-        ..reason("worker_gone", message, count, "start them again, or baton worker forget NAME")
-    })
+/// Of what is ready in the job's queue.
+fn highest_priority(state: &State, job: &Job) -> i32 {
+    let lists = state.ready().range((job.queue, 0)..=(job.queue, u32::MAX));
+    let first = lists.filter_map(|(_, keys)| keys.first()).map(|key| key.priority.0);
+    first.max().unwrap_or(job.priority)
 }

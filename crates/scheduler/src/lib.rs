@@ -6,6 +6,7 @@
 
 mod ahead;
 mod explain;
+mod fit;
 mod overlay;
 mod place;
 mod queues;

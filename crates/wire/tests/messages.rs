@@ -193,6 +193,7 @@ fn explanations_read_back() {
         name: "n".to_owned(),
         state: TaskState::Ready,
         summary: "s".to_owned(),
+        hopeless: true,
         reasons: vec![reason],
     };
     assert_eq!(Explanation::try_from(v1::ExplainReply::from(&explanation)), Ok(explanation));

@@ -323,9 +323,11 @@ impl Row for ReasonView {
     fn cells(&self, view: View) -> Vec<Cell> {
         let shown = if view.is_wide { usize::MAX } else { 4 };
         let mut workers: Vec<&str> = self.workers.iter().map(String::as_str).take(shown).collect();
-        let rest = self.workers.len() - workers.len();
+        // The names were cut short where they came from; the count is of all.
+        let all = self.count.max(self.workers.len() as u64);
+        let rest = all - workers.len() as u64;
         let more = format!("{rest} more");
-        if rest > 0 {
+        if rest > 0 && !workers.is_empty() {
             workers.push(&more);
         }
         vec![
@@ -346,6 +348,20 @@ mod tests {
         let glyphs: std::collections::BTreeSet<char> =
             TaskState::ALL.iter().filter_map(|state| task_state(*state).text.chars().next()).collect();
         assert_eq!(glyphs.len(), TaskState::ALL.len());
+    }
+
+    #[test]
+    fn workers_that_are_not_named_are_counted() {
+        let workers = (0..20).map(|number| format!("w{number}")).collect();
+        let reason = ReasonView { code: "no_room".into(), count: 30, workers, ..blank() };
+        let view = View { is_wide: false, now: None };
+        assert_eq!(reason.cells(view)[2].text, "w0, w1, w2, w3, 26 more");
+        assert_eq!(ReasonView { count: 7, ..blank() }.cells(view)[2].text, "");
+    }
+
+    fn blank() -> ReasonView {
+        let (code, message, fix) = Default::default();
+        ReasonView { code, message, count: 0, workers: Vec::new(), fix }
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! `baton explain`: every reason why something does not run.
 
+use client::TaskFilter;
+use model::views::TaskState;
+use model::{JobId, RunSet};
+
 use crate::app::App;
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -18,13 +22,13 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
     let [target] = &targets[..] else {
         return Err(Fault::usage(format!("explain takes one job or task; this names {}", targets.len())));
     };
-    let task = target.tasks.as_ref().and_then(|tasks| tasks.first()).map(|run| run.first);
+    let task = match &target.tasks {
+        None => None,
+        Some(tasks) => first_unfinished(target.job, tasks, app).await?,
+    };
     let explained = app.client.explain(target.job, task).await;
     let explained =
         explained.map_err(|error| Fault::reading(&format!("cannot explain {}", target.job), error))?.value;
-    let has_state = |state| explained.state == state;
-    let is_stuck = has_state(model::views::TaskState::Ready)
-        && explained.reasons.iter().any(|reason| reason.code == "fits_no_worker");
     app.face.one(&explained, &explained.task.to_string(), || {
         let state = task_state(explained.state);
         let head = format!("{} {}  {}\n{}\n", explained.task, explained.name, state.text, explained.summary);
@@ -33,5 +37,27 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
         }
         format!("{head}\n{}", app.face.table(&explained.reasons))
     })?;
-    Ok(if is_stuck { Exit::UNSCHEDULABLE } else { Exit::DONE })
+    Ok(if explained.hopeless { Exit::UNSCHEDULABLE } else { Exit::DONE })
+}
+
+/// Of the tasks named, the first that is to be explained: one that waits, else one that runs, else the first.
+async fn first_unfinished(job: JobId, tasks: &RunSet, app: &App) -> Result<Option<u32>, Fault> {
+    let Some(first) = tasks.first().map(|run| run.first) else { return Ok(None) };
+    if tasks.len() == 1 {
+        return Ok(Some(first));
+    }
+    let waiting = [TaskState::Ready, TaskState::Delayed, TaskState::Blocked];
+    for states in [&waiting[..], &[TaskState::Placed, TaskState::Running]] {
+        let filter = TaskFilter { tasks: Some(tasks.clone()), states: states.to_vec() };
+        let mut from = Some(first);
+        while let Some(number) = from {
+            let page = app.client.list_tasks(job, &filter, 1, number).await;
+            let page = page.map_err(|error| Fault::reading(&format!("cannot explain {job}"), error))?.value;
+            if let Some(task) = page.items.first() {
+                return Ok(Some(task.id.number));
+            }
+            from = page.next;
+        }
+    }
+    Ok(Some(first))
 }

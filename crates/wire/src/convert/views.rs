@@ -247,6 +247,7 @@ impl From<&Explanation> for v1::ExplainReply {
             state: explanation.state.name().to_owned(),
             summary: explanation.summary.clone(),
             reasons: explanation.reasons.iter().map(v1::Reason::from).collect(),
+            hopeless: explanation.hopeless,
         }
     }
 }
@@ -261,6 +262,7 @@ impl TryFrom<v1::ExplainReply> for Explanation {
             name: reply.name,
             state,
             summary: reply.summary,
+            hopeless: reply.hopeless,
             reasons: reply.reasons.into_iter().map(ReasonView::from).collect(),
         })
     }
