@@ -6,6 +6,8 @@ mod cluster;
 mod config;
 mod exit;
 mod fault;
+#[cfg(test)]
+mod fixes;
 mod jobfile;
 mod logging;
 mod output;

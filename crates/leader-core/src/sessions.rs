@@ -315,9 +315,10 @@ impl Leader {
                 "worker-live",
                 "start it with its own data directory or under another --name, or wait for the old one's lease to end",
             ),
-            Rejection::Limit { .. } => {
-                ("limit", "raise the limit with `baton settings set`, or forget workers that are gone")
-            }
+            Rejection::Limit { .. } => (
+                "limit",
+                "raise it with `baton config set limits.workers_max N`, or `baton worker forget` the gone",
+            ),
             _ => ("internal", "start it again; if that does not help, report it"),
         };
         let message = ToWorker::Refused { code, message: rejection.to_string(), fix };

@@ -254,8 +254,7 @@ pub fn no_job(state: &State, id: JobId) -> Failure {
         }
         None => format!("job {id} is unknown"),
     };
-    Failure::new(code::UNKNOWN_JOB, Code::NotFound, message)
-        .fix("see `baton ps --all` for the jobs there are")
+    Failure::new(code::UNKNOWN_JOB, Code::NotFound, message).fix("see `baton ps` for the jobs there are")
 }
 
 pub fn no_task(id: TaskId) -> Failure {

@@ -206,7 +206,7 @@ fn worker_table(workers: &[WorkerView]) -> String {
         "Workers",
         &heads,
         workers.iter().map(row),
-        "No worker has come yet: start one with `baton worker`.",
+        "No worker has come yet: start one with `baton worker --data-dir DIR --servers HOST:PORT`.",
     )
 }
 
