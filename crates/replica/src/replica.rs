@@ -308,11 +308,13 @@ mod tests {
         let (stops, mut stopped): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::unbounded_channel()).unzip();
         let starts = configs(dir.path()).into_iter().zip(stops);
         let starts = starts.map(|(config, stop)| Replica::start_with(config, seams(stop)));
-        let replicas: Vec<_> = join_all(starts).await.into_iter().map(Result::unwrap).collect();
-        write(&replicas).await;
+        let mut replicas: Vec<_> = join_all(starts).await.into_iter().map(Result::unwrap).collect();
+        let first = write(&replicas).await;
 
         let wrong = replicas.iter().position(|replica| replica.leadership().borrow().term().is_none());
         let wrong = wrong.expect("two of three follow");
+        // An empty state is wrong only where something was applied.
+        replicas[wrong].wait_applied(first, PATIENCE).await.unwrap();
         *replicas[wrong].upkeep.shared.state.write() = machine::State::default();
         while write(&replicas).await <= CHECKPOINT_EVERY {}
         let reason = tokio::time::timeout(PATIENCE, stopped[wrong].recv()).await.expect("it stops").unwrap();
@@ -327,9 +329,12 @@ mod tests {
             assert!(stopped[at].try_recv().is_err(), "and go on");
         }
 
-        replicas[wrong].shutdown().await;
-        let name = &replicas[wrong].identity().name;
-        let again = Config { failover: Failover::Wan, ..Config::new("test", name, dir.path().join(name)) };
+        let wrong = replicas.remove(wrong);
+        wrong.shutdown().await;
+        let name = wrong.identity().name.clone();
+        // It holds its directory's lock.
+        drop(wrong);
+        let again = Config::new("test", &name, dir.path().join(&name));
         let Err(error) = Replica::start(again).await else { panic!("started") };
         assert!(matches!(error, StartError::Diverged { .. }), "{error}");
     }
