@@ -8,6 +8,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::size::{PARTS, format_bytes, format_parts, parse_bytes, parse_parts};
+use crate::validate::{SpecError, is_name};
 
 /// An amount of each resource. Readable form: `{cpu: 1.5, memory: 512MiB, gpu: 0.5}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -224,6 +225,16 @@ impl Offer {
     }
 }
 
+/// Most of one resource that a worker may offer, in its own unit (256 TiB): what all workers offer is still counted
+/// exactly, see `WORKERS_MAX`.
+pub const OFFER_MAX: u64 = 1 << 48;
+/// Indexed units of one resource on one worker. Each is a number in the state.
+pub const UNITS_MAX: u32 = 4_096;
+/// Resources that one worker may offer.
+pub const OFFERED_MAX: usize = 64;
+/// Workers that a cluster may know: so many times `OFFER_MAX` fits a u64.
+pub const WORKERS_MAX: u32 = 1 << 15;
+
 /// What a worker offers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Capacity {
@@ -237,6 +248,38 @@ pub struct Capacity {
 impl Capacity {
     pub fn of(total: Resources) -> Capacity {
         Capacity { total, indexed: BTreeMap::new() }
+    }
+
+    /// Every error of what a worker says it offers; none means that it can be counted with.
+    pub fn validate(&self) -> Vec<SpecError> {
+        let mut errors = Vec::new();
+        let mut refuse = |path: String, message: String| errors.push(SpecError { path, message });
+        let count = self.total.iter().count();
+        if count > OFFERED_MAX || self.indexed.len() > OFFERED_MAX {
+            let message = format!("{count} resources are offered, at most {OFFERED_MAX} may be");
+            refuse("capacity".to_owned(), message);
+            return errors;
+        }
+        for (name, amount) in self.total.iter() {
+            let path = || format!("capacity.{name}");
+            if !is_name(name) {
+                refuse(path(), "a resource name has letters, digits, -, _ and . only".to_owned());
+            }
+            if amount > OFFER_MAX {
+                refuse(path(), format!("{amount} is above the {OFFER_MAX} that a worker may offer"));
+            }
+        }
+        for (name, units) in &self.indexed {
+            let path = || format!("capacity.indexed.{name}");
+            if *units > UNITS_MAX {
+                refuse(path(), format!("{units} units are above the {UNITS_MAX} that a worker may offer"));
+            } else if !self.total.custom.contains_key(name) && *units > 0 {
+                refuse(path(), "only a resource that is offered, and is not built in, has units".to_owned());
+            } else if self.total.get(name) != u64::from(*units) * PARTS {
+                refuse(path(), format!("{units} units do not make up the total that is offered"));
+            }
+        }
+        errors
     }
 
     pub fn offer(&mut self, name: &str, offer: Offer) {
@@ -303,6 +346,27 @@ mod tests {
         let total: Resources = serde_json::from_str(r#"{"cpu":9,"memory":"18GB"}"#).unwrap();
         let a: Resources = serde_json::from_str(r#"{"cpu":1,"memory":"4GB"}"#).unwrap();
         assert_eq!(a.dominant_share(&total), 222_222);
+    }
+
+    #[test]
+    fn an_offer_that_cannot_be_counted_with_is_refused() {
+        let mut capacity = Capacity::of(Resources::cores(4));
+        capacity.offer("gpu", Offer::Indexed(2));
+        assert_eq!(capacity.validate(), []);
+        let refused = |change: fn(&mut Capacity)| {
+            let mut changed = capacity.clone();
+            change(&mut changed);
+            changed.validate().len()
+        };
+        assert_eq!(refused(|c| drop(c.indexed.insert("gpu".to_owned(), u32::MAX))), 1);
+        assert_eq!(refused(|c| c.offer("gpu", Offer::Indexed(UNITS_MAX + 1))), 1);
+        assert_eq!(refused(|c| drop(c.indexed.insert("gpu".to_owned(), 1))), 1);
+        assert_eq!(refused(|c| drop(c.indexed.insert("cpu".to_owned(), 4))), 1);
+        assert_eq!(refused(|c| drop(c.indexed.insert("tpu".to_owned(), 1))), 1);
+        assert_eq!(refused(|c| c.total.memory = u64::MAX), 1);
+        assert_eq!(refused(|c| c.total.set("a b", 1)), 1);
+        assert_eq!(refused(|c| (0..70).for_each(|n| c.total.set(&format!("r{n}"), 1))), 1);
+        assert!(OFFER_MAX.checked_mul(WORKERS_MAX.into()).is_some());
     }
 
     #[test]

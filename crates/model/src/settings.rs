@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::SpecError;
+use crate::resources::WORKERS_MAX;
+
 /// A preset of leases, to go with the election settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -152,6 +155,8 @@ settings! {
     usage_half_life_s: u64 = 300,
     /// Seconds of wall-clock difference that is tolerated between replicas.
     clock_skew_max_s: u64 = 2,
+    /// Placements that a session may be sent ahead, beyond its capacity; 0 turns it off.
+    credit_per_session_max: u32 = 2,
     /// Retries a job may ask for.
     retries_max: u32 = 1_000,
 }
@@ -166,7 +171,52 @@ pub struct Settings {
     pub limits: Limits,
 }
 
+/// Highest of the limits on what one job may cost every replica.
+const TASKS_PER_JOB_MAX: u64 = 1_000_000_000;
+const GROUPS_PER_JOB_MAX: u64 = 100_000;
+const SPEC_BYTES_MAX: u64 = 64 << 20;
+
+/// Longest of all windows: ten years.
+const WINDOW_MAX_S: u64 = 10 * 366 * 24 * 3600;
+
 impl Settings {
+    /// Every figure with which the cluster could not work.
+    pub fn validate(&self) -> Vec<SpecError> {
+        let mut errors = Vec::new();
+        let mut within = |path: &str, holds: bool, message: String| {
+            if !holds {
+                errors.push(SpecError { path: path.to_owned(), message });
+            }
+        };
+        let (lease, ms) = (&self.lease, Duration::from_millis);
+        let window = Duration::from_secs(WINDOW_MAX_S);
+        within("lease.heartbeat", lease.heartbeat >= ms(100), "a heartbeat is at least 100ms".to_owned());
+        within("lease.margin", lease.margin >= ms(500), "a margin is at least 500ms".to_owned());
+        within("lease.ttl", lease.ttl <= window, "a lease is at most ten years".to_owned());
+        within(
+            "lease",
+            lease.outlasts(self.failover.election()),
+            "ttl - margin - heartbeat must be at least twice the failover time of the election settings"
+                .to_owned(),
+        );
+        let limits = &self.limits;
+        for (name, value, max) in [
+            ("finished_age_max_s", limits.finished_age_max_s, WINDOW_MAX_S),
+            ("request_window_s", limits.request_window_s, WINDOW_MAX_S),
+            ("request_ahead_max_s", limits.request_ahead_max_s, WINDOW_MAX_S),
+            ("starve_after_s", limits.starve_after_s, WINDOW_MAX_S),
+            ("usage_half_life_s", limits.usage_half_life_s, WINDOW_MAX_S),
+            ("clock_skew_max_s", limits.clock_skew_max_s, WINDOW_MAX_S),
+            ("workers_max", limits.workers_max.into(), WORKERS_MAX.into()),
+            ("tasks_per_job_max", limits.tasks_per_job_max.into(), TASKS_PER_JOB_MAX),
+            ("groups_per_job_max", limits.groups_per_job_max.into(), GROUPS_PER_JOB_MAX),
+            ("spec_bytes_max", limits.spec_bytes_max, SPEC_BYTES_MAX),
+        ] {
+            within(&format!("limits.{name}"), value <= max, format!("{value} is above {max}"));
+        }
+        errors
+    }
+
     pub fn preset(failover: Failover) -> Settings {
         Settings { failover, lease: failover.lease(), limits: Limits::default() }
     }
@@ -188,6 +238,21 @@ mod tests {
             assert!(failover.lease().outlasts(failover.election()), "{failover:?}");
         }
         assert!(!Failover::Fast.lease().outlasts(Failover::Wan.election()));
+    }
+
+    #[test]
+    fn figures_with_which_nothing_works_are_refused() {
+        assert_eq!(Settings::default().validate(), []);
+        let paths = |change: fn(&mut Settings)| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            settings.validate().into_iter().map(|error| error.path).collect::<Vec<_>>()
+        };
+        assert_eq!(paths(|s| s.lease.heartbeat = Duration::ZERO), ["lease.heartbeat"]);
+        assert_eq!(paths(|s| s.lease.margin = Duration::ZERO), ["lease.margin"]);
+        assert_eq!(paths(|s| s.lease.ttl = Duration::from_secs(4)), ["lease"]);
+        assert_eq!(paths(|s| s.limits.usage_half_life_s = u64::MAX), ["limits.usage_half_life_s"]);
+        assert_eq!(paths(|s| s.limits.workers_max = u32::MAX), ["limits.workers_max"]);
     }
 
     #[test]

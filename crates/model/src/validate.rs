@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::constraint::is_label;
 use crate::settings::Limits;
 use crate::spec::is_job_id;
-use crate::{Blob, Dependency, JobSpec, TaskSpec, Work};
+use crate::{Blob, Capacity, Dependency, JobSpec, TaskSpec, Work};
 
 /// One thing that is wrong with a spec.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error, serde::Serialize, serde::Deserialize)]
@@ -20,6 +20,7 @@ pub struct SpecError {
 /// Longest timeout, delay and backoff: a year.
 pub const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 pub const NAME_BYTES_MAX: usize = 128;
+pub const WORKER_LABELS_MAX: usize = 256;
 
 /// Every error of the spec; none means it is valid.
 pub fn validate(spec: &JobSpec, limits: &Limits) -> Vec<SpecError> {
@@ -29,6 +30,27 @@ pub fn validate(spec: &JobSpec, limits: &Limits) -> Vec<SpecError> {
         check.task(&format!("tasks[{place}]"), task, limits);
     }
     check.names_and_edges(spec);
+    check.errors
+}
+
+/// Every error in how a worker introduces itself.
+pub fn validate_offer(
+    worker: &str,
+    capacity: &Capacity,
+    labels: &BTreeMap<String, String>,
+) -> Vec<SpecError> {
+    let mut check = Check { errors: capacity.validate() };
+    let named = "a worker's name has letters, digits, -, _ and . only, at most 128";
+    check.require(is_name(worker), || "name".to_owned(), named);
+    let count = labels.len() as u64;
+    check.at_most(count, WORKER_LABELS_MAX as u64, "labels", "a worker's labels");
+    for (label, value) in labels.iter().take(WORKER_LABELS_MAX) {
+        check.require(
+            is_label(label) && is_label(value),
+            || format!("labels.{label}"),
+            "labels and values have letters, digits, -, _, . and / only",
+        );
+    }
     check.errors
 }
 
