@@ -11,6 +11,7 @@ use machine::state::State;
 use machine::state::sessions::Session;
 use machine::{Command, OpenSession, Rejection, Reply};
 use model::blob::sha256;
+use model::validate::validate_offer;
 use model::{Capacity, Seq, SessionId};
 
 use crate::leases::Renewal;
@@ -121,6 +122,11 @@ impl Leader {
         // It has seen a later leader, or there may be one.
         if hello.term > self.term || !self.leases.has_quorum(now.moment) {
             return self.turn_away(stream, out);
+        }
+        // Not worth an entry: apply would refuse it too.
+        let errors = validate_offer(&hello.worker, &hello.offer.capacity, &hello.offer.labels);
+        if !errors.is_empty() {
+            return self.refuse(stream, &Rejection::Invalid { errors }, out);
         }
         let live = live_session(&hello.worker, state).filter(|session| !self.leases.is_ending(session.id));
         match (live, hello.session) {

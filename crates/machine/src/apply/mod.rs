@@ -80,6 +80,10 @@ impl State {
         if self.is_bootstrapped() {
             return Err(Rejection::Bootstrapped);
         }
+        let errors = bootstrap.settings.validate();
+        if !errors.is_empty() {
+            return Err(Rejection::Invalid { errors });
+        }
         self.meta.level = LEVEL;
         self.meta.cluster = bootstrap.cluster.clone();
         self.meta.settings = Arc::new(bootstrap.settings.clone());

@@ -95,11 +95,13 @@ pub(crate) fn drop_queue(state: &mut State, id: u32) {
 }
 
 pub(crate) fn put_settings(state: &mut State, settings: &Settings) -> Result<Reply, Rejection> {
-    if !settings.lease.outlasts(settings.failover.election()) {
-        let message =
-            "ttl - margin - heartbeat must be at least twice the failover time of the election settings";
-        let error = model::SpecError { path: "lease".to_owned(), message: message.to_owned() };
-        return Err(Rejection::Invalid { errors: vec![error] });
+    let mut errors = settings.validate();
+    if settings.failover != state.settings().failover {
+        let message = "the election timing is set when the replicas start; it cannot change while they run";
+        errors.push(model::SpecError { path: "failover".to_owned(), message: message.to_owned() });
+    }
+    if !errors.is_empty() {
+        return Err(Rejection::Invalid { errors });
     }
     state.meta.settings = Arc::new(settings.clone());
     state.wake();

@@ -27,8 +27,12 @@ fn ids(request: &v1::JobsRequest) -> Result<Vec<JobId>, convert::Malformed> {
 }
 
 fn settings(json: &str) -> Result<Op, convert::Malformed> {
-    let read = serde_json::from_str(json).map(|settings| Op::PutSettings(Box::new(settings)));
-    read.map_err(|error| vec![model::SpecError { path: "settings".to_owned(), message: error.to_string() }])
+    let wrong = |error: serde_json::Error| {
+        vec![model::SpecError { path: "settings".to_owned(), message: error.to_string() }]
+    };
+    let read: Box<model::Settings> = serde_json::from_str(json).map_err(wrong)?;
+    let errors = read.validate();
+    if errors.is_empty() { Ok(Op::PutSettings(read)) } else { Err(errors) }
 }
 
 type Reply<T> = Result<Response<T>, Status>;
