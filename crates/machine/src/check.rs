@@ -20,6 +20,7 @@ pub fn broken(state: &State) -> Vec<String> {
             check_waiting(state, job, &mut found);
         }
     }
+    check_stopping(state, &mut found);
     for session in state.sessions() {
         check_session(state, session, &mut found);
     }
@@ -93,6 +94,42 @@ fn check_live(state: &State, job: &Job, name: &str, group: &Group, found: &mut V
     }
 }
 
+/// What an allocation has and its group does not count as its own any more is being stopped, and nothing else is; and
+/// until that is over the task has no other attempt, neither begun nor to be begun.
+fn check_stopping(state: &State, found: &mut Vec<String>) {
+    let mut fresh: BTreeMap<(JobId, usize), RunSet> = BTreeMap::new();
+    for (session, row) in state.sessions().flat_map(|s| s.allocations.values().map(|row| (s.id, row))) {
+        let Some((place, group)) = state.job(row.job).and_then(|job| job.group_of(row.tasks.first)) else {
+            continue;
+        };
+        let left = row.unreported(row.tasks);
+        let gone = left.numbers().map(|number| number - group.first).filter(|position| {
+            let live = group.live_at(*position);
+            !live.is_some_and(|(_, live)| live.session == session && live.seq == row.seq)
+        });
+        fresh.entry((row.job, place)).or_default().extend(gone.map(|position| Run::new(position, 1)));
+    }
+    for job in state.jobs() {
+        for (place, group) in job.groups.iter().enumerate() {
+            let stopping = fresh.remove(&(job.id, place)).unwrap_or_default();
+            if stopping != group.stopping {
+                let kept = &group.stopping;
+                found.push(format!(
+                    "{} group {place}: {stopping:?} is being stopped, kept as {kept:?}",
+                    job.id
+                ));
+            }
+            let busy = |position: &u32| {
+                let delayed = group.delayed.contains_key(position);
+                delayed || group.ready.contains(*position) || group.live_at(*position).is_some()
+            };
+            if let Some(position) = group.stopping.numbers().find(busy) {
+                found.push(format!("{} group {place}: {position} is being stopped and may begin", job.id));
+            }
+        }
+    }
+}
+
 /// What waits counts what it waits for, and nothing waits for nothing.
 fn check_waiting(state: &State, job: &Job, found: &mut Vec<String>) {
     let open = |on: &On| match on {
@@ -109,7 +146,8 @@ fn check_waiting(state: &State, job: &Job, found: &mut Vec<String>) {
             found.push(format!("{} group {place}: waits for {waiting:?}, kept as {}", job.id, group.waiting));
         }
         let held_back = |position: &u32| {
-            group.each.iter().any(|other| !job.groups[*other as usize].succeeded.contains(*position))
+            group.stopping.contains(*position)
+                || group.each.iter().any(|other| !job.groups[*other as usize].succeeded.contains(*position))
         };
         if job.open && group.waiting == 0 && group.blocked.numbers().any(|position| !held_back(&position)) {
             found.push(format!("{} group {place}: waits for nothing and is not ready", job.id));

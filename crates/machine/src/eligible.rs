@@ -8,7 +8,7 @@ use model::{Constraint, JobId, Kind, Resources, Run};
 
 use crate::state::State;
 use crate::state::jobs::{Group, Job};
-use crate::state::sessions::{ClassKey, Room, Session, Worker};
+use crate::state::sessions::{ClassKey, Phase, Room, Session, Worker};
 
 /// Why not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +51,9 @@ pub enum Ineligible {
         asked: u64,
         free: u64,
     },
+    /// The worker was sent as much ahead as `credit_per_session_max` allows, or the task takes units that can be told
+    /// apart, which are chosen only when they are free.
+    NoCredit,
 }
 
 impl std::fmt::Display for Ineligible {
@@ -92,6 +95,9 @@ impl std::fmt::Display for Ineligible {
                 "asks for {resource} {}, the worker has {} free now",
                 format_amount(resource, *asked),
                 format_amount(resource, *free)
+            ),
+            Ineligible::NoCredit => f.write_str(
+                "the worker was sent as much ahead as it may be, or the task asks for units that can be told apart",
             ),
         }
     }
@@ -191,6 +197,16 @@ pub fn still_waits(state: &State, job: JobId, task: u32) -> bool {
     let Some(job) = state.job(job) else { return false };
     let Some((_, group)) = job.group_of(task) else { return false };
     group.ready.contains(task - group.first) && gate(state, job, group).is_ok()
+}
+
+/// Whether work of the class may be sent ahead, beyond what the worker has free.
+pub fn has_credit(state: &State, session: &Session, class: &ClassKey) -> Result<(), Ineligible> {
+    let names_units = class.resources.iter().any(|(name, _)| session.capacity.indexed.contains_key(name));
+    let held = session.allocations.values().filter(|allocation| allocation.phase == Phase::Held).count();
+    if names_units || held >= state.limits().credit_per_session_max as usize {
+        return Err(Ineligible::NoCredit);
+    }
+    Ok(())
 }
 
 /// What the worker has too little of now.

@@ -135,7 +135,7 @@ impl State {
                 .rows
                 .get(&position)
                 .map_or(Vec::new(), |row| row.earlier.iter().map(|outcome| (**outcome).clone()).collect()),
-            note: note(self, job, place, state),
+            note: note(self, job, place, position, state),
         }
     }
 
@@ -231,7 +231,9 @@ pub fn task_state(state: &State, job: &Job, group: &Group, position: u32) -> Tas
     }
 }
 
-fn note(state: &State, job: &Job, place: usize, at: TaskState) -> String {
+const STOPPING: &str = "its earlier attempt is still being stopped";
+
+fn note(state: &State, job: &Job, place: usize, position: u32, at: TaskState) -> String {
     let group = &job.groups[place];
     match at {
         TaskState::Skipped => match group.cause {
@@ -241,6 +243,7 @@ fn note(state: &State, job: &Job, place: usize, at: TaskState) -> String {
             Some(Cause::Job(other)) => format!("job {other} did not succeed"),
             None => String::new(),
         },
+        TaskState::Blocked if group.stopping.contains(position) => STOPPING.to_owned(),
         TaskState::Blocked => waits_for(state, job, place),
         _ => String::new(),
     }
@@ -251,7 +254,8 @@ pub fn waits_for(state: &State, job: &Job, place: usize) -> String {
     let open_jobs = |id: &&JobId| state.job(**id).is_some_and(|job| !job.is_finished());
     let jobs = job.after.iter().filter(open_jobs).map(|id| id.to_string());
     let group = &job.groups[place];
-    let tasks = job.spec.tasks[place].after_each.iter().cloned();
+    let each = group.each.iter().filter(|other| !job.groups[**other as usize].all_succeeded());
+    let tasks = each.map(|other| job.task_spec(*other as usize).name.clone());
     let groups = group.after.iter().filter_map(|on| match on {
         On::Group(other) if job.groups[*other as usize].all_succeeded() => None,
         On::Group(other) => Some(job.task_spec(*other as usize).name.clone()),
@@ -260,7 +264,11 @@ pub fn waits_for(state: &State, job: &Job, place: usize) -> String {
         }
     });
     let list: Vec<String> = jobs.chain(groups).chain(tasks).collect();
-    if list.is_empty() { String::new() } else { format!("waits for {}", list.join(", ")) }
+    match (list.is_empty(), group.stopping.is_empty()) {
+        (true, true) => String::new(),
+        (true, false) => STOPPING.to_owned(),
+        (false, _) => format!("waits for {}", list.join(", ")),
+    }
 }
 
 /// What all ready tasks ask for, by queue and resource, in the units of [`model::Resources`].

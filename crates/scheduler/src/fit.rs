@@ -247,7 +247,8 @@ impl Alike {
                 ("labels", "start a worker with that label, or submit it with another constraint")
             }
             Ineligible::SessionEnded => ("worker_gone", "start the worker again"),
-            Ineligible::UnknownJob
+            Ineligible::NoCredit
+            | Ineligible::UnknownJob
             | Ineligible::NotReady
             | Ineligible::JobPaused
             | Ineligible::JobCancelled

@@ -8,7 +8,7 @@ use crate::apply::write::within;
 use crate::chores::{Budget, Chore, Progress, ROWS_PER_APPLY_MAX};
 use crate::state::State;
 use crate::state::index::Timer;
-use crate::state::jobs::{Group, Hold, Live};
+use crate::state::jobs::{Group, Hold};
 use crate::state::sessions::Phase;
 use crate::{Effect, Rejection, Reply, Target};
 
@@ -21,6 +21,8 @@ pub(crate) fn apply(state: &mut State, targets: &[Target]) -> Result<Reply, Reje
     }
     within(rows, ROWS_PER_APPLY_MAX as u64, "rows_per_apply_max", "groups named one by one in a cancel")?;
     let tasks = targets.iter().map(|target| cancel(state, target)).sum();
+    // A worker that drained for one of them is open to others.
+    state.wake();
     Ok(Reply::Changed { tasks })
 }
 
@@ -109,7 +111,7 @@ pub(crate) fn cancel_positions(state: &mut State, id: JobId, place: usize, posit
         let live = group.take_live(positions, None);
         for (run, live) in &live {
             gone.insert(*run);
-            remember_attempts(group, *run, live);
+            group.note_stopping(*run, live.attempt);
         }
         group.cancelled.extend(gone.runs());
         (live, timers)
@@ -135,18 +137,13 @@ fn take_delayed(group: &mut Group, positions: Run) -> Vec<(u32, model::Elapsed)>
     taken
 }
 
-// So that a later round numbers its attempts on from here.
-fn remember_attempts(group: &mut Group, run: Run, live: &Live) {
-    for position in run.first..run.end() {
-        group.rows.entry(position).or_default().attempts = live.attempt;
-    }
-}
-
 /// An allocation none of whose tasks counts any more is stopped.
 fn stop_if_idle(state: &mut State, id: JobId, place: usize, session: SessionId, seq: u64) {
     let Some(job) = state.job(id) else { return };
-    let owns = |live: &Live| live.session == session && live.seq == seq;
-    if job.groups[place].live.values().any(owns) {
+    let group = &job.groups[place];
+    let tasks = state.session(session).and_then(|row| row.allocations.get(&seq)).map(|row| row.tasks);
+    let positions = tasks.and_then(|tasks| group.positions_of(tasks));
+    if positions.is_none_or(|positions| group.has_live(positions, (session, seq))) {
         return;
     }
     let Some(row) = state.sessions.get_mut(session.0) else { return };

@@ -30,9 +30,8 @@ fn set_paused(state: &mut State, jobs: &[JobId], paused: bool) -> Result<Reply, 
         tasks += waiting;
         state.refresh_job(*id);
     }
-    if !paused {
-        state.wake();
-    }
+    // A pause too: a worker that drained for one of them is open to others.
+    state.wake();
     Ok(Reply::Changed { tasks })
 }
 

@@ -61,6 +61,7 @@ fn releasable(job: &Job, place: usize, positions: Run) -> RunSet {
         return free;
     }
     free.extend(group.blocked.overlap(positions));
+    group.stopping.overlap(positions).into_iter().for_each(|run| free.remove(run));
     for upstream in &group.each {
         free = free.intersection(&job.groups[*upstream as usize].succeeded);
     }

@@ -3,7 +3,7 @@
 use model::views::TaskState;
 use model::{Run, RunSet, SessionId, Token};
 
-use crate::eligible::{Ineligible, accepts, gate, has_room, unreserved};
+use crate::eligible::{Ineligible, accepts, gate, has_credit, has_room, unreserved};
 use crate::state::State;
 use crate::state::jobs::Live;
 use crate::state::sessions::{Allocation, Phase};
@@ -48,7 +48,7 @@ pub fn eligible(state: &State, placement: &Placement) -> Result<(), Ineligible> 
     let class = &state.class(group.class).ok_or(Ineligible::UnknownJob)?.key;
     accepts(state, session, class)?;
     unreserved(state, session, placement.job, placement.tasks)?;
-    if placement.held { Ok(()) } else { has_room(&session.room(), class) }
+    if placement.held { has_credit(state, session, class) } else { has_room(&session.room(), class) }
 }
 
 /// Tasks of one allocation share its attempt number, so those with a history are placed one by one.
@@ -61,6 +61,7 @@ fn take(state: &mut State, placement: &Placement) {
     let (place, group) = job.group_of(placement.tasks.first).expect("eligible");
     let positions = group.positions_of(placement.tasks).expect("eligible");
     let attempt = group.attempts(positions.first) + 1;
+    let round = group.round(positions.first);
     let (queue, class) = (job.queue, group.class);
     let resources = state.class(class).expect("eligible").key.resources.clone();
     let share = resources.dominant_share(state.total());
@@ -85,6 +86,7 @@ fn take(state: &mut State, placement: &Placement) {
         queue,
         tasks: placement.tasks,
         attempt,
+        round,
         phase,
         ahead: placement.held,
         resources,

@@ -77,25 +77,57 @@ fn begin_held(state: &mut State, session: SessionId, seq: u64) {
 
 fn end(state: &mut State, session: SessionId, seq: u64, tasks: Run, ended: &Ended) {
     begin_held(state, session, seq);
-    let Some(allocation) = settle_part(state, session, seq, tasks) else { return };
+    let Some((allocation, news)) = settle_part(state, session, seq, tasks) else { return };
     let worker = state.session(session).map(|session| session.worker.clone()).unwrap_or_default();
     finish(state, session, &allocation, tasks, ended, &worker);
+    remember_cancelled(state, &allocation, &news, ended, &worker);
+    stopped(state, &allocation, &news);
 }
 
-/// Notes that these tasks of the allocation are over; the last of them frees it. Returns it as it was.
-fn settle_part(state: &mut State, session: SessionId, seq: u64, tasks: Run) -> Option<Allocation> {
+/// Notes that these tasks of the allocation are over; the last of them frees it. Returns it with those of the tasks that
+/// were not over before.
+fn settle_part(state: &mut State, session: SessionId, seq: u64, tasks: Run) -> Option<(Allocation, RunSet)> {
     let allocation = allocation_mut(state, session, seq)?;
+    let news = allocation.unreported(tasks);
     allocation.reported.insert(tasks);
     let copy = allocation.clone();
     if copy.is_reported() {
         state.sessions.get_mut(session.0)?.allocations.remove(&seq);
         release(state, session, &copy);
     }
-    Some(copy)
+    Some((copy, news))
+}
+
+/// The session is over, and with it what was left of the allocation.
+pub(crate) fn lose(state: &mut State, session: SessionId, allocation: &Allocation, worker: &str) {
+    let lost = lost(state.stamp().wall, "the worker's lease ended");
+    let left = allocation.unreported(allocation.tasks);
+    finish(state, session, allocation, allocation.tasks, &lost, worker);
+    remember_cancelled(state, allocation, &left, &lost, worker);
+    stopped(state, allocation, &left);
+    release(state, session, allocation);
+}
+
+/// Attempts of these tasks are over: those that were cancelled under way and have a new round may begin it.
+fn stopped(state: &mut State, allocation: &Allocation, tasks: &RunSet) {
+    let id = allocation.job;
+    let Some((place, gone)) = stopping(state, allocation, tasks) else { return };
+    state.change_group(id, place, |group| gone.runs().for_each(|run| group.stopping.remove(run)));
+    gone.runs().for_each(|run| crate::apply::deps::release(state, id, place, run));
+}
+
+/// Positions of `tasks` whose attempt was being stopped.
+fn stopping(state: &State, allocation: &Allocation, tasks: &RunSet) -> Option<(usize, RunSet)> {
+    let (place, group) = state.job(allocation.job)?.group_of(allocation.tasks.first)?;
+    let mut found = RunSet::new();
+    for positions in tasks.runs().filter_map(|run| group.positions_of(run)) {
+        found.extend(group.stopping.overlap(positions));
+    }
+    (!found.is_empty()).then_some((place, found))
 }
 
 fn recalled(state: &mut State, session: SessionId, seq: u64, tasks: Run) {
-    let Some(allocation) = settle_part(state, session, seq, tasks) else { return };
+    let Some((allocation, news)) = settle_part(state, session, seq, tasks) else { return };
     for (place, positions) in owned(state, session, &allocation, tasks) {
         state.change_group(allocation.job, place, |group| {
             group.take_live(positions, Some((session, seq)));
@@ -103,6 +135,7 @@ fn recalled(state: &mut State, session: SessionId, seq: u64, tasks: Run) {
         });
         tell(state, allocation.job, place, &RunSet::of(positions), TaskState::Ready);
     }
+    stopped(state, &allocation, &news);
 }
 
 /// The positions of `tasks` that this allocation still owns. A cancel may have taken some of them away.
@@ -120,7 +153,7 @@ fn owned(state: &State, session: SessionId, allocation: &Allocation, tasks: Run)
 }
 
 /// Gives the attempts of `tasks` their outcome, and their tasks what follows from it.
-pub(crate) fn finish(
+fn finish(
     state: &mut State,
     session: SessionId,
     allocation: &Allocation,
@@ -135,7 +168,7 @@ pub(crate) fn finish(
             cancel_positions(state, id, place, positions);
             continue;
         }
-        let outcome = Arc::new(outcome(state, id, place, positions, allocation, ended, worker));
+        let outcome = Arc::new(outcome(state, id, allocation, ended, worker));
         match outcome.verdict {
             Verdict::Succeeded => succeed(state, id, place, positions, &outcome),
             // Nobody asked, or the task would not be live: the worker gave it up on its own.
@@ -145,43 +178,31 @@ pub(crate) fn finish(
             }
         }
     }
-    remember_cancelled(state, allocation, tasks, ended, worker);
 }
 
-/// A cancel took tasks away while their attempt ran. They stay cancelled; that the attempt is gone, and how, is kept.
-fn remember_cancelled(state: &mut State, allocation: &Allocation, tasks: Run, ended: &Ended, worker: &str) {
-    let id = allocation.job;
-    let Some((place, group)) = state.job(id).and_then(|job| job.group_of(tasks.first)) else { return };
-    let Some(positions) = group.positions_of(tasks) else { return };
-    let is_its_last = |position: &u32| {
-        let told = group.outcome_at(*position).is_some_and(|outcome| outcome.token == allocation.token);
-        !told && group.rows.get(position).is_some_and(|row| row.attempts == allocation.attempt)
-    };
-    let cancelled = group.cancelled.overlap(positions).into_iter().flat_map(|run| run.first..run.end());
-    let gone: Vec<u32> = cancelled.filter(is_its_last).collect();
-    let limits = state.limits().clone();
-    let reason = if ended.reason == Reason::Exited { Reason::Cancelled } else { ended.reason };
-    let ended = Ended { verdict: Verdict::Cancelled, reason, result: None, ..ended.clone() };
-    for position in gone {
-        let run = Run::new(position, 1);
-        let outcome = Arc::new(outcome(state, id, place, run, allocation, &ended, worker));
-        state.change_group(id, place, |group| record(group, run, &outcome, &limits));
-    }
-}
-
-fn outcome(
+/// A cancel took tasks away while their attempt ran. They stay as they are; that the attempt is gone, and how, is kept.
+fn remember_cancelled(
     state: &mut State,
-    id: JobId,
-    place: usize,
-    positions: Run,
     allocation: &Allocation,
+    tasks: &RunSet,
     ended: &Ended,
     worker: &str,
-) -> Outcome {
+) {
+    let id = allocation.job;
+    let Some((place, gone)) = stopping(state, allocation, tasks) else { return };
+    let settings = state.meta.settings.clone();
+    let reason = if ended.reason == Reason::Exited { Reason::Cancelled } else { ended.reason };
+    let ended = Ended { verdict: Verdict::Cancelled, reason, result: None, ..ended.clone() };
+    let outcome = Arc::new(outcome(state, id, allocation, &ended, worker));
+    state.change_group(id, place, |group| {
+        gone.runs().for_each(|run| record(group, run, &outcome, &settings.limits));
+    });
+}
+
+fn outcome(state: &mut State, id: JobId, allocation: &Allocation, ended: &Ended, worker: &str) -> Outcome {
     let mut message = ended.message.clone();
     truncate(&mut message, state.limits().tail_bytes_max as usize);
     let result = keep_result(state, id, ended.result.clone(), &mut message);
-    let round = state.job(id).map_or(1, |job| job.groups[place].round(positions.first));
     Outcome {
         verdict: ended.verdict,
         reason: ended.reason,
@@ -197,7 +218,7 @@ fn outcome(
         worker: worker.to_owned(),
         token: allocation.token,
         attempt: allocation.attempt,
-        round,
+        round: allocation.round,
     }
 }
 
@@ -348,7 +369,8 @@ fn next_try(retry: &Retry, own: bool, failures: u32, lost: u32, seed: u64) -> Op
 /// Between half of the wait and the whole, so that what failed together does not come back together.
 fn jittered(wait: Duration, seed: u64) -> Duration {
     let half = wait / 2;
-    half + half.mul_f64((seed % 1024) as f64 / 1024.0)
+    // Whole numbers only: a fraction may be rounded otherwise on another machine.
+    half + half * (seed % 1024) as u32 / 1024
 }
 
 fn backoff_seed(job: JobId, position: u32, attempt: u32) -> u64 {
@@ -358,7 +380,7 @@ fn backoff_seed(job: JobId, position: u32, attempt: u32) -> u64 {
 }
 
 /// What the cluster says of an attempt whose worker can say nothing any more.
-pub(crate) fn lost(at: Timestamp, message: &str) -> Ended {
+fn lost(at: Timestamp, message: &str) -> Ended {
     Ended {
         verdict: Verdict::Lost,
         reason: Reason::WorkerLost,

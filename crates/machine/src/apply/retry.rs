@@ -101,6 +101,7 @@ fn reopen(state: &mut State, id: JobId, place: usize, positions: &RunSet) {
     state.change_group(id, place, |group| {
         for run in positions.runs() {
             group.next_round(run);
+            group.begin_rows(run);
             for set in [&mut group.failed, &mut group.cancelled, &mut group.skipped] {
                 set.remove(run);
             }

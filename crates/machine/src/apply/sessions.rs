@@ -1,7 +1,8 @@
 //! Workers come, go, are cordoned and drained.
 
+use model::validate::validate_offer;
 use model::views::WorkerState;
-use model::{Resources, Run, SessionId};
+use model::{Resources, SessionId};
 
 use crate::apply::report;
 use crate::apply::write::within;
@@ -13,6 +14,11 @@ use crate::{Effect, Event, OpenSession, Rejection, Reply};
 pub(crate) fn open(state: &mut State, open: &OpenSession) -> Result<Reply, Rejection> {
     if open.session <= state.meta.last_session {
         return Err(Rejection::StaleId);
+    }
+    // Units become numbers in the state and amounts are added up on every replica: neither may be anything.
+    let errors = validate_offer(&open.worker, &open.capacity, &open.labels);
+    if !errors.is_empty() {
+        return Err(Rejection::Invalid { errors });
     }
     let known = state.workers.get(&open.worker);
     if known.and_then(|worker| worker.session).is_some() {
@@ -101,7 +107,6 @@ pub(crate) fn end(state: &mut State, id: SessionId) -> Result<Reply, Rejection> 
 
 /// Declares lost what the session still held, and then forgets it.
 pub(crate) fn take_back(state: &mut State, id: SessionId, budget: &mut Budget) -> Progress {
-    let at = state.stamp().wall;
     loop {
         let Some(session) = state.sessions.get_mut(id.0) else { return Progress::Done };
         let Some((_, allocation)) = session.allocations.pop_first() else { break };
@@ -112,10 +117,7 @@ pub(crate) fn take_back(state: &mut State, id: SessionId, budget: &mut Budget) -
         // An allocation is taken back whole: its tasks are few by TASKS_PER_PLACEMENT_MAX.
         budget.0 = budget.0.saturating_sub(allocation.tasks.len as usize);
         let worker = session.worker.clone();
-        let lost = report::lost(at, "the worker's lease ended");
-        let whole = Run::new(allocation.tasks.first, allocation.tasks.len);
-        report::finish(state, id, &allocation, whole, &lost, &worker);
-        crate::apply::place::release(state, id, &allocation);
+        report::lose(state, id, &allocation, &worker);
     }
     state.sessions.remove(id.0);
     Progress::Done

@@ -242,6 +242,7 @@ fn group(
         delayed: BTreeMap::new(),
         live: BTreeMap::new(),
         live_len: 0,
+        stopping: RunSet::new(),
         succeeded: RunSet::new(),
         failed: RunSet::new(),
         cancelled: RunSet::new(),
@@ -251,6 +252,7 @@ fn group(
         settled: false,
         cause: None,
         later: Vec::new(),
+        began: RunSet::new(),
         rows: BTreeMap::new(),
         outcomes: BTreeMap::new(),
     }

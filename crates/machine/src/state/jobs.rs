@@ -97,6 +97,10 @@ pub struct Group {
     /// Placed, by first position.
     pub live: BTreeMap<u32, Live>,
     pub live_len: u32,
+    /// Cancelled while their attempt ran, and its worker has not said yet that it is over: whatever became of the task
+    /// since, it is not placed anew before. Beside the eight, not one of them.
+    #[serde(default)]
+    pub stopping: RunSet,
     pub succeeded: RunSet,
     pub failed: RunSet,
     pub cancelled: RunSet,
@@ -110,6 +114,9 @@ pub struct Group {
     pub cause: Option<Cause>,
     /// `later[r]`: positions whose round is above r + 1.
     pub later: Vec<RunSet>,
+    /// Without a row, but their first attempt began: it was cancelled.
+    #[serde(default)]
+    pub began: RunSet,
     /// Of tasks that did not simply succeed at once.
     pub rows: BTreeMap<u32, TaskRow>,
     /// The last outcomes, by first position.
@@ -277,7 +284,34 @@ impl Group {
         }
         match self.rows.get(&position) {
             Some(row) => row.attempts,
-            None => u32::from(self.succeeded.contains(position)),
+            None => u32::from(self.succeeded.contains(position) || self.began.contains(position)),
+        }
+    }
+
+    /// Whether any position of `run` is placed in this allocation.
+    pub(crate) fn has_live(&self, run: Run, (session, seq): (SessionId, Seq)) -> bool {
+        let from = self.live.range(..=run.first).next_back().map_or(run.first, |(first, _)| *first);
+        let mut live = self.live.range(from..run.end().max(from));
+        live.any(|(_, live)| live.session == session && live.seq == seq)
+    }
+
+    /// A cancel takes this run of an allocation away: its attempt is counted, and on its way out.
+    pub(crate) fn note_stopping(&mut self, run: Run, attempt: u32) {
+        self.stopping.insert(run);
+        // An array in its first attempts is a run here too, not a row for each.
+        if attempt == 1 && self.rows.range(run.first..run.end()).next().is_none() {
+            self.began.insert(run);
+            return;
+        }
+        for position in run.first..run.end() {
+            self.rows.entry(position).or_default().attempts = attempt;
+        }
+    }
+
+    /// Gives those of `run` that began a row of their own: with another attempt they are no longer all alike.
+    pub(crate) fn begin_rows(&mut self, run: Run) {
+        for position in self.began.take(run).into_iter().flat_map(|run| run.first..run.end()) {
+            self.rows.entry(position).or_default().attempts = 1;
         }
     }
 

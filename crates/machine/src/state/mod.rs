@@ -311,7 +311,8 @@ impl State {
         }
         let queue = self.queues.get_mut(&job.queue).expect("a job's queue exists");
         move_counts(&mut queue.counts, &before, &after);
-        if ready && after.ready > before.ready {
+        let has_room = queue.running_max.is_some() && after.running < before.running;
+        if has_room || (ready && after.ready > before.ready) {
             self.wake();
         }
         if turned {

@@ -73,6 +73,9 @@ pub struct Allocation {
     /// Task numbers.
     pub tasks: Run,
     pub attempt: u32,
+    /// Of its first task when it was placed; a cancel and a retry may begin the next one before it has ended.
+    #[serde(default)]
+    pub round: u32,
     pub phase: Phase,
     /// It began as Held: what it takes was not looked for first.
     #[serde(default)]
@@ -188,6 +191,14 @@ impl Session {
 impl Allocation {
     pub fn takes_capacity(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Stopping)
+    }
+
+    /// Those of `tasks` that it has and whose end was not reported.
+    pub fn unreported(&self, tasks: Run) -> RunSet {
+        let mut left = RunSet::new();
+        left.extend(self.tasks.overlap(tasks));
+        self.reported.runs().for_each(|run| left.remove(run));
+        left
     }
 
     pub fn is_reported(&self) -> bool {
