@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -30,6 +31,8 @@ pub struct Replica {
     node: Arc<Node>,
     reads: Reads,
     read_limit: Duration,
+    /// Whether a read index was confirmed since the start: before, the state may be older than what was shown earlier.
+    has_caught_up: AtomicBool,
     transfer_limit: Duration,
     leadership: watch::Receiver<Leadership>,
     changes: watch::Receiver<Status>,
@@ -92,6 +95,7 @@ impl Replica {
             node,
             reads,
             read_limit: failover_limit,
+            has_caught_up: AtomicBool::new(false),
             transfer_limit: failover_limit,
             leadership,
             changes,
@@ -133,7 +137,15 @@ impl Replica {
         let index = self.reads.read_index(&*self.upkeep.env, self.read_limit).await?;
         let left =
             self.read_limit.saturating_sub(self.upkeep.env.now().since(began)).max(Duration::from_millis(1));
-        self.wait_applied(index, left).await
+        let applied = self.wait_applied(index, left).await?;
+        self.has_caught_up.store(true, Ordering::Relaxed);
+        Ok(applied)
+    }
+
+    /// Whether the state here is at least as new as anything read from it before this start. From then on it may be
+    /// read without asking a quorum; before that it may go back in time, because what was applied need not be on disk.
+    pub fn has_caught_up(&self) -> bool {
+        self.has_caught_up.load(Ordering::Relaxed)
     }
 
     /// Waits until `index` is applied here.

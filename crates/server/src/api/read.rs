@@ -43,7 +43,8 @@ impl Api {
     /// The replica, once what it has applied is as new as the reader asks.
     pub async fn reader(&self, call: &Call, stale: bool) -> Result<&Arc<Replica>, Failure> {
         let replica = &self.running_by(&call.deadline).await?.replica;
-        if stale {
+        // A replica that was just started may know less than it showed before: a reader must not go back in time.
+        if stale && replica.has_caught_up() {
             return Ok(replica);
         }
         loop {
