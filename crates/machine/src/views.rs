@@ -11,8 +11,10 @@ use crate::state::jobs::{Cause, Group, Hold, Job, On};
 use crate::state::queues::usage_seconds;
 use crate::state::sessions::Phase;
 
-/// Jobs looked at for one page, found or not.
-pub const JOBS_SCANNED_MAX: usize = 20_000;
+/// Rows looked at for one page, found or not: jobs, and groups of those that are found. Apply waits meanwhile.
+pub const ROWS_PER_PAGE_MAX: usize = 1_000;
+/// Entries of one ready list that are counted for a gauge.
+const READY_COUNTED_MAX: usize = 20_000;
 
 /// Which jobs; what is empty or `None` asks nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,12 +69,15 @@ impl State {
     ) -> (Vec<JobView>, Option<JobId>) {
         let mut found = Vec::new();
         let mut last = None;
-        for (scanned, (_, job)) in self.jobs.below(before.map_or(u64::MAX, |id| id.0)).enumerate() {
-            if found.len() == limit || scanned == JOBS_SCANNED_MAX {
+        let mut rows = 0;
+        for (_, job) in self.jobs.below(before.map_or(u64::MAX, |id| id.0)) {
+            if found.len() == limit || rows >= ROWS_PER_PAGE_MAX {
                 return (found, last);
             }
             last = Some(job.id);
+            rows += 1;
             if filter.takes(self, job) {
+                rows += job.groups.len();
                 found.push(self.view_of(job));
             }
         }
@@ -94,7 +99,7 @@ impl State {
         let mut number = from;
         let mut scanned = 0;
         while number < job.tasks_count() {
-            if found.len() == limit || scanned == JOBS_SCANNED_MAX {
+            if found.len() == limit || scanned == ROWS_PER_PAGE_MAX {
                 return Some((found, Some(number)));
             }
             scanned += 1;
@@ -280,7 +285,7 @@ pub fn unmet_demand(state: &State) -> BTreeMap<(String, String), u64> {
             state.job(key.job).map_or(0, |job| u64::from(job.groups[key.group as usize].ready.len()))
         };
         // A page of the longest list is enough for a gauge.
-        let tasks: u64 = keys.iter().take(JOBS_SCANNED_MAX).map(ready).sum();
+        let tasks: u64 = keys.iter().take(READY_COUNTED_MAX).map(ready).sum();
         for (name, amount) in class.key.resources.iter() {
             *demand.entry((queue.name.clone(), name.to_owned())).or_insert(0) += amount.saturating_mul(tasks);
         }

@@ -15,6 +15,7 @@ mod write;
 use std::sync::{Arc, OnceLock};
 
 use futures::stream::BoxStream;
+use model::Moment;
 use parking_lot::Mutex;
 use replica::Replica;
 use tokio::sync::{Semaphore, watch as signal};
@@ -24,6 +25,7 @@ use wire::error::Failure;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::deadline::Deadline;
+use crate::http::Demand;
 use crate::lead::Lead;
 use crate::metrics::Metrics;
 use crate::request::RequestIds;
@@ -47,6 +49,8 @@ pub struct Shared {
     started: signal::Sender<bool>,
     /// As last tried.
     readiness: Mutex<Result<(), String>>,
+    /// What ready tasks ask for, as last counted.
+    pub demand: Mutex<Option<(Moment, Demand)>>,
     requests: RequestIds,
     leaders: Leaders,
     writes: Semaphore,
@@ -68,6 +72,7 @@ impl Api {
         let shared = Shared {
             requests: RequestIds::new(&config.name),
             leaders: Leaders::new(limits.message_bytes_max),
+            demand: Mutex::new(None),
             writes: Semaphore::new(limits.writes_in_flight_max),
             watches: Arc::new(Semaphore::new(limits.watches_max)),
             logs: Arc::new(Semaphore::new(limits.logs_max)),

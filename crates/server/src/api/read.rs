@@ -23,7 +23,7 @@ const TASKS_MAX: u32 = 10_000;
 /// Rows taken from the state at a time.
 const PAGE: usize = 128;
 /// Pages looked at for one reply, even if few rows pass the filter.
-const PAGES_MAX: usize = 200;
+const PAGES_MAX: usize = 4_000;
 
 impl Running {
     pub fn leads(&self) -> bool {

@@ -11,6 +11,8 @@ use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use tokio::sync::watch;
 
+pub use scrape::Demand;
+
 use crate::api::Api;
 use crate::config::Error;
 

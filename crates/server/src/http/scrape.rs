@@ -1,6 +1,8 @@
 //! `/metrics`: base units, totals end in `_total`, no ids as labels.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use machine::State;
 use machine::views::unmet_demand;
@@ -25,9 +27,23 @@ pub fn page(api: &Api) -> String {
     if let Ok(running) = api.running() {
         raft(&mut page, running);
         leading(&mut page, running.lead.metrics());
-        work(&mut page, running);
+        work(&mut page, running, demand_of(api, running));
     }
     page.into_text()
+}
+
+/// By queue and resource.
+pub type Demand = BTreeMap<(String, String), u64>;
+
+/// Counting it goes through the ready lists while apply waits: once for all who scrape within this time.
+const DEMAND_EVERY: Duration = Duration::from_secs(1);
+
+fn demand_of(api: &Api, running: &Running) -> Demand {
+    let (now, mut last) = (api.shared().clock.moment(), api.shared().demand.lock());
+    match &*last {
+        Some((at, demand)) if now.since(*at) < DEMAND_EVERY => demand.clone(),
+        _ => last.insert((now, running.replica.read(unmet_demand))).1.clone(),
+    }
 }
 
 fn truth(holds: bool) -> f64 {
@@ -145,7 +161,7 @@ fn leading(page: &mut Exposition, metrics: &lead::Metrics) {
 }
 
 /// What the state says: the same on every replica that has applied as much.
-fn work(page: &mut Exposition, running: &Running) {
+fn work(page: &mut Exposition, running: &Running, demand_now: Demand) {
     let queues = running.replica.read(State::queue_views);
     let workers = running.replica.read(State::worker_views);
     let (unfinished, requests) =
@@ -158,7 +174,7 @@ fn work(page: &mut Exposition, running: &Running) {
         "baton_unmet_demand",
         "What ready tasks ask for: cores, units, bytes (memory, disk) or bytes per second (network).",
     );
-    for ((queue, resource), amount) in running.replica.read(unmet_demand) {
+    for ((queue, resource), amount) in demand_now {
         demand.with(&[("queue", &queue), ("resource", &resource)], in_base_units(&resource, amount));
     }
 }
