@@ -12,6 +12,13 @@ use crate::{Action, Hello, Leader, Now, Reports, StreamId, ToWorker};
 /// Approximate bytes in the log.
 const LOST_BYTES: usize = 200;
 
+fn ended_attempts(report: &Report) -> Option<(Verdict, u64)> {
+    match &report.news {
+        News::Ended(ended) => Some((ended.verdict, report.tasks.len.into())),
+        News::Started { .. } | News::Recalled => None,
+    }
+}
+
 impl Leader {
     /// Compares what the worker has with what the state says it has. Its own reports are in the state by now.
     pub(crate) fn reconcile(
@@ -95,6 +102,7 @@ impl Leader {
     pub(crate) fn queue_reports(&mut self, stream: StreamId, session: SessionId, reports: Reports) {
         let Reports { number, reports, bytes } = reports;
         self.tally.reports += reports.len() as u64;
+        self.tally.attempts_ended.extend(reports.iter().filter_map(ended_attempts));
         let batch = Command::Report(ReportBatch { session, reports });
         self.lanes.workers.push((batch, Item::Reports { stream, session, number }), bytes);
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use model::Verdict;
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
     /// Placements that were taken by the state, and those that had become ineligible meanwhile.
@@ -12,6 +14,8 @@ pub struct Tally {
     pub renewals: u64,
     pub sessions_expired: u64,
     pub reports: u64,
+    /// Attempts that workers said have ended, and how: those that are tried again, too.
+    pub attempts_ended: Vec<(Verdict, u64)>,
     /// From the acceptance of a job to the first placement of tasks of it, and of how many.
     pub queue_waits: Vec<(Duration, u64)>,
     /// From a write's arrival to its proposal.

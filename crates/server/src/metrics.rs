@@ -16,11 +16,19 @@ const LATENCY_BOUNDS: [f64; 14] =
 const WAIT_BOUNDS: [f64; 14] =
     [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0];
 
+#[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [f64],
     /// One per bound, and one for all above.
     counts: Vec<AtomicU64>,
     sum_us: AtomicU64,
+}
+
+/// Of latencies.
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram::new(&LATENCY_BOUNDS)
+    }
 }
 
 impl Histogram {
@@ -74,7 +82,7 @@ impl Counter {
 }
 
 /// Counters told apart by one word.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Counters(Mutex<BTreeMap<String, u64>>);
 
 impl Counters {

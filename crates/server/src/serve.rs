@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
-use tracing::{info, warn};
+use tracing::{info, info_span, warn};
 use wire::v1::baton_server::BatonServer;
 use wire::v1::workers_server::WorkersServer;
 
@@ -182,6 +182,7 @@ async fn serve_grpc(
         .map_err(|error| failed(error.into()))?;
     let bytes_max = limits.message_bytes_max;
     let serving = tonic::transport::Server::builder()
+        .trace_fn(|request| info_span!("call", name = request.uri().path()))
         .max_concurrent_streams(limits.calls_per_connection_max)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))

@@ -363,6 +363,44 @@ async fn a_message_that_cannot_be_read_ends_the_stream_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_words_cannot_be_kept_is_told_so() {
+    let cluster = Cluster::of(&["n1"]).await;
+    Worker::attach(&cluster, hello("good", 1)).await;
+    let mut bad = Worker::open(&cluster.apis["n1"]).await.unwrap();
+    bad.say(Say::Hello(hello("a name with blanks", 1))).await;
+    let Some(Said::Refused(refused)) = bad.next().await else { panic!("it is not told") };
+    assert!(refused.code == "invalid-spec" && refused.message.starts_with("worker: "), "{refused:?}");
+    assert_eq!(bad.next().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_are_answered_while_submits_flood_in() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    let (mut worker, _) = Worker::attach(&cluster, hello("w", 1)).await;
+    // Fits nowhere, so that no orders come between.
+    let large =
+        v1::TaskSpec { resources: Some(v1::Resources { cpu: 990_000, ..Default::default() }), ..noop() };
+    let spec = v1::JobSpec { tasks: vec![large], ..Default::default() };
+    let submits = std::iter::repeat_n(v1::SubmitRequest { header: None, spec: Some(spec) }, 50_000);
+    let mut api = cluster.api(leader);
+    let mut answers = api.submit_stream(tokio_stream::iter(submits)).await.unwrap().into_inner();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let mut flood = tokio::task::JoinSet::new();
+    flood.spawn(async move {
+        answers.message().await.unwrap();
+        begun.send(()).unwrap();
+        while answers.message().await.unwrap().is_some() {}
+    });
+    has_begun.await.unwrap();
+    for number in 1..=20 {
+        worker.say(Say::Heartbeat(v1::Heartbeat { number })).await;
+        assert_eq!(worker.next().await, Some(Said::Renewed(v1::Renewed { number })));
+    }
+    assert!(flood.try_join_next().is_none(), "all submits were done first");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_of_one_is_its_own_quorum() {
     let cluster = Cluster::of(&["n1"]).await;
     let (mut worker, _) = Worker::attach(&cluster, hello("w", 4)).await;

@@ -31,13 +31,21 @@ impl Exposition {
     }
 
     pub fn histogram(&mut self, name: &str, help: &str, picture: &HistogramPicture) {
+        self.histograms(name, help, &[(&[], picture)]);
+    }
+
+    /// One metric, told apart by labels.
+    pub fn histograms(&mut self, name: &str, help: &str, pictures: &[(Labels<'_>, &HistogramPicture)]) {
         self.open(name, help, "histogram");
-        for (bound, count) in &picture.buckets {
-            let bound = if bound.is_infinite() { "+Inf".to_owned() } else { bound.to_string() };
-            self.line(&format!("{name}_bucket"), &[("le", &bound)], *count as f64);
+        for (labels, picture) in pictures {
+            for (bound, count) in &picture.buckets {
+                let bound = if bound.is_infinite() { "+Inf".to_owned() } else { bound.to_string() };
+                let labels = [*labels, &[("le", bound.as_str())]].concat();
+                self.line(&format!("{name}_bucket"), &labels, *count as f64);
+            }
+            self.line(&format!("{name}_sum"), labels, picture.sum);
+            self.line(&format!("{name}_count"), labels, picture.count as f64);
         }
-        self.line(&format!("{name}_sum"), &[], picture.sum);
-        self.line(&format!("{name}_count"), &[], picture.count as f64);
     }
 
     fn open(&mut self, name: &str, help: &str, kind: &str) -> Samples<'_> {

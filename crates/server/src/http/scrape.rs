@@ -150,6 +150,21 @@ fn leading(page: &mut Exposition, metrics: &lead::Metrics) {
     for (name, help, figure) in counters {
         page.counter(name, help).value(read(figure));
     }
+    let mut ended = page.counter(
+        "baton_attempts_ended_total",
+        "Attempts that workers said have ended, by verdict: those that are tried again, too.",
+    );
+    for (verdict, count) in metrics.attempts_ended.all() {
+        ended.with(&[("verdict", &verdict)], count as f64);
+    }
+    page.histograms(
+        "baton_lane_wait_seconds",
+        "Of a client's write until it is proposed, of a worker's message until the leader takes it in.",
+        &[
+            (&[("lane", "client")], &metrics.client_waits.picture()),
+            (&[("lane", "worker")], &metrics.worker_waits.picture()),
+        ],
+    );
     let mut queued = page.gauge("baton_lane_queued", "What waits to be proposed, by lane.");
     queued.with(&[("lane", "submit")], read(&metrics.submits_queued));
     queued.with(&[("lane", "control")], read(&metrics.controls_queued));

@@ -1,10 +1,11 @@
 //! What the leader's task counts beside the process's own figures. Counters move only while this replica leads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use leader_core::{Leader, Tally};
-use model::time::micros;
+use model::Verdict;
+
+use crate::metrics::{Counters, Histogram};
 
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -18,9 +19,12 @@ pub struct Metrics {
     /// Entries proposed, and of these the ones that came to nothing as far as is known.
     pub proposals: AtomicU64,
     pub proposals_failed: AtomicU64,
-    /// From a write's arrival to its proposal: how many, and microseconds in all.
-    pub lane_waits: AtomicU64,
-    pub lane_wait_us: AtomicU64,
+    /// Of attempts that workers said have ended, by verdict.
+    pub attempts_ended: Counters,
+    /// From a client's write reaching the leader to its proposal.
+    pub client_waits: Histogram,
+    /// From a worker's message being read off its stream to the step that takes it in.
+    pub worker_waits: Histogram,
     /// Times that this replica began to lead.
     pub leaderships: AtomicU64,
     /// Now.
@@ -43,8 +47,10 @@ impl Metrics {
         add(&self.lease_renewals, tally.renewals);
         add(&self.sessions_expired, tally.sessions_expired);
         add(&self.reports, tally.reports);
-        add(&self.lane_waits, tally.lane_waits.len() as u64);
-        add(&self.lane_wait_us, micros(tally.lane_waits.iter().sum::<Duration>()));
+        tally.lane_waits.iter().for_each(|wait| self.client_waits.observe(*wait));
+        for (verdict, attempts) in &tally.attempts_ended {
+            self.attempts_ended.add(word(*verdict), *attempts);
+        }
     }
 
     pub(super) fn show(&self, leader: Option<&Leader>, streams: usize) {
@@ -56,5 +62,14 @@ impl Metrics {
         set(&self.controls_queued, queued.controls);
         set(&self.worker_commands_queued, queued.workers);
         set(&self.worker_streams, streams);
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Succeeded => "succeeded",
+        Verdict::Failed => "failed",
+        Verdict::Lost => "lost",
+        Verdict::Cancelled => "cancelled",
     }
 }

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use futures::Stream;
 use machine::{Reply, Write};
-use model::LogIndex;
 use model::settings::Failover;
+use model::{LogIndex, Moment};
 use replica::Replica;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -56,7 +56,8 @@ pub struct Written {
 #[derive(Clone)]
 pub struct Lead {
     writes: mpsc::Sender<WriteRequest>,
-    messages: mpsc::Sender<(u64, v1::WorkerMessage)>,
+    messages: mpsc::Sender<Arrival>,
+    clock: Clock,
     control: mpsc::UnboundedSender<Control>,
     metrics: Arc<Metrics>,
     /// Closed when the task ends, for whatever reason.
@@ -70,6 +71,13 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// A worker's message as it was read off its stream.
+struct Arrival {
+    stream: u64,
+    message: v1::WorkerMessage,
+    at: Moment,
 }
 
 struct WriteRequest {
@@ -99,10 +107,10 @@ pub fn start(
     let (control, control_in) = mpsc::unbounded_channel();
     let metrics = Arc::new(Metrics::default());
     let inbox = Inbox { writes: writes_in, messages: messages_in, control: control_in };
-    let task = Task::new(replica.clone(), config, clock, counts, metrics.clone(), inbox);
+    let task = Task::new(replica.clone(), config, clock.clone(), counts, metrics.clone(), inbox);
     let (running, lives) = told_of_end(task.run());
     let task = replica.env().spawn(&Handle::current(), Box::pin(running));
-    Lead { writes, messages, control, metrics, lives, _task: Arc::new(AbortOnDrop(task)) }
+    Lead { writes, messages, clock, control, metrics, lives, _task: Arc::new(AbortOnDrop(task)) }
 }
 
 /// The work, and a channel that is closed when it ends: by itself, by a panic, or by being dropped.
@@ -139,7 +147,7 @@ impl Lead {
         &self,
         incoming: Streaming<v1::WorkerMessage>,
     ) -> impl Stream<Item = Result<v1::LeaderMessage, Status>> + Send + 'static {
-        stream::attach(incoming, self.messages.clone(), self.control.clone())
+        stream::attach(incoming, self.messages.clone(), self.control.clone(), self.clock.clone())
     }
 
     /// The output of an attempt from the worker that has it. Ends with a chunk that says `end`; a chunk that says so

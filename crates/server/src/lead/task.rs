@@ -23,16 +23,18 @@ use wire::v1::worker_message::Message as FromWire;
 use crate::clock::Clock;
 use crate::lead::convert::{self, Heard};
 use crate::lead::logs::{self, Fetches};
-use crate::lead::{Config, Control, FetchError, Metrics, WriteError, WriteRequest, Written};
+use crate::lead::{Arrival, Config, Control, FetchError, Metrics, WriteError, WriteRequest, Written};
 
 /// Events that one reading of the state takes in: it is short, because apply waits meanwhile.
 const EVENTS_PER_STEP_MAX: usize = 256;
+/// What one step takes in, whether it makes an event or not.
+const MESSAGES_PER_STEP_MAX: usize = 1_024;
 /// After a leadership that ended by itself although Raft still says that this replica leads.
 const REST: Duration = Duration::from_millis(20);
 
 pub(super) struct Inbox {
     pub writes: mpsc::Receiver<WriteRequest>,
-    pub messages: mpsc::Receiver<(u64, v1::WorkerMessage)>,
+    pub messages: mpsc::Receiver<Arrival>,
     pub control: mpsc::UnboundedReceiver<Control>,
 }
 
@@ -45,7 +47,7 @@ enum Woken {
     Proposal(Ended),
     Feed(Feed),
     Control(Control),
-    Message(u64, v1::WorkerMessage),
+    Message(Arrival),
     Write(WriteRequest),
     Timer,
     Stopped,
@@ -154,7 +156,7 @@ impl Task {
             Some(ended) = self.in_flight.next() => Woken::Proposal(ended),
             Some(read) = OptionFuture::from(self.reading.as_mut()) => Woken::Read(read),
             control = self.inbox.control.recv() => control.map_or(Woken::Stopped, Woken::Control),
-            Some((stream, message)) = self.inbox.messages.recv() => Woken::Message(stream, message),
+            Some(arrival) = self.inbox.messages.recv() => Woken::Message(arrival),
             Some(write) = self.inbox.writes.recv() => Woken::Write(write),
             Some(()) = OptionFuture::from(wait) => Woken::Timer,
         }
@@ -162,15 +164,19 @@ impl Task {
 
     /// Takes in what else is there already, so that one step and one entry serve many.
     fn drain(&mut self) {
-        while self.events.len() < EVENTS_PER_STEP_MAX {
+        // Output of attempts makes no events: without a bound a stream of it would hold up every step.
+        for _ in 0..MESSAGES_PER_STEP_MAX {
+            if self.events.len() >= EVENTS_PER_STEP_MAX {
+                return;
+            }
             if let Some(feed) = self.feed.as_mut().and_then(|feed| feed.next().now_or_never()).flatten() {
                 self.handle(Woken::Feed(feed));
             } else if let Some(Some(ended)) = self.in_flight.next().now_or_never() {
                 self.handle(Woken::Proposal(ended));
             } else if let Ok(control) = self.inbox.control.try_recv() {
                 self.handle(Woken::Control(control));
-            } else if let Ok((stream, message)) = self.inbox.messages.try_recv() {
-                self.handle(Woken::Message(stream, message));
+            } else if let Ok(arrival) = self.inbox.messages.try_recv() {
+                self.handle(Woken::Message(arrival));
             } else if let Ok(write) = self.inbox.writes.try_recv() {
                 self.handle(Woken::Write(write));
             } else {
@@ -196,7 +202,7 @@ impl Task {
             }
             Woken::Feed(Feed::Installed { .. } | Feed::Lagged { .. }) => self.events.push(Event::Resync),
             Woken::Control(control) => self.control(control),
-            Woken::Message(stream, message) => self.message(stream, message),
+            Woken::Message(arrival) => self.message(arrival),
             Woken::Write(request) => self.write(request),
             Woken::Timer => self.try_to_lead(),
             Woken::Stopped => {}
@@ -382,7 +388,9 @@ impl Task {
         self.streams.remove(&stream);
     }
 
-    fn message(&mut self, stream: u64, message: v1::WorkerMessage) {
+    fn message(&mut self, arrival: Arrival) {
+        let Arrival { stream, message, at } = arrival;
+        self.metrics.worker_waits.observe(self.clock.moment().since(at));
         if self.leader.is_none() || !self.streams.contains_key(&stream) {
             return;
         }
