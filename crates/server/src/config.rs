@@ -63,6 +63,8 @@ pub struct Limits {
     pub calls_per_connection_max: u32,
     /// Writes of clients between arrival and answer; above it they are refused at once.
     pub writes_in_flight_max: usize,
+    /// Bytes of these together.
+    pub write_bytes_in_flight_max: usize,
     /// Submits of one stream between arrival and answer; above it the stream is not read on.
     pub submits_per_stream_max: usize,
     /// Events kept for watchers.
@@ -79,6 +81,7 @@ impl Default for Limits {
             message_bytes_max: 16 << 20,
             calls_per_connection_max: 4_096,
             writes_in_flight_max: 16_384,
+            write_bytes_in_flight_max: 256 << 20,
             submits_per_stream_max: 2_048,
             events_max: 65_536,
             watches_max: 1_024,

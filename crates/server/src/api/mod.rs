@@ -54,6 +54,8 @@ pub struct Shared {
     requests: RequestIds,
     leaders: Leaders,
     writes: Semaphore,
+    /// Room for writes, in units of [`write::WRITE_BYTES_UNIT`].
+    write_bytes: Semaphore,
     watches: Arc<Semaphore>,
     logs: Arc<Semaphore>,
     stopping: signal::Receiver<bool>,
@@ -70,10 +72,11 @@ impl Api {
     pub fn new(config: Config, clock: Clock, metrics: Arc<Metrics>, stopping: signal::Receiver<bool>) -> Api {
         let limits = config.limits.clone();
         let shared = Shared {
+            demand: Mutex::new(None),
             requests: RequestIds::new(&config.name),
             leaders: Leaders::new(limits.message_bytes_max),
-            demand: Mutex::new(None),
             writes: Semaphore::new(limits.writes_in_flight_max),
+            write_bytes: Semaphore::new(limits.write_bytes_in_flight_max / write::WRITE_BYTES_UNIT),
             watches: Arc::new(Semaphore::new(limits.watches_max)),
             logs: Arc::new(Semaphore::new(limits.logs_max)),
             running: OnceLock::new(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use machine::{JobFilter, State};
 use model::views::{Explanation, JobView, TaskState, TaskView};
-use model::{JobId, JobSpec, LogIndex, TaskId};
+use model::{JobId, JobSpec, LogIndex, NodeId, TaskId};
 use replica::Replica;
 use tonic::{Code, Request, Response, Status};
 use wire::convert::{self, read_filter_states};
@@ -30,6 +30,10 @@ impl Running {
         let changes = self.replica.changes();
         let status = changes.borrow();
         status.leader.as_ref().is_some_and(|leader| leader.id == self.replica.id())
+    }
+
+    pub fn leader_id(&self) -> Option<NodeId> {
+        self.replica.changes().borrow().leader.as_ref().map(|leader| leader.id)
     }
 
     pub fn leader_address(&self) -> Option<String> {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use machine::{Op, Reply, Write};
-use model::{JobId, RequestId, SpecError};
+use model::{JobId, NodeId, RequestId, SpecError};
 use serde::Serialize;
+use tokio::sync::SemaphorePermit;
 use tonic::{Request, Response, Status};
 use tracing::{Instrument, debug_span};
 use wire::convert;
@@ -16,18 +17,23 @@ use wire::error::{Failure, Happened, code};
 use wire::v1;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::api::Api;
 use crate::api::call::Call;
 use crate::api::forward::{Leader, marked, silent, told};
+use crate::api::{Api, Running};
 use crate::lead::Written;
 
-/// Between two tries, unless leadership changes before.
+/// Between the first two tries, unless leadership changes before; it doubles from try to try.
 const RETRY_PAUSE: Duration = Duration::from_millis(15);
+/// However long nobody leads: so many waiting writes must not keep a replica busy with trying in vain.
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// What a client is told when this process has its fill of writes.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Of a write in the log, beside its operation and its actor's words: names of fields, ids, hash.
 const FRAME_BYTES: usize = 96;
+
+/// In which the room for writes under way is counted.
+pub const WRITE_BYTES_UNIT: usize = 1_024;
 
 /// A request that carries a header.
 pub trait Headed: Clone + Send + Sync + 'static {
@@ -118,22 +124,34 @@ impl Api {
         let id = journey.write.write.request;
         let span = debug_span!("write", request = %id, forwarded = journey.call.forwarded);
         let work = async {
-            let Ok(_room) = self.shared.writes.try_acquire() else {
-                let limit = self.shared.config.limits.writes_in_flight_max;
-                return Err(Failure::overloaded(
-                    RETRY_AFTER,
-                    format!("this replica has writes_in_flight_max = {limit} writes under way"),
-                ));
-            };
+            let _room = self.make_room(journey.write.bytes)?;
             self.try_until_late(&journey).await
         };
         work.instrument(span).await.map_err(|failure| failure.request(id))
     }
 
+    /// Room for a write, by count and by bytes; it is given back when what is returned is dropped.
+    fn make_room(&self, bytes: usize) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), Failure> {
+        let limits = &self.shared.config.limits;
+        let full = |limit: String| {
+            Failure::overloaded(RETRY_AFTER, format!("this replica has {limit} of writes under way"))
+        };
+        let place = self.shared.writes.try_acquire();
+        let place =
+            place.map_err(|_| full(format!("writes_in_flight_max = {}", limits.writes_in_flight_max)))?;
+        let units = u32::try_from(bytes.div_ceil(WRITE_BYTES_UNIT)).unwrap_or(u32::MAX);
+        let room = self.shared.write_bytes.try_acquire_many(units);
+        let room = room
+            .map_err(|_| full(format!("write_bytes_in_flight_max = {}", limits.write_bytes_in_flight_max)))?;
+        Ok((place, room))
+    }
+
     async fn try_until_late<M: Headed, R>(&self, journey: &Journey<M, R>) -> Result<Done<R>, Failure> {
-        let deadline = &journey.call.deadline;
+        let (id, deadline) = (journey.write.write.request, &journey.call.deadline);
         let mut maybe = false;
-        loop {
+        for tries in 0.. {
+            // Before the try: a leader that comes during it is not to be waited for.
+            let leader = self.running().ok().and_then(Running::leader_id);
             let failure = match self.try_once(journey).await {
                 Ok(done) => return Ok(done),
                 Err(failure) => failure,
@@ -143,16 +161,25 @@ impl Api {
             if hopeless || deadline.left() <= RETRY_PAUSE {
                 return Err(if maybe { after_unknown(failure) } else { failure });
             }
-            self.pause().await;
+            // What is left after the last pause is for the answer.
+            let limit = deadline.left().saturating_sub(RETRY_PAUSE);
+            self.pause(leader, retry_pause(id, tries).min(limit)).await;
         }
+        unreachable!("the tries do not end")
     }
 
-    async fn pause(&self) {
-        let Ok(running) = self.running() else { return tokio::time::sleep(RETRY_PAUSE).await };
+    /// Until another leads than `leader`, or this replica has begun or ceased to; at most for so long.
+    async fn pause(&self, leader: Option<NodeId>, limit: Duration) {
+        let Ok(running) = self.running() else { return tokio::time::sleep(limit).await };
         let mut leadership = running.replica.leadership();
         leadership.mark_unchanged();
-        // Early if this replica has just begun or ceased to lead.
-        drop(tokio::time::timeout(RETRY_PAUSE, leadership.changed()).await);
+        let mut changes = running.replica.changes();
+        let is_another = |status: &replica::Status| status.leader.as_ref().map(|member| member.id) != leader;
+        tokio::select! {
+            _ = leadership.changed() => {}
+            _ = changes.wait_for(is_another) => {}
+            () = tokio::time::sleep(limit) => {}
+        }
     }
 
     async fn try_once<M: Headed, R>(&self, journey: &Journey<M, R>) -> Result<Done<R>, Failure> {
@@ -195,6 +222,13 @@ fn refused(written: Written) -> Result<Written, Failure> {
         Reply::Rejected(rejection) => Err(rejection.into()),
         reply => Ok(Written { reply, ..written }),
     }
+}
+
+/// Doubled from try to try, and another for each write so that not all come at once.
+fn retry_pause(id: RequestId, tries: u32) -> Duration {
+    let longest = RETRY_PAUSE.saturating_mul(1 << tries.min(6)).min(RETRY_PAUSE_MAX);
+    let chance = xxh3_64(&[&id.0.to_le_bytes()[..], &tries.to_le_bytes()[..]].concat()) % 1_000;
+    longest / 2 + longest.mul_f64(chance as f64 / 2_000.0)
 }
 
 /// Whether the same write may do better in a moment, here or at another replica.
@@ -266,6 +300,16 @@ mod tests {
         }
         let of_the_state = Failure::from(Rejection::UnknownJob { job: JobId(9) });
         assert_eq!(after_unknown(of_the_state).happened, Happened::No);
+    }
+
+    #[test]
+    fn the_pause_grows_to_its_end_and_differs_between_writes() {
+        let pause = |id, tries| retry_pause(RequestId(id), tries);
+        for id in 0..100 {
+            assert!(pause(id, 0) >= RETRY_PAUSE / 2 && pause(id, 0) <= RETRY_PAUSE);
+            assert!(pause(id, 40) >= RETRY_PAUSE_MAX / 2 && pause(id, 40) <= RETRY_PAUSE_MAX);
+        }
+        assert_ne!(pause(1, 5), pause(2, 5));
     }
 
     #[test]
