@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use model::RequestId;
 use rand::rngs::SmallRng;
+use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
-use wire::error::{Failure, Happened, code, trailer};
+use wire::error::{CLOCK, Failure, Happened, code, trailer};
 use wire::v1::baton_client::BatonClient;
 
 use crate::Error;
@@ -19,10 +20,11 @@ use crate::error::{backoff, is_passing};
 
 pub type Stub = BatonClient<Channel>;
 
-/// Metadata of a reply: the replica's wall clock, microseconds since the Unix epoch.
-const CLOCK: &str = "baton-clock";
 /// A list of 10,000 tasks with their outcomes has a few MiB.
 const REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// For one try while there are other replicas: one that is cut off says so only at the end of the time it is given.
+pub const TRY_MAX: Duration = Duration::from_secs(4);
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -78,6 +80,11 @@ impl Shared {
             chance: Mutex::new(env::chance()),
             clock_offset: AtomicI64::new(0),
         })
+    }
+
+    /// How long to wait for one replica of what is left.
+    pub fn share(&self, left: Duration) -> Duration {
+        if self.options.addresses.len() > 1 { left.min(TRY_MAX) } else { left }
     }
 
     /// A new request id, by the cluster's clock as far as it is known.
@@ -160,16 +167,19 @@ impl Shared {
     {
         let (place, stub) = self.stub().map_err(|failure| (self.current().0, failure))?;
         let mut request = Request::new(message.clone());
-        let left = deadline.left().max(Duration::from_millis(1));
+        let left = self.share(deadline.left()).max(Duration::from_millis(1));
         request.set_timeout(left);
         // The replica answers within the timeout it was told; the second of grace lets its own words arrive.
         let answer = tokio::time::timeout(left + Duration::from_secs(1), send(stub, request)).await;
         match answer {
             Ok(Ok(response)) => {
-                self.learn_clock(&response);
+                self.learn_clock(response.metadata());
                 Ok(response.into_inner())
             }
-            Ok(Err(status)) => Err((place, explain(&status))),
+            Ok(Err(status)) => {
+                self.learn_clock(status.metadata());
+                Err((place, explain(&status)))
+            }
             Err(_) => {
                 let message = format!("no answer within {left:.1?}");
                 Err((
@@ -180,10 +190,26 @@ impl Shared {
         }
     }
 
-    fn learn_clock<A>(&self, response: &Response<A>) {
-        let told = response.metadata().get(CLOCK).and_then(|value| value.to_str().ok()?.parse::<i64>().ok());
+    /// From what came with a reply or an error.
+    pub fn learn_clock(&self, metadata: &MetadataMap) {
+        let told = metadata.get(CLOCK).and_then(|value| value.to_str().ok()?.parse::<i64>().ok());
         if let Some(told) = told {
             self.clock_offset.store(told.saturating_sub(env::unix_us()), Ordering::Relaxed);
+        }
+    }
+
+    /// A stream of replies, once the replica has begun it.
+    pub async fn opened<A>(
+        &self,
+        opening: impl Future<Output = Result<Response<A>, Status>>,
+    ) -> Result<A, Failure> {
+        match tokio::time::timeout(self.share(self.options.deadline), opening).await {
+            Ok(Ok(reply)) => Ok(reply.into_inner()),
+            Ok(Err(status)) => Err(explain(&status)),
+            Err(_) => {
+                let message = "the replica did not begin to answer in time";
+                Err(Failure::new(code::UNAVAILABLE, Code::DeadlineExceeded, message))
+            }
         }
     }
 
@@ -192,7 +218,9 @@ impl Shared {
             failure = told;
         }
         // A definite answer speaks for all tries, since they had one request id; a passing failure does not.
-        if is_passing(&failure) && journey.maybe_happened {
+        // That an id is expired speaks for it, but not for what was done with it before it did.
+        let is_of_last_try = is_passing(&failure) || failure.code == code::REQUEST_EXPIRED;
+        if is_of_last_try && journey.maybe_happened {
             failure.happened = Happened::Maybe;
         }
         failure.request_id = failure.request_id.or(request_id);
@@ -276,6 +304,28 @@ mod tests {
         assert_eq!((error.code(), error.happened()), (code::UNAVAILABLE, Happened::No));
         assert_eq!(error.tried.len(), 1);
         assert!(error.tried[0].1.contains("connection refused"), "{:?}", error.tried);
+    }
+
+    #[test]
+    fn one_replica_of_several_is_not_given_all_the_time() {
+        let with = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
+            Shared::new(Options::new(addresses))
+        };
+        assert_eq!(with(&["a:1", "b:1"]).share(Duration::from_secs(30)), TRY_MAX);
+        assert_eq!(with(&["a:1", "b:1"]).share(Duration::from_secs(1)), Duration::from_secs(1));
+        assert_eq!(with(&["a:1"]).share(Duration::from_secs(30)), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_clusters_clock_is_learned_from_an_error_too() {
+        let shared = Shared::new(Options::new(vec!["a:1".to_owned()]));
+        let mut status = Status::failed_precondition("ahead");
+        let hour_ago = env::unix_us() - 3_600_000_000;
+        status.metadata_mut().insert(CLOCK, hour_ago.to_string().parse().unwrap());
+        shared.learn_clock(status.metadata());
+        let minted = shared.mint().unix_ms() as i64;
+        assert!((minted - hour_ago / 1_000).abs() < 60_000, "{minted}");
     }
 
     #[test]

@@ -154,7 +154,7 @@ async fn open(client: &Client, of: LogsOf) -> Result<Streaming<v1::LogsReply>, F
         stdout_offset: of.stdout_offset,
         stderr_offset: of.stderr_offset,
     };
-    stub.logs(request).await.map(tonic::Response::into_inner).map_err(|status| explain(&status))
+    client.shared.opened(stub.logs(request)).await
 }
 
 #[cfg(test)]

@@ -16,19 +16,31 @@ use wire::v1::submit_result::Outcome;
 use crate::call::explain;
 use crate::env::Deadline;
 use crate::error::{backoff, is_passing};
-use crate::writes::submit_request;
+use crate::writes::{is_misdated, submit_request};
 use crate::{Client, Error, Submitted};
+
+/// Where a replica that has too much to do does not say for how long.
+const OVERLOAD_PAUSE: Duration = Duration::from_millis(20);
 
 struct Pipe<I> {
     client: Client,
     specs: std::iter::Enumerate<I>,
     window: usize,
-    /// Sent and unanswered: its place in the input, and what was sent.
-    pending: BTreeMap<RequestId, (usize, v1::SubmitRequest)>,
+    /// Sent and unanswered.
+    pending: BTreeMap<RequestId, Pending>,
     open: Option<Open>,
     tries: u32,
     /// Set when the deadline has passed without an answer: everything pending fails with it.
     failed: Option<Failure>,
+}
+
+struct Pending {
+    /// In the input.
+    place: usize,
+    request: v1::SubmitRequest,
+    /// Over how many streams: after the second nobody knows what became of it over the first.
+    sent: u32,
+    is_renamed: bool,
 }
 
 struct Open {
@@ -71,9 +83,9 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
         let deadline = Deadline::after(self.client.shared.options.deadline);
         loop {
             if let Some(failure) = &self.failed {
-                let (id, (place, _)) = self.pending.pop_first()?;
+                let (id, pending) = self.pending.pop_first()?;
                 let failure = Failure { request_id: Some(id), ..failure.clone() };
-                return Some((place, Err(Error::of(failure))));
+                return Some((pending.place, Err(Error::of(failure))));
             }
             self.fill();
             if self.pending.is_empty() {
@@ -83,10 +95,10 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
                 self.again(failure, deadline).await;
                 continue;
             }
-            match self.receive().await {
+            match self.receive(deadline).await {
                 Ok(result) => {
-                    self.tries = 0;
-                    if let Some(answer) = self.settle(result).await {
+                    if let Some(answer) = self.settle(result, deadline).await {
+                        self.tries = 0;
                         return Some(answer);
                     }
                 }
@@ -101,12 +113,14 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
         }
         // All that is pending fits in the channel, so that sending never waits.
         let (outbound, queue) = mpsc::channel(2 * self.window + 1);
-        for (_, request) in self.pending.values() {
-            let _ = outbound.try_send(request.clone());
+        for pending in self.pending.values_mut() {
+            pending.sent += 1;
+            let _ = outbound.try_send(pending.request.clone());
         }
         let (_, mut stub) = self.client.shared.stub()?;
         let reply =
             stub.submit_stream(ReceiverStream::new(queue)).await.map_err(|status| explain(&status))?;
+        self.client.shared.learn_clock(reply.metadata());
         self.open = Some(Open { outbound, inbound: reply.into_inner() });
         Ok(())
     }
@@ -116,27 +130,38 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
             let Some((place, spec)) = self.specs.next() else { return };
             let id = self.client.mint();
             let request = submit_request(self.client.header(id), &spec);
-            if let Some(open) = &self.open {
-                let _ = open.outbound.try_send(request.clone());
-            }
-            self.pending.insert(id, (place, request));
+            self.send(id, Pending { place, request, sent: 0, is_renamed: false });
         }
     }
 
-    async fn receive(&mut self) -> Result<v1::SubmitResult, Failure> {
+    /// Over the stream that is open, else over the next.
+    fn send(&mut self, id: RequestId, mut pending: Pending) {
+        if let Some(open) = &self.open {
+            pending.sent += 1;
+            if open.outbound.try_send(pending.request.clone()).is_err() {
+                self.open = None;
+            }
+        }
+        self.pending.insert(id, pending);
+    }
+
+    /// The next answer. A replica that gives none for long may be cut off: another is asked then.
+    async fn receive(&mut self, deadline: Deadline) -> Result<v1::SubmitResult, Failure> {
+        let unavailable = |why| Failure::new(code::UNAVAILABLE, Code::Unavailable, why);
+        let limit = self.client.shared.share(deadline.left());
         let open = self.open.as_mut().expect("opened before receiving");
-        match open.inbound.message().await {
-            Ok(Some(result)) => Ok(result),
-            Ok(None) => {
-                Err(Failure::new(code::UNAVAILABLE, Code::Unavailable, "the replica ended the stream"))
-            }
-            Err(status) => Err(explain(&status)),
+        match tokio::time::timeout(limit, open.inbound.message()).await {
+            Ok(Ok(Some(result))) => Ok(result),
+            Ok(Ok(None)) => Err(unavailable("the replica ended the stream")),
+            Ok(Err(status)) => Err(explain(&status)),
+            Err(_) => Err(unavailable("the replica gave no answer in time").maybe_happened()),
         }
     }
 
-    async fn settle(&mut self, result: v1::SubmitResult) -> Option<Answer> {
+    async fn settle(&mut self, result: v1::SubmitResult, deadline: Deadline) -> Option<Answer> {
         let id: RequestId = result.request_id.parse().ok()?;
-        let (place, request) = self.pending.remove(&id)?;
+        let pending = self.pending.remove(&id)?;
+        let place = pending.place;
         match result.outcome? {
             Outcome::Accepted(reply) => {
                 let submitted = Submitted { job: JobId(reply.job), request_id: id, index: reply.index };
@@ -144,19 +169,36 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
             }
             Outcome::Refused(error) => {
                 let failure = Failure { request_id: Some(id), ..Failure::from(error) };
+                if is_misdated(&failure) && pending.sent == 1 && !pending.is_renamed {
+                    self.rename(pending);
+                    return None;
+                }
                 if !is_passing(&failure) {
                     return Some((place, Err(Error::of(failure))));
                 }
-                self.pending.insert(id, (place, request.clone()));
-                let wait = failure.retry_after.unwrap_or(Duration::from_millis(20));
-                tokio::time::sleep(self.client.shared.jitter(wait)).await;
-                let sent = self.open.as_ref().is_some_and(|open| open.outbound.try_send(request).is_ok());
-                if !sent {
-                    self.open = None;
-                }
+                self.repeat(id, pending, failure, deadline).await;
                 None
             }
         }
+    }
+
+    /// The id was made by a clock that is off; by now the cluster's is known.
+    fn rename(&mut self, pending: Pending) {
+        let id = self.client.mint();
+        let header = Some(self.client.header(id));
+        let request = v1::SubmitRequest { header, ..pending.request };
+        self.send(id, Pending { request, sent: 0, is_renamed: true, ..pending });
+    }
+
+    /// A refusal that may pass: after a while over the same stream if only there was too much, else elsewhere.
+    async fn repeat(&mut self, id: RequestId, pending: Pending, failure: Failure, deadline: Deadline) {
+        if failure.code != code::OVERLOADED || deadline.has_passed() {
+            self.pending.insert(id, pending);
+            return self.again(failure, deadline).await;
+        }
+        let wait = failure.retry_after.unwrap_or(OVERLOAD_PAUSE);
+        tokio::time::sleep(self.client.shared.jitter(wait)).await;
+        self.send(id, pending);
     }
 
     async fn again(&mut self, failure: Failure, deadline: Deadline) {
@@ -169,5 +211,59 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
         shared.move_on(shared.current().0);
         self.tries += 1;
         tokio::time::sleep(shared.jitter(backoff(self.tries, &failure))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipe() -> (Pipe<std::iter::Empty<JobSpec>>, RequestId, Pending) {
+        let client = Client::connect(["127.0.0.1:1", "127.0.0.1:2"]);
+        let pipe = Pipe {
+            specs: std::iter::empty().enumerate(),
+            window: 1,
+            pending: BTreeMap::new(),
+            open: None,
+            tries: 0,
+            failed: None,
+            client,
+        };
+        let id = pipe.client.mint();
+        let request = v1::SubmitRequest { header: Some(pipe.client.header(id)), spec: None };
+        (pipe, id, Pending { place: 0, request, sent: 1, is_renamed: false })
+    }
+
+    #[tokio::test]
+    async fn a_refusal_for_want_of_a_leader_is_taken_elsewhere_and_not_for_ever() {
+        let (mut pipe, id, pending) = pipe();
+        let in_time = Deadline::after(Duration::from_secs(60));
+        pipe.repeat(id, pending, Failure::no_leader("cut off"), in_time).await;
+        assert_eq!((pipe.client.shared.current().0, pipe.pending.len()), (1, 1));
+        assert!(pipe.failed.is_none());
+        let pending = pipe.pending.remove(&id).unwrap();
+        pipe.repeat(id, pending, Failure::no_leader("cut off"), Deadline::after(Duration::ZERO)).await;
+        let (place, answer) = pipe.next().await.unwrap();
+        assert_eq!((place, answer.unwrap_err().code()), (0, code::NO_LEADER));
+        assert!(pipe.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_id_made_by_a_clock_that_is_off_is_made_anew_once() {
+        let (mut pipe, id, pending) = pipe();
+        pipe.pending.insert(id, pending);
+        let expired = Failure::new(code::REQUEST_EXPIRED, Code::FailedPrecondition, "ahead");
+        let refused = |id: RequestId| v1::SubmitResult {
+            request_id: id.to_string(),
+            outcome: Some(Outcome::Refused(expired.clone().into())),
+        };
+        let deadline = Deadline::after(Duration::from_secs(60));
+        assert!(pipe.settle(refused(id), deadline).await.is_none());
+        let renamed = *pipe.pending.keys().next().unwrap();
+        assert_ne!(renamed, id);
+        let header = pipe.pending[&renamed].request.header.as_ref().unwrap();
+        assert_eq!(header.request_id, renamed.to_string());
+        let (_, answer) = pipe.settle(refused(renamed), deadline).await.unwrap();
+        assert_eq!(answer.unwrap_err().code(), code::REQUEST_EXPIRED);
     }
 }

@@ -170,8 +170,7 @@ async fn open(
 ) -> Result<Streaming<v1::WatchReply>, Failure> {
     let after = after.map(|at| v1::Position { index: at.index, place: at.place });
     let (_, mut stub): (usize, Stub) = client.shared.stub()?;
-    let reply = stub.watch(v1::WatchRequest { job: job.0, after }).await;
-    reply.map(tonic::Response::into_inner).map_err(|status| explain(&status))
+    client.shared.opened(stub.watch(v1::WatchRequest { job: job.0, after })).await
 }
 
 fn position(at: v1::Position) -> Position {

@@ -2,7 +2,7 @@
 
 use model::{Dependency, JobId, JobSpec, LogIndex, RequestId, RunSet, Settings};
 use tonic::{Request, Response, Status};
-use wire::error::{Failure, code};
+use wire::error::{Failure, Happened, code};
 use wire::v1;
 
 use crate::call::Stub;
@@ -66,6 +66,11 @@ impl Edge {
     }
 }
 
+/// Whether a request id was refused for its time, and nothing was done under it.
+pub(crate) fn is_misdated(failure: &Failure) -> bool {
+    failure.code == code::REQUEST_EXPIRED && failure.happened == Happened::No
+}
+
 pub(crate) fn submit_request(header: v1::WriteHeader, spec: &JobSpec) -> v1::SubmitRequest {
     v1::SubmitRequest { header: Some(header), spec: Some(spec.into()) }
 }
@@ -81,6 +86,30 @@ impl Client {
         }
     }
 
+    /// Under the given request id, or a new one. One that was made by a clock that is off is made anew once: by the
+    /// refusal the cluster's clock is known.
+    async fn send_named<Q, A, F, Fut>(
+        &self,
+        message: impl Fn(v1::WriteHeader) -> Q,
+        send: F,
+    ) -> Result<(RequestId, A), Error>
+    where
+        Q: Clone,
+        F: Fn(Stub, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let id = self.request_id.unwrap_or_else(|| self.mint());
+        let first = self.shared.call(message(self.header(id)), Some(id), &send).await;
+        match first {
+            Ok(reply) => Ok((id, reply)),
+            Err(error) if self.request_id.is_none() && is_misdated(&error.failure) => {
+                let id = self.mint();
+                Ok((id, self.shared.call(message(self.header(id)), Some(id), &send).await?))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn write<Q, F, Fut>(
         &self,
         message: impl Fn(v1::WriteHeader) -> Q,
@@ -91,8 +120,7 @@ impl Client {
         F: Fn(Stub, Request<Q>) -> Fut,
         Fut: Future<Output = Result<Response<v1::ChangeReply>, Status>>,
     {
-        let id = self.request_id.unwrap_or_else(|| self.mint());
-        let reply = self.shared.call(message(self.header(id)), Some(id), send).await?;
+        let (id, reply) = self.send_named(message, send).await?;
         Ok(Changed {
             request_id: reply.request_id.parse().unwrap_or(id),
             changed: reply.changed,
@@ -101,10 +129,9 @@ impl Client {
     }
 
     pub async fn submit(&self, spec: &JobSpec) -> Result<Submitted, Error> {
-        let id = self.request_id.unwrap_or_else(|| self.mint());
-        let message = submit_request(self.header(id), spec);
+        let message = |header| submit_request(header, spec);
         let send = |mut stub: Stub, request| async move { stub.submit(request).await };
-        let reply = self.shared.call(message, Some(id), send).await?;
+        let (id, reply) = self.send_named(message, send).await?;
         let request_id = reply.request_id.parse().unwrap_or(id);
         Ok(Submitted { job: JobId(reply.job), request_id, index: reply.index })
     }

@@ -64,6 +64,44 @@ async fn a_request_id_is_done_once_and_for_one_thing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_clock_is_ahead_learns_so_from_the_refusal() {
+    let cluster = Cluster::start(1).await;
+    let ahead = RequestId(u128::from(now_us() / 1_000 + 3_600_000) << 80).to_string();
+    let refused = cluster.client(0).submit(submit_of(&noop_job("x"), &ahead)).await.unwrap_err();
+    assert_eq!(Failure::from(&refused).code, code::REQUEST_EXPIRED);
+    let told: u64 = refused.metadata().get("baton-clock").unwrap().to_str().unwrap().parse().unwrap();
+    assert!(now_us().abs_diff(told) < 60_000_000, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_are_none_are_refused_before_they_are_written() {
+    let cluster = Cluster::start(1).await;
+    let mut client = cluster.client(0);
+    let long = "x".repeat(1 << 20);
+    let worker = v1::WorkerRequest { header: None, name: long.clone() };
+    assert_eq!(failure(client.cordon(worker).await).code, code::INVALID_SPEC);
+    let queue = v1::QueueRequest { header: None, name: long.clone() };
+    assert_eq!(failure(client.pause_queue(queue).await).code, code::INVALID_SPEC);
+    let header = v1::WriteHeader { user: long, ..Default::default() };
+    let submit = v1::SubmitRequest { header: Some(header), spec: Some((&noop_job("x")).into()) };
+    let refused = failure(client.submit(submit).await);
+    assert!(refused.message.starts_with("header.user"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_writes_at_once_are_cut_into_entries_that_the_log_takes() {
+    let cluster = Cluster::start(1).await;
+    let mut spec = JobSpec::of("large", vec![TaskSpec::new("a", Work::Run(vec!["true".to_owned()]))]);
+    spec.tasks[0].env.insert("A".to_owned(), model::EnvValue::Plain("x".repeat(300 << 10)));
+    let requests: Vec<v1::SubmitRequest> = (0..80).map(|_| submit_of(&spec, "")).collect();
+    let mut client = cluster.client(0);
+    let answers = client.submit_stream(futures::stream::iter(requests)).await.unwrap().into_inner();
+    let answers: Vec<v1::SubmitResult> = answers.map(Result::unwrap).collect().await;
+    let accepted = |answer: &v1::SubmitResult| matches!(answer.outcome, Some(Outcome::Accepted(_)));
+    assert_eq!(answers.iter().filter(|answer| accepted(answer)).count(), 80);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_errors_of_a_spec_come_at_once() {
     let cluster = Cluster::start(1).await;
     let mut spec = JobSpec::of("bad", vec![TaskSpec::new("a b", Work::Run(vec!["x".to_owned()]))]);

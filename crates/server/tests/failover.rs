@@ -122,6 +122,47 @@ async fn everything_acknowledged_is_there_after_all_were_restarted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_replica_shows_nothing_before_a_quorum_has_spoken() {
+    let mut cluster = Cluster::start(3).await;
+    let job = cluster.client(1).submit(submit_of(&noop_job("kept"), "")).await.unwrap().into_inner().job;
+    for place in 0..3 {
+        cluster.stop(place).await;
+    }
+    cluster.restart(0).await;
+    let asked = v1::GetJobRequest { job, stale: true, with_spec: false };
+    // It may have applied less by now than it showed before it was stopped.
+    let refused = cluster.client(0).get_job(within(Duration::from_millis(900), asked)).await.unwrap_err();
+    assert_eq!(Failure::from(&refused).code, code::NO_LEADER);
+    cluster.restart(1).await;
+    let got = cluster.client(0).get_job(asked).await.unwrap().into_inner();
+    assert_eq!(got.job.unwrap().name, "kept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_a_replica_that_lost_its_cluster_end_and_say_why() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader(0).await;
+    let mut client = cluster.client(leader);
+    let job = client.submit(submit_of(&noop_job("waits"), "")).await.unwrap().into_inner().job;
+    let mut events = client.watch(v1::WatchRequest::default()).await.unwrap().into_inner();
+    events.message().await.unwrap();
+    let asked = v1::LogsRequest { job, follow: true, ..Default::default() };
+    let mut output = client.logs(asked).await.unwrap().into_inner();
+    cluster.stop((leader + 1) % 3).await;
+    cluster.stop((leader + 2) % 3).await;
+    let ended = output.message().await.unwrap_err();
+    assert!(matches!(Failure::from(&ended).code.as_str(), code::NO_LEADER | code::NOT_LEADER), "{ended:?}");
+    let ended = loop {
+        match events.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ended without a word"),
+            Err(status) => break Failure::from(&status),
+        }
+    };
+    assert_eq!(ended.code, code::NO_LEADER, "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_without_its_leader_and_quorum_is_not_ready() {
     let mut cluster = Cluster::start(3).await;
     let leader = cluster.leader(0).await;

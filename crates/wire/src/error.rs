@@ -44,6 +44,10 @@ pub mod trailer {
 /// Metadata of a call that a replica sends on to the leader.
 pub const FORWARDED: &str = "baton-forwarded";
 
+/// Metadata of every reply and every error: the replica's wall clock, microseconds since the Unix epoch. Clients learn
+/// their own offset from it.
+pub const CLOCK: &str = "baton-clock";
+
 /// Bytes of a message or a fix: HTTP/2 peers refuse headers above 16 KiB in all, and each byte may take three.
 pub const TEXT_BYTES_MAX: usize = 3_000;
 

@@ -3,13 +3,10 @@
 use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 use tracing::debug;
-use wire::error::{FORWARDED, Failure};
+use wire::error::{CLOCK, FORWARDED, Failure};
 
 use crate::api::Api;
 use crate::deadline::Deadline;
-
-/// Metadata of every reply: this replica's wall clock in microseconds, from which clients learn their own offset.
-const CLOCK: &str = "baton-clock";
 
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -41,10 +38,24 @@ impl Api {
     }
 
     pub fn answer<T>(&self, result: Result<T, Failure>) -> Result<Response<T>, Status> {
-        let mut response = Response::new(result.map_err(|failure| Status::from(self.refuse(failure)))?);
-        if let Ok(clock) = self.shared.clock.wall().0.to_string().parse() {
-            response.metadata_mut().insert(CLOCK, clock);
+        match result {
+            Ok(reply) => {
+                let mut response = Response::new(reply);
+                self.tell_clock(response.metadata_mut());
+                Ok(response)
+            }
+            // With an error, too: a client whose request ids are refused for their time has nothing else to learn from.
+            Err(failure) => {
+                let mut status = Status::from(self.refuse(failure));
+                self.tell_clock(status.metadata_mut());
+                Err(status)
+            }
         }
-        Ok(response)
+    }
+
+    fn tell_clock(&self, metadata: &mut MetadataMap) {
+        if let Ok(clock) = self.shared.clock.wall().0.to_string().parse() {
+            metadata.insert(CLOCK, clock);
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! any other replica passes the leader's answer on. What is missing is said, with the reason.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use model::views::{TaskState, TaskView};
@@ -16,6 +17,10 @@ use crate::api::forward::{marked, silent, told};
 use crate::api::read::{no_job, no_task};
 use crate::api::{Api, Replies, Running};
 use crate::lead::FetchError;
+use crate::ring::Position;
+
+/// How often it is looked whether there still is a cluster to wait for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What can be said of the output before a worker is asked.
 enum Begin {
@@ -80,7 +85,7 @@ impl Api {
             match begin(running, &asked)? {
                 Begin::Attempt(attempt) => return fetch(running, asked, attempt).await,
                 Begin::None(note) => return Ok(only(asked.attempt, note)),
-                Begin::Later if asked.follow => running.ring.wait_beyond(seen).await,
+                Begin::Later if asked.follow => self.wait_for_news(running, seen).await?,
                 Begin::Later => {
                     let task = task_id(&asked);
                     return Ok(only(asked.attempt, format!("{task} has not started yet")));
@@ -90,6 +95,17 @@ impl Api {
                 return Err(Failure::not_leader(running.leader_address()).into());
             }
         }
+    }
+}
+
+impl Api {
+    /// Returns when something was applied after `seen`, or after a while; an error if nothing may ever be.
+    async fn wait_for_news(&self, running: &Running, seen: Position) -> Result<(), Failure> {
+        let news = running.ring.wait_beyond(seen);
+        if tokio::time::timeout(LOOK_EVERY, news).await.is_ok() {
+            return Ok(());
+        }
+        self.readiness().map_err(|why| Failure::no_leader(format!("this replica cannot serve: {why}")))
     }
 }
 

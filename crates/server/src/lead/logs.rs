@@ -15,8 +15,8 @@ use wire::v1::logs_reply::Stream as Which;
 
 use crate::lead::{Control, FetchError};
 
-/// Chunks that a reader may be behind.
-const CHUNKS_MAX: usize = 256;
+/// Chunks of some 32 KiB that a reader may be behind: with `logs_max` readers at once this is 1 GiB.
+const CHUNKS_MAX: usize = 32;
 /// How often a worker that is away is looked for, and how many times for output that is not followed.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOKS_MAX: u32 = 50;

@@ -66,7 +66,7 @@ impl Task {
     }
 
     /// How long ago a quorum acknowledged this leader.
-    fn quorum_age(&self) -> Option<Duration> {
+    pub(super) fn quorum_age(&self) -> Option<Duration> {
         let age = self.replica.quorum_acked();
         if age.is_some_and(|age| age <= self.config.failover.election().heartbeat * 2) {
             return age;

@@ -425,11 +425,23 @@ impl Task {
         })?;
         let stream = leader.stream_of(session).map(|stream| stream.0);
         let stream = stream.filter(|stream| self.streams.contains_key(stream));
-        let stream = stream.ok_or(FetchError::WorkerAway { worker })?;
+        let Some(stream) = stream else {
+            // Without a quorum no worker comes back here: they are with another leader, and so are its readers to be.
+            return Err(match self.is_cut_off() {
+                true => FetchError::NotLeader { leader: None },
+                false => FetchError::WorkerAway { worker },
+            });
+        };
         let chunks = self.fetches.open(stream);
         wanted.fetch = chunks.id();
         self.send(stream, Message::FetchLog(wanted));
         Ok(chunks)
+    }
+}
+
+impl Task {
+    fn is_cut_off(&self) -> bool {
+        self.quorum_age().is_none_or(|age| age > self.config.failover.election().timeout_max)
     }
 }
 
