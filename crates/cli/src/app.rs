@@ -32,6 +32,7 @@ impl App {
         let mut options = Options::new(config.servers.clone());
         options.user.clone_from(&config.user);
         options.via = "cli".to_owned();
+        options.traceparent = std::env::var("TRACEPARENT").unwrap_or_default();
         // Somebody waits at a terminal: that nothing is there is said soon.
         options.patience = PATIENCE;
         if let Some(timeout) = config.call_timeout {

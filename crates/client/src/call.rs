@@ -38,6 +38,8 @@ pub struct Options {
     /// What writes say of who asks; unverified.
     pub user: String,
     pub via: String,
+    /// W3C trace context that the attempts of submitted jobs go on in; empty: none.
+    pub traceparent: String,
 }
 
 impl Options {
@@ -48,6 +50,7 @@ impl Options {
             patience: Duration::from_secs(5),
             user: String::new(),
             via: "api".to_owned(),
+            traceparent: String::new(),
         }
     }
 }

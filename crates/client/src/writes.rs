@@ -83,6 +83,7 @@ impl Client {
             tenant: String::new(),
             user: options.user.clone(),
             via: options.via.clone(),
+            traceparent: options.traceparent.clone(),
         }
     }
 

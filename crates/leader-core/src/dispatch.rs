@@ -98,7 +98,7 @@ impl Leader {
             array_step: task.array.map_or(1, |array| array.step),
             lines: self.lines.of(job, place, positions),
             units: allocation.units.clone(),
-            traceparent: traceparent(state.cluster(), allocation, session.id),
+            traceparent: traceparent(state.cluster(), job, allocation, session.id),
         })))
     }
 
@@ -121,11 +121,12 @@ impl Leader {
     }
 }
 
-/// W3C trace context: one trace per job, one span per attempt, the same whoever leads.
-fn traceparent(cluster: &str, allocation: &Allocation, session: SessionId) -> String {
-    let trace = sha256(format!("{cluster}/{}", allocation.job).as_bytes());
+/// W3C trace context: the client's trace, else one per job; one span per attempt; the same whoever leads.
+fn traceparent(cluster: &str, job: &Job, allocation: &Allocation, session: SessionId) -> String {
+    let own = || hex(&sha256(format!("{cluster}/{}", job.id).as_bytes())[..16]);
+    let trace = job.actor.trace.as_ref().map_or_else(own, |trace| trace.as_str().to_owned());
     let span = sha256(format!("{cluster}/{session}/{}/{}", allocation.seq, allocation.token).as_bytes());
-    format!("00-{}-{}-01", hex(&trace[..16]), hex(&span[..8]))
+    format!("00-{trace}-{}-01", hex(&span[..8]))
 }
 
 /// Where the lines of the last few texts begin, so that a long `each_line` is not read through for every order.

@@ -18,7 +18,7 @@ pub mod time;
 pub mod validate;
 pub mod views;
 
-pub use actor::Actor;
+pub use actor::{Actor, TraceId};
 pub use blob::{Blob, BlobSource};
 pub use constraint::Constraint;
 pub use ids::{AttemptId, ClassId, JobId, LogIndex, NodeId, RequestId, Seq, SessionId, TaskId, Term, Token};

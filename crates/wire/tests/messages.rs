@@ -281,7 +281,9 @@ fn names_in_writes_are_short_and_plain() {
         ..Default::default()
     };
     assert_eq!(paths(convert::actor(&header)), ["header.tenant", "header.user", "header.via"]);
-    assert_eq!(convert::actor(&v1::WriteHeader::default()), Ok(model::Actor::new("", "api")));
+    assert_eq!(convert::actor(&v1::WriteHeader::default()), Ok(Actor::new("", "api")));
+    let foreign = v1::WriteHeader { traceparent: "of another kind".to_owned(), ..Default::default() };
+    assert_eq!(convert::actor(&foreign), Ok(Actor::new("", "api")));
     assert_eq!(convert::name("host-1.example".to_owned()).as_deref(), Ok("host-1.example"));
     for bad in [String::new(), long.clone(), "a b".to_owned()] {
         assert_eq!(paths(convert::name(bad)), ["name"]);

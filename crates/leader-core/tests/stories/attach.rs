@@ -3,7 +3,7 @@
 use leader_core::*;
 use machine::{Command, News, Op};
 use model::views::TaskState;
-use model::{SessionId, Token, Verdict};
+use model::{SessionId, Token, TraceId, Verdict};
 
 use crate::world::*;
 
@@ -26,6 +26,20 @@ fn a_task_goes_to_a_worker_and_its_end_is_acknowledged_once_committed() {
     assert_eq!(world.heard(1), [ToWorker::Acked { number: 1, fenced: vec![] }]);
     let (tasks, _) = world.state.list_tasks(job, 0, 10, &[], None).unwrap();
     assert_eq!(tasks[0].state, TaskState::Succeeded);
+}
+
+#[test]
+fn attempts_go_on_in_the_trace_of_their_submitter() {
+    let mut world = World::new();
+    world.worker(1, "w", 2);
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    world.actor.trace = TraceId::of_traceparent(&format!("00-{trace}-00f067aa0ba902b7-01"));
+    world.job(array(2));
+    let sent = orders(&world.heard(1));
+    let spans: Vec<&str> =
+        sent.iter().map(|order| order.traceparent.strip_prefix(&format!("00-{trace}-")).unwrap()).collect();
+    assert_eq!(spans.len(), 2);
+    assert_ne!(spans[0], spans[1]);
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct World {
     index: u64,
     tickets: u64,
     requests: u128,
+    /// Of every write.
+    pub actor: Actor,
 }
 
 fn config() -> Config {
@@ -54,6 +56,7 @@ impl World {
             index: 0,
             tickets: 0,
             requests: 0,
+            actor: Actor::new("u", "test"),
         };
         world.step(Event::Ready);
         world.commit();
@@ -170,7 +173,7 @@ impl World {
         self.requests += 1;
         let time = u128::from(self.now.wall.0 / 1000) << 80;
         let request = RequestId(time + self.requests);
-        let write = Write { request, body_hash: 7, actor: Actor::new("u", "test"), op };
+        let write = Write { request, body_hash: 7, actor: self.actor.clone(), op };
         let ticket = Ticket(self.tickets);
         self.step(Event::Write { ticket, write: Box::new(write), bytes });
         self.tickets

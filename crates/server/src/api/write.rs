@@ -274,7 +274,9 @@ fn weigh(id: RequestId, header: &v1::WriteHeader, op: Op) -> Result<Weighed, Fai
     debug_assert!(!matches!(&op, Op::Submit { job, .. } if *job != JobId(0)));
     let actor = convert::actor(header).map_err(|errors| Failure::invalid(&errors))?;
     let encoded = encode(&op)?;
-    let bytes = encoded.len() + actor.tenant.len() + actor.user.len() + actor.via.len() + FRAME_BYTES;
+    let words = actor.tenant.len() + actor.user.len() + actor.via.len();
+    let trace = actor.trace.as_ref().map_or(0, |trace| trace.as_str().len() + 8);
+    let bytes = encoded.len() + words + trace + FRAME_BYTES;
     Ok(Weighed { write: Write { request: id, body_hash: xxh3_64(&encoded), actor, op }, bytes })
 }
 
@@ -316,7 +318,8 @@ mod tests {
     fn a_write_weighs_what_it_takes_in_the_log() {
         let mut large = TaskSpec::new("a", Work::Run(vec!["x".to_owned()]));
         large.env.insert("A".to_owned(), EnvValue::Plain("x".repeat(300 << 10)));
-        let header = v1::WriteHeader { user: "somebody".to_owned(), ..Default::default() };
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned();
+        let header = v1::WriteHeader { user: "somebody".to_owned(), traceparent, ..Default::default() };
         let ops = [
             Op::Cordon { worker: "w".to_owned() },
             Op::Submit { job: JobId(0), spec: Arc::new(JobSpec::of("j", vec![large])) },

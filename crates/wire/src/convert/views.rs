@@ -91,7 +91,7 @@ impl TryFrom<v1::Job> for JobView {
             queue: job.queue,
             priority: job.priority,
             labels: job.labels,
-            actor: Actor { tenant: job.tenant, user: job.user, via: job.via },
+            actor: Actor { tenant: job.tenant, user: job.user, via: job.via, trace: None },
             submitted: Timestamp(job.submitted_unix_us),
             finished: job.finished_unix_us.map(Timestamp),
             counts: counts(job.counts),

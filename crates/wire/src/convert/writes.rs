@@ -4,7 +4,7 @@ use machine::command::{WEIGHT_DEFAULT, WEIGHT_MAX};
 use machine::{Edge, JobChange, QueueSpec, Target};
 use model::actor::TENANT_DEFAULT;
 use model::validate::{NAME_BYTES_MAX, is_name};
-use model::{Actor, Dependency, JobId, RequestId};
+use model::{Actor, Dependency, JobId, RequestId, TraceId};
 
 use super::{Errors, Malformed, none_if_empty, run_set};
 use crate::v1;
@@ -25,6 +25,8 @@ pub fn actor(header: &v1::WriteHeader) -> Result<Actor, Malformed> {
         tenant: or(&header.tenant, TENANT_DEFAULT),
         user: header.user.clone(),
         via: or(&header.via, "api"),
+        // As the standard has it: what cannot be read is as if it were not there.
+        trace: TraceId::of_traceparent(&header.traceparent),
     })
 }
 
