@@ -119,7 +119,13 @@ async fn garbage_on_any_port_never_ends_a_replica() {
     }
     for replica in &mut cluster.replicas {
         assert!(replica.is_running(), "{} has ended:\n{}", replica.name, replica.log_tail());
-        assert!(!replica.log().contains("panicked"), "{}", replica.log_tail());
+        let log = replica.log();
+        assert!(!log.contains("panicked"), "{}", replica.log_tail());
+        for port in ["api", "peer"] {
+            let warning = format!("what came is not HTTP/2; the connection is closed port=\"{port}\"");
+            let count = log.lines().filter(|line| line.contains(&warning)).count();
+            assert!(count >= 1, "{port}: {count} times\n{}", replica.log_tail());
+        }
     }
     works(&cluster).await;
     let views = cluster.wait_agreed().await;

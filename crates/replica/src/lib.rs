@@ -27,6 +27,7 @@ mod status;
 mod types;
 mod upkeep;
 
+pub use accept::connections;
 pub use config::{Config, Peer, SnapshotThresholds, StartError};
 pub use env::{Env, Listen, Real};
 pub use feed::{Feed, Subscription};

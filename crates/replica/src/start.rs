@@ -313,8 +313,9 @@ async fn listen(
 fn serve(node: &Arc<Node>, listener: Box<dyn Listener>, runtime: &Handle) -> Server {
     let (stop, stopped) = oneshot::channel::<()>();
     let router = Services(node.clone()).router();
+    let env = node.env.clone();
     let serving = async move {
-        let connections = Box::pin(accept::connections(listener));
+        let connections = Box::pin(accept::connections(listener, "peer", move || env.now()));
         let served = router.serve_with_incoming_shutdown(connections, async { drop(stopped.await) }).await;
         if let Err(error) = served {
             tracing::error!(%error, "peers are no longer served");

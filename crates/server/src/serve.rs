@@ -6,7 +6,6 @@ use std::time::Duration;
 use replica::{Listen, Replica};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tracing::{info, info_span, warn};
 use wire::v1::baton_server::BatonServer;
@@ -173,6 +172,8 @@ async fn serve_grpc(
 ) -> Result<(), Error> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Serve { what: "the API", source };
     let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| failed(error.into()))?;
+    let clock = api.shared().clock.clone();
+    let connections = replica::connections(Box::new(listener), "api", move || clock.moment());
     let limits = api.shared().config.limits.clone();
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
@@ -196,11 +197,7 @@ async fn serve_grpc(
                 .max_encoding_message_size(4 * bytes_max),
         )
         .add_service(WorkersServer::new(api.clone()).max_decoding_message_size(bytes_max))
-        // With the plain stream of a listener, NODELAY would not be set: 44 ms per commit.
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stopped(stopping.clone()),
-        );
+        .serve_with_incoming_shutdown(Box::pin(connections), stopped(stopping.clone()));
     tokio::select! {
         served = serving => served.map_err(|error| failed(error.into())),
         () = tell_health(api, health, stopping) => Ok(()),
