@@ -1,5 +1,6 @@
-//! The signals that ask a process to end.
+//! The signals that a process obeys.
 
+use server::Cut;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Resolves at the first SIGTERM or SIGINT.
@@ -12,5 +13,20 @@ pub async fn asked_to_end() {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+    }
+}
+
+/// SIGUSR1 cuts a replica off from its peers, SIGUSR2 heals that. Never ends.
+pub async fn obey_cuts(cut: &Cut) {
+    let (Ok(mut sever), Ok(mut heal)) =
+        (signal(SignalKind::user_defined1()), signal(SignalKind::user_defined2()))
+    else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::select! {
+            _ = sever.recv() => cut.cut(),
+            _ = heal.recv() => cut.heal(),
+        }
     }
 }

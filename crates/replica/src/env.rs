@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::cut::Cut;
+
 /// A byte stream between two replicas.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
@@ -63,6 +65,7 @@ pub struct Real {
     started: std::time::Instant,
     wall_offset_us: i64,
     on_stop: Option<StopHook>,
+    cut: Option<Cut>,
 }
 
 impl Default for Real {
@@ -75,7 +78,7 @@ impl Default for Real {
 #[allow(clippy::disallowed_methods)]
 impl Real {
     pub fn new() -> Real {
-        Real { started: std::time::Instant::now(), wall_offset_us: 0, on_stop: None }
+        Real { started: std::time::Instant::now(), wall_offset_us: 0, on_stop: None, cut: None }
     }
 
     /// With a wall clock that is off by so much: for fault tests.
@@ -86,6 +89,11 @@ impl Real {
     /// Calls `on_stop` where the process would be aborted.
     pub fn with_stop_hook(on_stop: impl Fn(&str) + Send + Sync + 'static) -> Real {
         Real { on_stop: Some(Box::new(on_stop)), ..Real::new() }
+    }
+
+    /// Connections to and from peers end when `cut` is cut.
+    pub fn with_cut(self, cut: Cut) -> Real {
+        Real { cut: Some(cut), ..self }
     }
 }
 
@@ -106,15 +114,20 @@ impl Env for Real {
     }
 
     fn connect(&self, address: String) -> BoxFuture<'static, io::Result<Connection>> {
+        let cut = self.cut.clone();
         async move {
             let stream = tokio::net::TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Connection)
+            match cut {
+                Some(cut) => cut.through(Box::new(stream)),
+                None => Ok(Box::new(stream) as Connection),
+            }
         }
         .boxed()
     }
 
     fn listen(&self, listen: Listen) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        let cut = self.cut.clone();
         async move {
             let listener = match listen {
                 Listen::Address(address) => tokio::net::TcpListener::bind(address).await?,
@@ -123,7 +136,11 @@ impl Env for Real {
                     tokio::net::TcpListener::from_std(bound)?
                 }
             };
-            Ok(Box::new(listener) as Box<dyn Listener>)
+            let listener = Box::new(listener) as Box<dyn Listener>;
+            Ok(match cut {
+                Some(cut) => cut.listener(listener),
+                None => listener,
+            })
         }
         .boxed()
     }

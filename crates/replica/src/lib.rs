@@ -10,6 +10,7 @@ mod bootstrap;
 mod codec;
 mod config;
 mod convert;
+mod cut;
 mod disk;
 pub mod env;
 mod feed;
@@ -29,6 +30,7 @@ mod upkeep;
 
 pub use accept::connections;
 pub use config::{Config, Peer, SnapshotThresholds, StartError};
+pub use cut::Cut;
 pub use env::{Env, Listen, Real};
 pub use feed::{Feed, Subscription};
 pub use identity::Identity;

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 
 use model::settings::Failover;
+use replica::Cut;
 
 /// A founding replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub struct Peer {
     pub address: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     pub cluster: String,
     pub name: String,
@@ -31,6 +32,8 @@ pub struct Config {
     pub failover: Failover,
     /// Whether addresses other than loopback may be listened on without TLS.
     pub insecure: bool,
+    /// Takes this replica off its peers' network; `None` in production.
+    pub cut: Option<Cut>,
     pub limits: Limits,
 }
 
@@ -49,6 +52,7 @@ impl Config {
             peers: Vec::new(),
             failover: Failover::default(),
             insecure: false,
+            cut: None,
             limits: Limits::default(),
         }
     }

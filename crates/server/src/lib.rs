@@ -13,4 +13,5 @@ mod ring;
 mod serve;
 
 pub use config::{Addresses, Config, Error, Limits, Listeners, Peer};
+pub use replica::Cut;
 pub use serve::{Server, run};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use replica::{Listen, Replica};
+use replica::{Cut, Listen, Real, Replica, Seams};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic_health::ServingStatus;
@@ -11,7 +11,7 @@ use tracing::{info, info_span, warn};
 use wire::v1::baton_server::BatonServer;
 use wire::v1::workers_server::WorkersServer;
 
-use crate::api::{Api, Running};
+use crate::api::{Api, Running, Shared};
 use crate::clock::Clock;
 use crate::config::{self, Addresses, Config, Error, Listeners};
 use crate::follow::Follower;
@@ -137,20 +137,27 @@ fn replica_config(
     })
 }
 
+fn seams(shared: &Shared) -> Seams {
+    // The others measure the clock that this process goes by.
+    let env = Real::new().with_wall_offset_us(shared.clock.wall_offset_us());
+    let env = match shared.config.cut.clone() {
+        Some(cut) => env.with_cut(cut),
+        None => env,
+    };
+    Seams { env: Arc::new(env), ..Seams::default() }
+}
+
 async fn stopped(mut stopping: watch::Receiver<bool>) {
     drop(stopping.wait_for(|stopping| *stopping).await);
 }
 
 /// Starts the replica, then everything that needs it; ends with it.
 async fn bring_up(api: Api, config: replica::Config, stopping: watch::Receiver<bool>) -> Result<(), Error> {
-    // The others measure the clock that this process goes by.
-    let env = replica::Real::new().with_wall_offset_us(api.shared().clock.wall_offset_us());
-    let seams = replica::Seams { env: Arc::new(env), ..replica::Seams::default() };
+    let shared = api.shared();
     let replica = tokio::select! {
-        replica = Replica::start_with(config, seams) => Arc::new(replica?),
+        replica = Replica::start_with(config, seams(shared)) => Arc::new(replica?),
         () = stopped(stopping.clone()) => return Ok(()),
     };
-    let shared = api.shared();
     let limits = &shared.config.limits;
     let follower = Follower::new(replica.clone(), limits.events_max, shared.metrics.clone());
     let config = lead::Config { cluster: shared.config.cluster.clone(), failover: shared.config.failover };

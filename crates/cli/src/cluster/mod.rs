@@ -11,7 +11,6 @@ use std::time::Duration;
 use client::{Client, Options};
 use model::settings::Failover;
 use model::views::ClusterView;
-use nix::sys::signal::Signal;
 
 use crate::clock::Stopwatch;
 use crate::fault::Fault;
@@ -36,6 +35,8 @@ pub struct Plan {
     pub failover: Failover,
     /// Cores that each worker offers.
     pub worker_cpu: u32,
+    /// Whether replicas can be cut off from their peers, see [`Process::cut_off`].
+    pub can_cut: bool,
     /// Added to every command line of a worker.
     pub worker_args: Vec<String>,
 }
@@ -50,6 +51,7 @@ impl Plan {
             data_dir: None,
             failover: Failover::Fast,
             worker_cpu: 4,
+            can_cut: false,
             worker_args: Vec::new(),
         }
     }
@@ -131,7 +133,11 @@ impl Cluster {
             ("--peers", peers.join(",")),
             ("--failover", failover.to_owned()),
         ];
-        command_line("server", flags)
+        let mut args = command_line("server", flags);
+        if self.plan.can_cut {
+            args.push("--cut-on-signal".to_owned());
+        }
+        args
     }
 
     fn plan_worker(&mut self) {
@@ -164,7 +170,11 @@ impl Cluster {
     }
 
     pub fn client(&self, deadline: Duration) -> Client {
-        let mut options = Options::new(self.addresses());
+        self.client_of(self.addresses(), deadline)
+    }
+
+    fn client_of(&self, addresses: Vec<String>, deadline: Duration) -> Client {
+        let mut options = Options::new(addresses);
         options.deadline = deadline;
         options.patience = deadline;
         options.via = "cli".to_owned();
@@ -172,15 +182,22 @@ impl Cluster {
         Client::with(options)
     }
 
-    /// What some replica that answers sees now.
+    /// What some replica that answers sees now. One that is cut off is not asked: it may still think that it leads.
     pub async fn status(&self) -> Option<ClusterView> {
-        self.client(Duration::from_millis(500)).stale().cluster_status().await.ok()
+        let replicas = self.addresses().into_iter().zip(&self.replicas);
+        let asked: Vec<String> =
+            replicas.filter(|(_, replica)| !replica.is_cut_off).map(|(address, _)| address).collect();
+        if asked.is_empty() {
+            return None;
+        }
+        self.client_of(asked, Duration::from_millis(500)).stale().cluster_status().await.ok()
     }
 
     /// The place of the leader, as a replica that is alive sees it.
     pub async fn leader(&self) -> Option<usize> {
         let leader = self.status().await?.leader?;
-        self.replicas.iter().position(|replica| replica.name == leader && replica.is_running())
+        let leads = |replica: &Process| replica.name == leader && replica.is_running() && !replica.is_cut_off;
+        self.replicas.iter().position(leads)
     }
 
     pub async fn wait_ready(&mut self) -> Result<(), Fault> {
@@ -230,16 +247,18 @@ impl Cluster {
         Ok(revived)
     }
 
-    /// Brings back every replica and worker that has ended or is stopped; gives their names.
+    /// Brings back every replica and worker that has ended, is stopped or is cut off; gives their names.
     pub fn revive(&mut self) -> Result<Vec<String>, Fault> {
         let mut revived = Vec::new();
         for process in self.replicas.iter_mut().chain(&mut self.workers) {
-            if process.is_stopped {
-                process.signal(Signal::SIGCONT);
-                process.is_stopped = false;
-                revived.push(process.name.clone());
-            } else if process.ended().is_some() || !process.is_running() {
+            let was_away = process.is_stopped || process.is_cut_off;
+            process.thaw();
+            process.heal();
+            let is_gone = process.ended().is_some() || !process.is_running();
+            if is_gone {
                 process.start(&self.spawner)?;
+            }
+            if was_away || is_gone {
                 revived.push(process.name.clone());
             }
         }

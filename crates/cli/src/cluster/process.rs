@@ -18,12 +18,13 @@ pub struct Process {
     log: PathBuf,
     child: Option<Child>,
     pub is_stopped: bool,
+    pub is_cut_off: bool,
 }
 
 impl Process {
     pub fn new(name: &str, args: Vec<String>, folder: &Path) -> Process {
         let log = folder.join(format!("{name}.log"));
-        Process { name: name.to_owned(), args, log, child: None, is_stopped: false }
+        Process { name: name.to_owned(), args, log, child: None, is_stopped: false, is_cut_off: false }
     }
 
     pub fn start(&mut self, spawner: &Spawner) -> Result<(), Fault> {
@@ -45,6 +46,7 @@ impl Process {
         std::fs::write(self.log.with_extension("pid"), format!("{}\n", child.id()))?;
         self.child = Some(child);
         self.is_stopped = false;
+        self.is_cut_off = false;
         Ok(())
     }
 
@@ -63,7 +65,7 @@ impl Process {
         Some(status)
     }
 
-    pub fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid() {
             let _ = kill(Pid::from_raw(pid as i32), signal);
         }
@@ -76,12 +78,32 @@ impl Process {
             let _ = child.wait();
         }
         self.is_stopped = false;
+        self.is_cut_off = false;
     }
 
     /// SIGSTOP: it neither answers nor ends.
     pub fn freeze(&mut self) {
         self.signal(Signal::SIGSTOP);
         self.is_stopped = self.child.is_some();
+    }
+
+    pub fn thaw(&mut self) {
+        self.signal(Signal::SIGCONT);
+        self.is_stopped = false;
+    }
+
+    /// A replica that can be cut off loses its peers; clients and workers reach it as before.
+    pub fn cut_off(&mut self) {
+        self.signal(Signal::SIGUSR1);
+        self.is_cut_off = self.child.is_some();
+    }
+
+    /// What [`Process::cut_off`] did ends. Anything else is not signalled: it would end by it.
+    pub fn heal(&mut self) {
+        if self.is_cut_off {
+            self.signal(Signal::SIGUSR2);
+            self.is_cut_off = false;
+        }
     }
 
     pub fn last_lines(&self, count: usize) -> String {

@@ -47,6 +47,7 @@ pub async fn run(args: &Args, config: &Config) -> Result<Exit, Fault> {
         replicas: args.replicas.into(),
         workers: args.workers.into(),
         port_base: args.port_base,
+        can_cut: true,
         data_dir: args.data_dir.clone(),
         ..Plan::new("dev")
     };
@@ -90,7 +91,7 @@ async fn banner(face: &Face, cluster: &Cluster, ready: Duration, has_keys: bool)
     let kill = leader.map(|pid| format!("     and meanwhile   kill -9 {pid}")).unwrap_or_default();
     text += &format!("Try:   {try_it}{kill}\n");
     if has_keys {
-        text += "Keys:  k kill leader · K stop a majority · r revive · w add worker · q quit      not for production";
+        text += "Keys:  k kill leader · p cut it off · K stop a majority · r revive · w add worker · q quit      not for production";
     } else {
         text += "Ctrl-C or SIGTERM stops it      not for production";
     }
@@ -156,6 +157,7 @@ async fn play(
         };
         match key {
             'k' => kill_leader(cluster, face).await,
+            'p' => cut_leader_off(cluster, face).await,
             'K' => stop_majority(cluster, face),
             'r' => {
                 let names = cluster.revive()?;
@@ -193,16 +195,29 @@ async fn next_key(keys: &mut Option<Keys>) -> char {
 }
 
 async fn kill_leader(cluster: &mut Cluster, face: &Face) {
-    let watch = Stopwatch::start();
     let Ok(kill) = cluster.kill_leader().await else { return face.note("there is no leader to kill") };
     face.note(&format!("killed leader {} (pid {})", kill.name, kill.pid));
+    tell_successor(cluster, face, &kill.name).await;
+}
+
+async fn cut_leader_off(cluster: &mut Cluster, face: &Face) {
+    let Some(place) = cluster.leader().await else { return face.note("there is no leader to cut off") };
+    let leader = &mut cluster.replicas[place];
+    leader.cut_off();
+    let name = leader.name.clone();
+    face.note(&format!(
+        "cut leader {name} off from its peers: workers and clients still reach it, it decides nothing"
+    ));
+    tell_successor(cluster, face, &name).await;
+}
+
+/// Says who leads after a leader that is gone, or that nobody does.
+async fn tell_successor(cluster: &Cluster, face: &Face, gone: &str) {
+    let watch = Stopwatch::start();
     while watch.elapsed() < Duration::from_secs(10) {
         if let Some(new) = cluster.leader().await {
             let ms = watch.elapsed().as_millis();
-            face.note(&format!(
-                "{} leads after {ms} ms      r revives {}",
-                cluster.replicas[new].name, kill.name
-            ));
+            face.note(&format!("{} leads after {ms} ms      r revives {}", cluster.replicas[new].name, gone));
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

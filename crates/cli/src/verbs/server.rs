@@ -18,6 +18,9 @@ pub struct Args {
     config: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
+    /// SIGUSR1 cuts this replica off from its peers, SIGUSR2 heals that: for clusters to play with
+    #[arg(long, hide = true)]
+    cut_on_signal: bool,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -117,9 +120,16 @@ pub async fn run(args: &Args) -> Result<Exit, Fault> {
     tether::tie()?;
     args.log.start()?;
     let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
-    let config = args.flags.clone().over(file).config()?;
+    let mut config = args.flags.clone().over(file).config()?;
     let name = config.name.clone();
-    let ended = server::run(config, signals::asked_to_end()).await;
+    let cut = server::Cut::default();
+    if args.cut_on_signal {
+        config.cut = Some(cut.clone());
+    }
+    let ended = tokio::select! {
+        ended = server::run(config, signals::asked_to_end()) => ended,
+        () = signals::obey_cuts(&cut), if args.cut_on_signal => unreachable!("it never ends"),
+    };
     ended.map_err(|error| {
         let mut fault = Fault::failed(format!("replica {name}: {error}"));
         let mut cause = std::error::Error::source(&error);
