@@ -22,37 +22,47 @@ pub fn baton() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("BATON_BINARY") {
         Some(path) => path.into(),
-        None => build(),
+        None => {
+            let sources = ["crates", "proto", "Cargo.toml", "Cargo.lock"];
+            built("baton", &["-p", "baton-cli", "--bin", "baton"], &sources)
+        }
     })
+}
+
+/// The example of that name, built likewise.
+pub fn example(name: &str) -> PathBuf {
+    let source = format!("examples/{name}.rs");
+    let sources = ["crates/client", "crates/model", "crates/wire", "proto", "Cargo.lock", &source];
+    built(&format!("examples/{name}"), &["-p", "baton-client", "--example", name], &sources)
 }
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-fn build() -> PathBuf {
+/// A file of the target folder, made by `cargo build` with these words if it is missing or older than a source.
+fn built(file: &str, words: &[&str], sources: &[&str]) -> PathBuf {
     let exe = std::env::current_exe().expect("a test has a path");
     let folder = exe.ancestors().find(|path| path.ends_with("debug") || path.ends_with("release"));
     let folder = folder.expect("tests run from the target folder");
-    let binary = folder.join("baton");
-    if is_fresh(&binary) {
+    let binary = folder.join(file);
+    if is_fresh(&binary, sources) {
         return binary;
     }
     let mut build = std::process::Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "-p", "baton-cli", "--bin", "baton"]);
+    build.args(["build", "--quiet"]).args(words);
     if folder.ends_with("release") {
         build.arg("--release");
     }
     let built = build.current_dir(ROOT).status().expect("cargo runs");
-    assert!(built.success(), "baton does not build");
+    assert!(built.success(), "{file} does not build");
     binary
 }
 
 /// `cargo test --workspace` has made the binary already; to build it alone would make everything once more, with other
 /// features.
-fn is_fresh(binary: &Path) -> bool {
+fn is_fresh(binary: &Path, sources: &[&str]) -> bool {
     let made = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let Some(built) = made(binary) else { return false };
-    let mut waiting: Vec<PathBuf> =
-        ["crates", "proto", "Cargo.toml", "Cargo.lock"].map(|name| Path::new(ROOT).join(name)).into();
+    let mut waiting: Vec<PathBuf> = sources.iter().map(|name| Path::new(ROOT).join(name)).collect();
     while let Some(path) = waiting.pop() {
         match std::fs::read_dir(&path) {
             Ok(entries) => waiting.extend(entries.flatten().map(|entry| entry.path())),

@@ -1,4 +1,4 @@
-//! `baton dev`: its keys at a terminal.
+//! `baton dev`: its keys at a terminal, and the example that it runs.
 
 use std::fs::File;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 
 use baton_tests::cli::{Cli, said};
-use baton_tests::cluster::wait_until;
+use baton_tests::cluster::{example, wait_until};
 use baton_tests::jobs::{command_job, succeeded};
 use baton_tests::process::{processes_of, sweep};
 use client::Client;
@@ -139,4 +139,21 @@ async fn every_key_of_dev_does_what_the_banner_says() {
     assert_eq!(processes_of(dev.cli.folder()), Vec::<i32>::new());
     let contexts = dev.cli.ok(&["context", "list"]).await;
     assert!(!contexts.contains("dev"), "{contexts}");
+}
+
+/// The whole of it, 10,000 tasks and five kills, is run by `.ci/run` with a release binary.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mini_scheduler_holds_while_leaders_are_killed() {
+    let cli = Cli::to("");
+    let program = format!("exec {} 450 2", example("mini_scheduler").display());
+    let args = ["dev", "--port-base", "0", "--workers", "8", "--keep-up", "--exec", &program];
+    let mut command = cli.command(&args);
+    command.env("TMPDIR", cli.folder()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let said = said(command.spawn().expect("baton starts"), &args).await;
+    assert_eq!(said.status, 0, "{said:#?}");
+    for words in ["460 tasks succeeded, 2 leaders were killed", "tasks/s, mean wait", "failure rate 0"] {
+        assert!(said.stdout.contains(words), "`{words}` is missing: {said:#?}");
+    }
+    assert_eq!(said.stdout.matches("killed leader ").count(), 2, "{said:#?}");
+    assert_eq!(processes_of(cli.folder()), Vec::<i32>::new());
 }
