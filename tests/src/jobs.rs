@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use client::{Client, TaskFilter};
+use client::{Client, Submitted, TaskFilter};
 use model::views::{JobState, JobView, TaskState, TaskView};
 use model::{ArrayRange, JobId, JobSpec, TaskSpec, Work};
 
@@ -63,6 +63,19 @@ pub async fn succeeded(client: &Client, job: JobId) -> JobView {
         panic!("{job} is {}: {tasks:#?}", view.state);
     }
     view
+}
+
+/// Each acknowledged job is there, succeeded, and its task ran to its end.
+pub async fn assert_kept(client: &Client, acknowledged: &[Submitted], path: &Path) {
+    for submitted in acknowledged {
+        succeeded(client, submitted.job).await;
+    }
+    let ledger = Ledger::read(path);
+    let ended = ledger.tasks_ended();
+    for submitted in acknowledged {
+        assert!(ended.contains(format!("{}.0", submitted.job).as_str()), "{} never ran", submitted.job);
+    }
+    assert!(ledger.started_twice().is_empty(), "{:?}", ledger.started_twice());
 }
 
 /// All tasks of a job, in order.

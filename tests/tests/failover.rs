@@ -5,25 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use baton_tests::cluster::{Cluster, Layout, PATIENCE, wait_until};
-use baton_tests::jobs::{command_job, gated_job, ledger_job, running, succeeded, tasks};
+use baton_tests::jobs::{assert_kept, command_job, gated_job, ledger_job, running, succeeded, tasks};
 use baton_tests::ledger::{Attempt, Ledger};
 use baton_tests::load::Load;
 use baton_tests::process::is_alive;
 use client::{Client, Happened, JobFilter, Submitted, code};
 use model::views::TaskState;
-
-/// Each acknowledged job is there, succeeded, and its task ran to its end.
-async fn assert_kept(client: &Client, acknowledged: &[Submitted], path: &Path) {
-    for submitted in acknowledged {
-        succeeded(client, submitted.job).await;
-    }
-    let ledger = Ledger::read(path);
-    let ended = ledger.tasks_ended();
-    for submitted in acknowledged {
-        assert!(ended.contains(format!("{}.0", submitted.job).as_str()), "{} never ran", submitted.job);
-    }
-    assert!(ledger.started_twice().is_empty(), "{:?}", ledger.started_twice());
-}
 
 /// Those attempts ended in the process they had started in, and their tasks had no other.
 fn assert_undisturbed(before: &BTreeMap<Attempt, i32>, path: &Path) {

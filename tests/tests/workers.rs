@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use baton_tests::cluster::{Cluster, Layout, wait_until};
-use baton_tests::jobs::{command_job, gated_job, ledger_job, running, succeeded, task_in, tasks};
+use baton_tests::jobs::{
+    assert_kept, command_job, gated_job, ledger_job, running, succeeded, task_in, tasks,
+};
 use baton_tests::ledger::{Attempt, Ledger};
+use baton_tests::load::Load;
 use baton_tests::process::{is_alive, processes_of};
-use client::Client;
+use client::{Client, Submitted};
 use model::views::{TaskState, TaskView, WorkerState, WorkerView};
 use model::{JobId, Reason, Verdict};
 use nix::sys::signal::Signal;
@@ -242,4 +245,34 @@ async fn a_cancelled_task_is_gone_with_all_its_processes() {
     wait_until("its processes are gone", async || !is_alive(pid)).await;
     let next = world.client.submit(&command_job("next", &["true"])).await.expect("accepted").job;
     world.done(next).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_die_freeze_and_return_under_load_and_nothing_acknowledged_is_lost_or_started_twice() {
+    let mut world = World::new(Layout::of(3, 3)).await;
+    let load = Load::start(vec![world.client.clone(), world.client.clone()], &world.ledger);
+    load.wait_more(10).await;
+    // Back within its lease, it finds what its keeper holds.
+    world.cluster.workers[0].kill();
+    load.wait_more(5).await;
+    world.cluster.workers[0].start();
+    // Gone for good, with all that ran there.
+    world.cluster.workers[2].kill();
+    signal_host(&world.cluster.data_dir("w3"), Signal::SIGKILL);
+    load.wait_more(5).await;
+    // Silent past its lease: the others do its work, and when it is back it has lost it.
+    world.cluster.workers[1].freeze().await;
+    world.wait_worker("w2", WorkerState::Gone).await;
+    load.wait_more(5).await;
+    world.cluster.workers[1].thaw();
+    world.wait_worker("w2", WorkerState::Live).await;
+    world.wait_worker("w1", WorkerState::Live).await;
+    load.wait_more(5).await;
+    let acknowledged: Vec<Submitted> = load
+        .stop()
+        .await
+        .into_iter()
+        .map(|answer| answer.expect("no worker is asked for a submit"))
+        .collect();
+    assert_kept(&world.client, &acknowledged, &world.ledger).await;
 }
