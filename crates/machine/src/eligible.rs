@@ -2,6 +2,7 @@
 //! somebody asks why nothing happens.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use model::resources::{choose_units, format_amount};
 use model::{Constraint, JobId, Kind, Resources, Run};
@@ -184,12 +185,23 @@ pub fn misfits<'a>(offered: Offered<'a>, class: &'a ClassKey) -> impl Iterator<I
 
 /// Whether the worker drains for another task than this.
 pub fn unreserved(state: &State, session: &Session, job: JobId, tasks: Run) -> Result<(), Ineligible> {
-    match session.reserved {
-        Some((other, task)) if (other != job || !tasks.contains(task)) && still_waits(state, other, task) => {
+    match drains_for(state, session) {
+        Some((other, task)) if other != job || !tasks.contains(task) => {
             Err(Ineligible::Reserved { job: other, task })
         }
         _ => Ok(()),
     }
+}
+
+/// Times `starve_after` for which a worker drains without anything ending on it: then it may be held for ever, and
+/// another one is to drain.
+const DRAIN_PATIENCE: u32 = 8;
+
+/// The task that the session drains for, while it waits and there is hope.
+pub fn drains_for(state: &State, session: &Session) -> Option<(JobId, u32)> {
+    let patience = Duration::from_secs(state.limits().starve_after_s.max(1)) * DRAIN_PATIENCE;
+    let waited = state.now().since(session.reserved_since);
+    session.reserved.filter(|(job, task)| waited < patience && still_waits(state, *job, *task))
 }
 
 /// Whether the task of a reservation could still use it.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use machine::eligible::{accepts, still_waits};
+use machine::eligible::{accepts, drains_for, still_waits};
 use machine::state::index::ReadyKey;
 use machine::state::sessions::{Class, Room};
 use machine::{Group, Placement, Plan, Session, State, TASKS_PER_PLACEMENT_MAX};
@@ -34,7 +34,7 @@ impl<'a> Round<'a> {
         let mut reserved = BTreeMap::new();
         for session in state.sessions().filter(|session| !session.ended) {
             rooms.insert(session.id, room(state, session, &taken));
-            let known = session.reserved.or(taken.reserved.get(&session.id).copied());
+            let known = drains_for(state, session).or(taken.reserved.get(&session.id).copied());
             if let Some(task) = known.filter(|task| reserve::holds(state, session, *task)) {
                 reserved.insert(session.id, task);
             }
@@ -47,19 +47,18 @@ impl<'a> Round<'a> {
         // Before anything in line: whoever is ahead of it may not use its worker, and must not keep it from it.
         self.place_reserved();
         let mut lines = lines(self.state, &self.taken.running);
-        let mut passed = BTreeSet::new();
+        let mut passed_over = Vec::new();
         while self.plan.placements.len() < budget.placements_max {
             let Some(turn) = next_turn(&lines) else { break };
             let line = &mut lines[turn];
             let head = if line.room > 0 { line.head() } else { None };
-            let Some((class, key)) = head else {
-                lines.swap_remove(turn);
-                continue;
-            };
-            if !self.place_head(line, class, key) && passed.insert((line.queue, class)) {
-                reserve::for_starving(self, key, class);
+            match head {
+                Some((class, key)) => self.place_head(line, class, key),
+                None => passed_over.extend(lines.swap_remove(turn).passed_over()),
             }
         }
+        passed_over.extend(lines.into_iter().flat_map(Line::passed_over));
+        reserve::for_starving(self, passed_over);
         std::mem::take(&mut self.plan)
     }
 
@@ -84,26 +83,22 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Places the first tasks of the group, or drops its class from the line. True if something was placed.
-    fn place_head(&mut self, line: &mut Line<'_>, class: ClassId, key: ReadyKey) -> bool {
+    /// Places the first tasks of the group, or drops its class from the line.
+    fn place_head(&mut self, line: &mut Line<'_>, class: ClassId, key: ReadyKey) {
         let state = self.state;
         let Some((job, row)) = state.job(key.job).zip(state.class(class)) else {
-            line.advance(class);
-            return true;
+            return line.advance(class);
         };
         let group = &job.groups[key.group as usize];
         let longest = longest_run(row.key.kind, line.room);
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
-            line.advance(class);
-            return true;
+            return line.advance(class);
         };
         let Some(session) = self.choose(class, row, key.job, tasks) else {
-            line.drop_class(class);
-            return false;
+            return line.pass_over(class, key);
         };
         self.take(key.job, tasks, session, row);
         line.charge(row.key.resources.dominant_share(state.total()), tasks.len);
-        true
     }
 
     /// The next ready tasks of the group that no plan has taken yet.

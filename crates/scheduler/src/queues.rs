@@ -19,6 +19,10 @@ pub(crate) struct Line<'a> {
     /// Tasks that its ceiling still allows.
     pub room: u64,
     classes: BTreeMap<ClassId, Keys<'a>>,
+    /// Heads that found no room, in order.
+    unplaced: Vec<(ReadyKey, ClassId)>,
+    /// How many of them something was placed behind.
+    passed: usize,
 }
 
 /// Millionths of the cluster for a second: what a placement counts before it is known how long it takes.
@@ -39,12 +43,21 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Nothing of this class finds room any more.
-    pub fn drop_class(&mut self, class: ClassId) {
+    /// Nothing of this class, whose first group is at `key`, finds room any more.
+    pub fn pass_over(&mut self, class: ClassId, key: ReadyKey) {
         self.classes.remove(&class);
+        self.unplaced.push((key, class));
     }
 
+    /// Heads that something of the queue went before, and the first that found no room in any case.
+    pub fn passed_over(mut self) -> Vec<(ReadyKey, ClassId)> {
+        self.unplaced.truncate(self.passed.max(1));
+        self.unplaced
+    }
+
+    /// Something was placed.
     pub fn charge(&mut self, share: u64, tasks: u32) {
+        self.passed = self.unplaced.len();
         self.spent = self.spent.saturating_add(share.saturating_mul(CHARGE_US));
         self.room = self.room.saturating_sub(u64::from(tasks));
     }
@@ -67,7 +80,8 @@ pub(crate) fn lines<'a>(state: &'a State, running: &BTreeMap<QueueId, u64>) -> V
         // What runs now counts as if it went on for a second, so that a queue that has just begun takes its turn.
         let spent = queue.usage.spent(now, half_life) + queue.usage.rate().saturating_mul(CHARGE_US);
         let classes = classes.into_iter().map(|(class, keys)| (class, keys.iter().peekable())).collect();
-        Some(Line { queue: id, weight: u64::from(queue.weight.max(1)), spent, room, classes })
+        let (weight, unplaced) = (u64::from(queue.weight.max(1)), Vec::new());
+        Some(Line { queue: id, weight, spent, room, classes, unplaced, passed: 0 })
     };
     by_queue.into_iter().filter_map(line).collect()
 }

@@ -1,4 +1,7 @@
 //! A task that was passed over for too long gets a worker that drains for it.
+//!
+//! Waiting alone is no reason: where everything waits its turn, a worker kept empty only makes it longer. So it is for
+//! the first of a queue, or for one that something went before, and few workers drain at a time.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -6,28 +9,53 @@ use std::time::Duration;
 use machine::eligible::{accepts, still_waits};
 use machine::state::index::ReadyKey;
 use machine::{Reservation, Session, State};
-use model::{ClassId, JobId, SessionId};
+use model::{ClassId, Elapsed, JobId, SessionId};
 
 use crate::place::{Round, takers};
 
-/// Reserves for the group at `key`, whose class has found no room, if it has waited long enough.
-pub(crate) fn for_starving(round: &mut Round<'_>, key: ReadyKey, class: ClassId) {
+/// One worker in so many may drain, and always one.
+const WORKERS_PER_RESERVATION: usize = 4;
+
+/// Reserves for those of the groups at these keys, whose classes have found no room, that have waited long enough.
+pub(crate) fn for_starving(round: &mut Round<'_>, passed_over: Vec<(ReadyKey, ClassId)>) {
+    let state = round.state;
+    let mut starving: Vec<(Elapsed, ReadyKey, ClassId)> =
+        passed_over.into_iter().filter_map(|(key, class)| Some((since(state, key)?, key, class))).collect();
+    starving.sort();
+    let reservations_max = (round.rooms.len() / WORKERS_PER_RESERVATION).max(1);
+    for (_, key, class) in starving {
+        if round.reserved.len() >= reservations_max {
+            return;
+        }
+        reserve(round, key, class);
+    }
+}
+
+/// Since when the group has been passed over, if that is too long.
+fn since(state: &State, key: ReadyKey) -> Option<Elapsed> {
+    let job = state.job(key.job)?;
+    let since = job.groups[key.group as usize].passed_since.max(state.queue(job.queue)?.resumed);
+    let patience = Duration::from_secs(state.limits().starve_after_s);
+    (state.stamp().elapsed.since(since) >= patience).then_some(since)
+}
+
+fn reserve(round: &mut Round<'_>, key: ReadyKey, class: ClassId) {
     let state = round.state;
     let Some((job, row)) = state.job(key.job).zip(state.class(class)) else { return };
     let group = &job.groups[key.group as usize];
-    let patience = Duration::from_secs(state.limits().starve_after_s);
     let Some(run) = group.ready.first() else { return };
-    let task = group.first + run.first;
-    let has_one = round.reserved.values().any(|(other, number)| *other == key.job && *number == task);
-    if has_one || state.stamp().elapsed.since(group.passed_since) < patience {
+    let task = (key.job, group.first + run.first);
+    if round.reserved.values().any(|other| *other == task) {
         return;
     }
-    // The emptiest that takes the class at all: it is the first to have room.
+    // Not again the one that has drained in vain; then the emptiest: it is the first to have room.
+    let was_in_vain = |session: &SessionId| state.session(*session).is_some_and(|s| s.reserved == Some(task));
     let free = |session: &SessionId| round.rooms[session].free.dominant_share(state.total());
     let open = takers(state, row).into_iter().filter(|session| !round.reserved.contains_key(session));
-    let Some(session) = open.min_by_key(|session| (Reverse(free(session)), *session)) else { return };
-    round.reserved.insert(session, (key.job, task));
-    round.plan.reservations.push(Reservation { session, job: key.job, task });
+    let best = open.min_by_key(|session| (was_in_vain(session), Reverse(free(session)), *session));
+    let Some(session) = best else { return };
+    round.reserved.insert(session, task);
+    round.plan.reservations.push(Reservation { session, job: task.0, task: task.1 });
 }
 
 /// Whether the session, for which `task` is reserved, can still come to take it.

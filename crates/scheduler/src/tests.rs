@@ -208,6 +208,87 @@ fn a_reservation_leaves_a_worker_that_takes_no_more_work() {
     }
 }
 
+/// Workers that are full, each with one task that never ends.
+fn full_of_endless(names: &[&str], cores: u64) -> World {
+    let mut w = World::new();
+    for name in names {
+        w.session(name, cores);
+        w.submit(JobSpec::of("", vec![only_on(name, task(cores))]));
+    }
+    assert_eq!(w.round().len(), names.len());
+    w
+}
+
+fn wait(w: &mut World, seconds: u64) {
+    w.now += seconds * 1_000_000;
+    w.apply(Command::Tick);
+}
+
+#[test]
+fn an_ordinary_backlog_reserves_for_its_first_alone() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let mut w = full_of_endless(&names, 4);
+    let first = w.submit(job(4));
+    for cores in 1..4 {
+        w.submit(job(cores));
+    }
+    wait(&mut w, 61);
+    let plan = w.plan();
+    assert_eq!(plan.reservations.iter().map(|r| (r.job, r.task)).collect::<Vec<_>>(), [(first, 0)]);
+    w.round();
+    assert!(w.plan().is_empty());
+}
+
+#[test]
+fn few_workers_drain_at_a_time() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let mut w = full_of_endless(&names, 5);
+    for cores in 2..6 {
+        w.submit(job(cores));
+    }
+    wait(&mut w, 61);
+    // It is behind all of them, and goes before them.
+    w.session("small", 1);
+    w.submit(job(1));
+    assert_eq!(w.plan().reservations.len(), 2);
+    w.round();
+    assert!(w.plan().is_empty());
+}
+
+#[test]
+fn what_stood_still_was_not_passed_over() {
+    for by_queue in [true, false] {
+        let mut w = full_of_endless(&["a"], 4);
+        let id = w.submit(job(4));
+        let queue = "default".to_owned();
+        let (pause, resume) = match by_queue {
+            true => (Op::PauseQueue { name: queue.clone() }, Op::ResumeQueue { name: queue }),
+            false => (Op::Pause { jobs: vec![id] }, Op::Resume { jobs: vec![id] }),
+        };
+        w.write(pause);
+        wait(&mut w, 61);
+        w.write(resume);
+        assert!(w.plan().is_empty());
+        wait(&mut w, 61);
+        assert_eq!(w.plan().reservations.len(), 1);
+    }
+}
+
+#[test]
+fn a_reservation_leaves_a_worker_that_nothing_ends_on() {
+    let mut w = full_of_endless(&["a", "b"], 4);
+    w.submit(job(4));
+    wait(&mut w, 61);
+    w.round();
+    let task = w.reserved("a");
+    assert!(task.is_some() && w.reserved("b").is_none());
+    wait(&mut w, 7 * 60);
+    assert!(w.plan().is_empty());
+    wait(&mut w, 61);
+    w.round();
+    assert_eq!((w.reserved("a"), w.reserved("b")), (None, task));
+}
+
 #[test]
 fn a_long_queue_does_not_starve_a_short_one() {
     let mut w = World::new();

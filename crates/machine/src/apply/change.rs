@@ -24,9 +24,13 @@ fn set_paused(state: &mut State, jobs: &[JobId], paused: bool) -> Result<Reply, 
     for id in jobs {
         unfinished(state, *id)?;
     }
-    let mut tasks = 0;
+    let (mut tasks, now) = (0, state.now());
     for id in jobs {
-        let waiting = rekeyed(state, *id, |job| job.paused = paused);
+        let waiting = rekeyed(state, *id, |job| {
+            job.paused = paused;
+            // Whatever a paused job waits, nobody passes it over.
+            job.groups.iter_mut().filter(|_| !paused).for_each(|group| group.passed_since = now);
+        });
         tasks += waiting;
         state.refresh_job(*id);
     }

@@ -3,7 +3,7 @@
 use model::views::TaskState;
 use model::{Run, RunSet, SessionId, Token};
 
-use crate::eligible::{Ineligible, accepts, gate, has_credit, has_room, unreserved};
+use crate::eligible::{Ineligible, accepts, drains_for, gate, has_credit, has_room, unreserved};
 use crate::state::State;
 use crate::state::jobs::Live;
 use crate::state::sessions::{Allocation, Phase};
@@ -123,8 +123,10 @@ pub(crate) fn release(state: &mut State, session: SessionId, allocation: &Alloca
     if !allocation.takes_capacity() {
         return;
     }
+    let now = state.now();
     if let Some(session) = state.sessions.get_mut(session.0) {
         session.give_back(&allocation.resources, &allocation.units);
+        session.reserved_since = now;
     }
     charge(state, allocation.queue, 0, allocation.share);
     state.wake();
@@ -140,9 +142,15 @@ fn reserve(state: &mut State, reservation: &Reservation) {
         .and_then(|job| job.group_of(reservation.task))
         .map(|(_, group)| group.class);
     let Some(class) = class.and_then(|class| state.class(class)) else { return };
-    let stale = session.reserved.is_none_or(|(job, task)| !crate::eligible::still_waits(state, job, task));
-    if stale && accepts(state, session, &class.key).is_ok() {
-        let session = state.sessions.get_mut(reservation.session.0).expect("looked up above");
-        session.reserved = Some((reservation.job, reservation.task));
+    if drains_for(state, session).is_some() || accepts(state, session, &class.key).is_err() {
+        return;
     }
+    let (task, now) = ((reservation.job, reservation.task), state.now());
+    // It may come from a worker that nothing ends on.
+    let earlier = state.sessions().filter(|session| session.reserved == Some(task)).map(|session| session.id);
+    for id in earlier.collect::<Vec<SessionId>>() {
+        state.sessions.get_mut(id.0).expect("listed above").reserved = None;
+    }
+    let session = state.sessions.get_mut(reservation.session.0).expect("looked up above");
+    (session.reserved, session.reserved_since) = (Some(task), now);
 }

@@ -67,7 +67,9 @@ pub(crate) fn pause(state: &mut State, name: &str) -> Result<Reply, Rejection> {
 }
 
 pub(crate) fn resume(state: &mut State, name: &str) -> Result<Reply, Rejection> {
-    named(state, name)?.paused = false;
+    let now = state.now();
+    let queue = named(state, name)?;
+    (queue.paused, queue.resumed) = (false, now);
     changed(state, name)
 }
 

@@ -2,7 +2,7 @@
 
 use model::validate::validate_offer;
 use model::views::WorkerState;
-use model::{Resources, SessionId};
+use model::{Elapsed, Resources, Run, SessionId};
 
 use crate::apply::report;
 use crate::apply::write::within;
@@ -45,6 +45,7 @@ pub(crate) fn open(state: &mut State, open: &OpenSession) -> Result<Reply, Rejec
         last_seq: 0,
         allocations: Default::default(),
         reserved: None,
+        reserved_since: Elapsed::default(),
     };
     state.total.add(&session.capacity.total);
     state.sessions.insert(open.session.0, session);

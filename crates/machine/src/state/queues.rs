@@ -16,6 +16,9 @@ pub struct Queue {
     pub weight: u32,
     pub running_max: Option<u32>,
     pub paused: bool,
+    /// When it last went on: what stood still before does not count as passed over.
+    #[serde(default)]
+    pub resumed: Elapsed,
     /// Deleted, but finished jobs in the hot state still name it.
     pub deleted: bool,
     /// Tasks of all its jobs in the hot state.
@@ -72,6 +75,7 @@ impl Queue {
             weight,
             running_max: None,
             paused: false,
+            resumed: now,
             deleted: false,
             counts: Counts::default(),
             jobs: 0,

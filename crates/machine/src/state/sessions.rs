@@ -6,7 +6,7 @@ use model::resources::choose_units;
 use model::settings::Lease;
 use model::size::PARTS;
 use model::{
-    Capacity, Constraint, JobId, Kind, Placement, Resources, Run, RunSet, Seq, SessionId, TaskSpec,
+    Capacity, Constraint, Elapsed, JobId, Kind, Placement, Resources, Run, RunSet, Seq, SessionId, TaskSpec,
     Timestamp, Token, UnitShare,
 };
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,9 @@ pub struct Session {
     pub allocations: BTreeMap<Seq, Allocation>,
     /// It drains for this task.
     pub reserved: Option<(JobId, u32)>,
+    /// When it was reserved, or when anything last came to an end here since.
+    #[serde(default)]
+    pub reserved_since: Elapsed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
