@@ -234,6 +234,16 @@ impl Client {
         self.write(message, |mut stub: Stub, request| async move { stub.put_settings(request).await }).await
     }
 
+    /// Changes one setting, as in `limits.queues_max` and `10`; the others stay as they are when it is applied.
+    pub async fn put_setting(&self, path: &str, value: &str) -> Result<Changed, Error> {
+        let message = |header| v1::PutSettingRequest {
+            header: Some(header),
+            path: path.to_owned(),
+            value: value.to_owned(),
+        };
+        self.write(message, |mut stub: Stub, request| async move { stub.put_setting(request).await }).await
+    }
+
     /// Returns the name of the new leader. `to` absent: the replica chooses the most up to date.
     pub async fn transfer_leader(&self, to: Option<&str>) -> Result<String, Error> {
         let message = v1::TransferLeaderRequest { to: to.unwrap_or_default().to_owned() };

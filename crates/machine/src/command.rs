@@ -120,6 +120,12 @@ pub enum Op {
         worker: String,
     },
     PutSettings(Box<Settings>),
+    /// Changes one setting and leaves the others as they are then.
+    PutSetting {
+        /// As in `limits.queues_max`.
+        path: String,
+        value: String,
+    },
 }
 
 /// Tasks of a job by number; `None` is all of them.

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::SpecError;
 use crate::resources::WORKERS_MAX;
+use crate::time::parse_duration;
+use crate::validate::nearest;
 
 /// A preset of leases, to go with the election settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,6 +85,17 @@ pub struct Lease {
 }
 
 impl Lease {
+    fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+        let field = match name {
+            "heartbeat" => &mut self.heartbeat,
+            "ttl" => &mut self.ttl,
+            "margin" => &mut self.margin,
+            _ => return Err(unknown(name, &["heartbeat", "ttl", "margin"])),
+        };
+        *field = parse_duration(text)?;
+        Ok(())
+    }
+
     /// Whether a failover leaves the worker time to renew twice: ttl - margin - heartbeat >= 2 x failover,
     /// a failover taking at most the leader's lease (timeout_max) and two election timeouts.
     pub fn outlasts(&self, election: Election) -> bool {
@@ -103,6 +116,19 @@ macro_rules! settings {
         impl Default for Limits {
             fn default() -> Limits {
                 Limits { $($name: $default,)* }
+            }
+        }
+
+        impl Limits {
+            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+            /// Sets the limit of that name; an error says why it cannot be.
+            fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+                match name {
+                    $(stringify!($name) => self.$name = number(text)?,)*
+                    _ => return Err(unknown(name, Limits::NAMES)),
+                }
+                Ok(())
             }
         }
     };
@@ -222,6 +248,30 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Sets one of them, by its path and as people write it: `limits.queues_max` and `10`, `lease.ttl` and `30s`.
+    pub fn set(&mut self, path: &str, text: &str) -> Result<(), SpecError> {
+        let result = match path.split_once('.') {
+            None if path == "failover" => text.parse().map(|failover| self.failover = failover),
+            Some(("lease", name)) => self.lease.set(name, text),
+            Some(("limits", name)) => self.limits.set(name, text),
+            None | Some(_) => Err(unknown(path, &["failover", "lease.ttl", "limits.queues_max"])),
+        };
+        result.map_err(|message| SpecError { path: path.to_owned(), message })
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a whole number that fits"))
+}
+
+fn unknown(name: &str, known: &[&str]) -> String {
+    match nearest(name, known.iter().copied()) {
+        Some(near) => format!("there is no setting `{name}`; did you mean `{near}`?"),
+        None => format!("there is no setting `{name}`"),
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings::preset(Failover::Default)
@@ -253,6 +303,27 @@ mod tests {
         assert_eq!(paths(|s| s.lease.ttl = Duration::from_secs(4)), ["lease"]);
         assert_eq!(paths(|s| s.limits.usage_half_life_s = u64::MAX), ["limits.usage_half_life_s"]);
         assert_eq!(paths(|s| s.limits.workers_max = u32::MAX), ["limits.workers_max"]);
+    }
+
+    #[test]
+    fn one_setting_is_set_by_its_path_and_the_others_stay() {
+        let mut settings = Settings::default();
+        settings.set("limits.queues_max", "7").unwrap();
+        settings.set("lease.ttl", "30s").unwrap();
+        settings.set("failover", "fast").unwrap();
+        let limits = Limits { queues_max: 7, ..Limits::default() };
+        let lease = Lease { ttl: Duration::from_secs(30), ..Failover::Default.lease() };
+        assert_eq!(settings, Settings { failover: Failover::Fast, lease, limits });
+        let mut refused = |path, text| settings.set(path, text).unwrap_err().to_string();
+        assert_eq!(
+            refused("limits.queue_max", "7"),
+            "limits.queue_max: there is no setting `queue_max`; did you mean `queues_max`?"
+        );
+        assert!(refused("limits.queues_max", "-1").contains("not a whole number"));
+        assert!(refused("lease.ttl", "soon").contains("not a duration"));
+        assert!(refused("failover", "slow").contains("fast, default, wan"));
+        assert!(refused("", "1").contains("no setting"));
+        assert_eq!(settings.limits.queues_max, 7);
     }
 
     #[test]

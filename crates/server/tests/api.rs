@@ -202,6 +202,16 @@ async fn writes_of_every_kind_go_through_a_follower() {
         .unwrap();
     let read = client.get_settings(v1::ReadRequest::default()).await.unwrap().into_inner().settings_json;
     assert_eq!(read, raised);
+    let put = |path: &str, value: &str| v1::PutSettingRequest {
+        header: None,
+        path: path.to_owned(),
+        value: value.to_owned(),
+    };
+    client.put_setting(put("limits.queues_max", "1002")).await.unwrap();
+    let read = client.get_settings(v1::ReadRequest::default()).await.unwrap().into_inner().settings_json;
+    assert_eq!(read, raised.replace("\"queues_max\":1001", "\"queues_max\":1002"));
+    assert_eq!(failure(client.put_setting(put("limits.queues", "1")).await).code, code::INVALID_SPEC);
+    assert_eq!(failure(client.put_setting(put("lease.ttl", "1ms")).await).code, code::INVALID_SPEC);
     let broken = v1::PutSettingsRequest { header: None, settings_json: "{\"limitz\":1}".to_owned() };
     assert_eq!(failure(client.put_settings(broken).await).code, code::INVALID_SPEC);
 }

@@ -96,6 +96,12 @@ pub(crate) fn drop_queue(state: &mut State, id: u32) {
     }
 }
 
+pub(crate) fn put_setting(state: &mut State, path: &str, value: &str) -> Result<Reply, Rejection> {
+    let mut settings = state.settings().clone();
+    settings.set(path, value).map_err(|error| Rejection::Invalid { errors: vec![error] })?;
+    put_settings(state, &settings)
+}
+
 pub(crate) fn put_settings(state: &mut State, settings: &Settings) -> Result<Reply, Rejection> {
     let mut errors = settings.validate();
     if settings.failover != state.settings().failover {

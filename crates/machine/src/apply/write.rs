@@ -36,6 +36,7 @@ fn done(state: &mut State, write: &Write) -> Result<Reply, Rejection> {
         Op::Drain { worker } => sessions::drain(state, worker),
         Op::ForgetWorker { worker } => sessions::forget(state, worker),
         Op::PutSettings(settings) => queues::put_settings(state, settings),
+        Op::PutSetting { path, value } => queues::put_setting(state, path, value),
     }
 }
 

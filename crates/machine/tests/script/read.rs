@@ -240,6 +240,10 @@ fn op(world: &World, verb: &str, rest: &str) -> Read<Op> {
         "uncordon" => Op::Uncordon { worker: text },
         "drain" => Op::Drain { worker: text },
         "forget" => Op::ForgetWorker { worker: text },
+        "setting" => {
+            let (path, value) = pair(rest);
+            Op::PutSetting { path: path.to_owned(), value: value.to_owned() }
+        }
         "settings" => Op::PutSettings(Box::new(changed_settings(world.state.settings().clone(), rest)?)),
         other => return Err(format!("`{other}` is no verb of the stories")),
     })

@@ -35,6 +35,12 @@ fn settings(json: &str) -> Result<Op, convert::Malformed> {
     if errors.is_empty() { Ok(Op::PutSettings(read)) } else { Err(errors) }
 }
 
+/// Checked here too, so that what can never be set is not logged.
+fn setting(asked: v1::PutSettingRequest) -> Result<Op, convert::Malformed> {
+    model::Settings::default().set(&asked.path, &asked.value).map_err(|error| vec![error])?;
+    Ok(Op::PutSetting { path: asked.path, value: asked.value })
+}
+
 type Reply<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
@@ -173,6 +179,10 @@ impl Baton for Api {
 
     async fn put_settings(&self, request: Request<v1::PutSettingsRequest>) -> Reply<v1::ChangeReply> {
         self.change(request, |asked| settings(&asked.settings_json), send!(put_settings)).await
+    }
+
+    async fn put_setting(&self, request: Request<v1::PutSettingRequest>) -> Reply<v1::ChangeReply> {
+        self.change(request, setting, send!(put_setting)).await
     }
 }
 

@@ -58,7 +58,8 @@ headed!(
     QueueRequest,
     PutQueueRequest,
     WorkerRequest,
-    PutSettingsRequest
+    PutSettingsRequest,
+    PutSettingRequest
 );
 
 /// The RPC that sends the request on.
