@@ -2,6 +2,7 @@
 
 use client::{Changed, Client, Options};
 use model::RequestId;
+use model::settings::Limits;
 use serde::Serialize;
 
 use crate::config::{Config, Global};
@@ -10,6 +11,8 @@ use crate::output::Face;
 use crate::select::Resolver;
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
+/// The cluster checks every job again: its limits are not worth a long wait.
+const LIMITS_WITHIN: std::time::Duration = std::time::Duration::from_millis(500);
 
 pub struct App {
     pub face: Face,
@@ -50,6 +53,15 @@ impl App {
         match write.request_id {
             Some(id) => self.client.with_request_id(id),
             None => self.client.clone(),
+        }
+    }
+
+    /// The limits that the cluster has set, as any replica knows them; the defaults where none answers.
+    pub async fn limits(&self) -> Limits {
+        let stale = self.client.stale();
+        match tokio::time::timeout(LIMITS_WITHIN, stale.settings()).await {
+            Ok(Ok(read)) => read.value.limits,
+            Ok(Err(_)) | Err(_) => Limits::default(),
         }
     }
 

@@ -89,6 +89,18 @@ impl Fault {
         fault
     }
 
+    /// A change without a request id, because to make it twice is to make it once. `look` says where it can be seen.
+    pub fn moving(doing: &str, not_done: &str, look: &str, error: client::Error) -> Fault {
+        let mut fault = Fault::of_call(doing, &error);
+        fault.outcome = match error.happened() {
+            Happened::No if error.is_unavailable() => format!("{not_done}; a retry is safe"),
+            Happened::No => format!("{not_done}."),
+            Happened::Maybe => format!("It is UNKNOWN whether it happened; {look}, and a retry is safe"),
+        };
+        fault.happened = Some(error.happened());
+        fault
+    }
+
     fn of_call(doing: &str, error: &client::Error) -> Fault {
         let failure = &error.failure;
         let (summary, mut why) = match failure.code.as_str() {
@@ -123,19 +135,21 @@ impl Fault {
         }
     }
 
-    pub fn bad_file(doing: &str, bad: BadFile) -> Fault {
-        let count = bad.problems.len();
+    /// Every problem of every file.
+    pub fn bad_files(doing: &str, bad: &[BadFile]) -> Fault {
+        let count: usize = bad.iter().map(|bad| bad.problems.len()).sum();
         let s = if count == 1 { "" } else { "s" };
+        let files = match bad {
+            [bad] => bad.file.clone(),
+            _ => format!("{} files", bad.len()),
+        };
+        let lines = bad.iter().flat_map(|bad| bad.to_string().lines().map(str::to_owned).collect::<Vec<_>>());
         Fault {
-            why: bad.to_string().lines().map(str::to_owned).collect(),
+            why: lines.collect(),
             fix: "correct the file; `baton example` shows a whole one".to_owned(),
             outcome: "Nothing was submitted.".to_owned(),
             happened: Some(Happened::No),
-            ..Fault::new(
-                code::INVALID_SPEC,
-                Exit::USAGE,
-                format!("{doing}: {count} error{s} in {}", bad.file),
-            )
+            ..Fault::new(code::INVALID_SPEC, Exit::USAGE, format!("{doing}: {count} error{s} in {files}"))
         }
     }
 
@@ -212,6 +226,23 @@ error[no-leader]: cannot submit \"etl\": the cluster has no leader
         let fault = Fault::writing("cannot submit", "The job was NOT accepted", error(failure));
         assert!(fault.outcome.starts_with("It is UNKNOWN"), "{}", fault.outcome);
         assert!(fault.json().contains("\"happened\":\"maybe\""));
+    }
+
+    #[test]
+    fn what_needs_no_request_id_says_whether_it_happened_too() {
+        let failure = Failure::new(code::UNAVAILABLE, tonic::Code::Unavailable, "reset");
+        let moving = |failure| Fault::moving("cannot move", "It was not moved", "look there", error(failure));
+        let fault = moving(failure.clone());
+        assert_eq!(
+            (fault.outcome.as_str(), fault.happened),
+            ("It was not moved; a retry is safe", Some(Happened::No))
+        );
+        let fault = moving(failure.maybe_happened());
+        assert!(
+            fault.outcome.contains("UNKNOWN") && fault.outcome.contains("look there"),
+            "{}",
+            fault.outcome
+        );
     }
 
     #[test]

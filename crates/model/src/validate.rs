@@ -195,9 +195,9 @@ impl Check {
     }
 
     fn work(&mut self, path: &str, work: &Work) {
-        let argv = match work {
-            Work::Run(argv) => argv,
-            Work::Service(service) => &service.run,
+        let (argv, path) = match work {
+            Work::Run(argv) => (argv, format!("{path}.run")),
+            Work::Service(service) => (&service.run, format!("{path}.service.run")),
             Work::Function(function) => {
                 self.require(
                     is_name(&function.name),
@@ -213,9 +213,9 @@ impl Check {
             Work::Script(_) | Work::Noop | Work::Container(_) | Work::Wasm(_) => return,
         };
         let named = argv.first().is_some_and(|program| !program.is_empty());
-        self.require(named, || format!("{path}.run"), "names no program");
+        self.require(named, || path.clone(), "names no program");
         let whole = argv.iter().all(|arg| !arg.contains('\0'));
-        self.require(whole, || format!("{path}.run"), "an argument holds a NUL byte");
+        self.require(whole, || path, "an argument holds a NUL byte");
     }
 
     fn names_and_edges(&mut self, spec: &JobSpec) {

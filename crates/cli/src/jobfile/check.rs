@@ -1,14 +1,18 @@
 //! Walks a job file's tree along the schema: collects every problem with its place, reads the files that `from`
 //! names, and builds the JSON that the model reads.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use model::resources::parse_amount;
 use model::validate::nearest;
+use model::{Blob, TaskSpec};
+use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
 use super::schema::{BLOB, FILE, Field, JOB, KINDS, SOURCES, Shape, TASK};
-use super::tree::{Node, Position, Value};
+use super::tree::{Key, Node, Position, Value};
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,15 +26,53 @@ pub struct Problem {
 /// Reads a file that `from` names; an error says why not.
 pub type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, String>;
 
-/// The job as JSON, without what is wrong in it, and all problems.
-pub fn check(root: &Node, read: ReadFile<'_>) -> (Json, Vec<Problem>) {
-    let mut walk = Walk { problems: Vec::new(), read };
-    let json = walk.table(root, "", JOB);
-    (json.unwrap_or(Json::Null), walk.problems)
+/// A job file after the walk. What was wrong is left out of the JSON, or stood in for where the model needs it, so
+/// that the checks behind this one can still look at the rest.
+pub struct Checked {
+    pub json: Json,
+    pub problems: Vec<Problem>,
+    /// Paths whose value in the JSON is not the file's.
+    guessed: Vec<String>,
+    /// Lists that lost items: for each item that is left, its place in the file.
+    kept: BTreeMap<String, Vec<usize>>,
+}
+
+impl Checked {
+    /// Whether the JSON holds something else here than the file says.
+    pub fn is_guessed(&self, path: &str) -> bool {
+        let is_within = |guess: &String| {
+            path.strip_prefix(guess.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let is_emptied = self.kept.get(path).is_some_and(Vec::is_empty);
+        is_emptied || self.guessed.iter().any(is_within)
+    }
+
+    /// A path in the JSON as a path in the file.
+    pub fn path_in_file(&self, path: &str) -> String {
+        let mut parts = path.split('[');
+        let mut whole = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (place, rest) = part.split_once(']').unwrap_or((part, ""));
+            let kept = self.kept.get(&whole).zip(place.parse::<usize>().ok());
+            let place =
+                kept.and_then(|(kept, place)| kept.get(place)).map_or(place.to_owned(), usize::to_string);
+            whole += &format!("[{place}]{rest}");
+        }
+        whole
+    }
+}
+
+pub fn check(root: &Node, read: ReadFile<'_>) -> Checked {
+    let mut walk = Walk { problems: Vec::new(), guessed: Vec::new(), kept: BTreeMap::new(), read };
+    let json = walk.table(root, "", JOB).unwrap_or(Json::Null);
+    Checked { json, problems: walk.problems, guessed: walk.guessed, kept: walk.kept }
 }
 
 struct Walk<'a> {
     problems: Vec<Problem>,
+    guessed: Vec<String>,
+    kept: BTreeMap<String, Vec<usize>>,
     read: ReadFile<'a>,
 }
 
@@ -119,10 +161,15 @@ impl Walk<'_> {
             let hint = if path.ends_with("run") { "a list such as [\"echo\", \"hello\"]" } else { "a list" };
             return self.expected(node, path, hint);
         };
-        let mut values = Vec::new();
+        let (mut values, mut kept) = (Vec::new(), Vec::new());
         for (place, node) in list.iter().enumerate() {
-            // A null keeps the places of those behind it.
-            values.push(self.value(node, &format!("{path}[{place}]"), item).unwrap_or(Json::Null));
+            if let Some(value) = self.value(node, &format!("{path}[{place}]"), item) {
+                values.push(value);
+                kept.push(place);
+            }
+        }
+        if kept.len() < list.len() {
+            self.kept.insert(path.to_owned(), kept);
         }
         Some(values.into())
     }
@@ -141,37 +188,91 @@ impl Walk<'_> {
     fn table(&mut self, node: &Node, path: &str, fields: &[Field]) -> Option<Json> {
         let Value::Table(table) = &node.value else { return self.expected(node, path, "a table") };
         let mut map = Map::new();
+        let mut given: Vec<&str> = Vec::new();
         for (key, value) in table {
-            let Some(field) = fields.iter().find(|field| field.name == key.name) else {
-                self.refuse(key.at, &join(path, &key.name), unknown_field(&key.name, fields));
-                continue;
-            };
+            let Some(field) = self.field(key, path, fields, table) else { continue };
+            given.push(field.name);
             if matches!(value.value, Value::Null) && !field.required {
                 continue;
             }
-            if let Some(json) = self.value(value, &join(path, field.name), &field.shape) {
-                map.insert(field.name.to_owned(), json);
+            let path = join(path, field.name);
+            match self.value(value, &path, &field.shape) {
+                Some(json) => drop(map.insert(field.name.to_owned(), json)),
+                None => self.guessed.push(path),
             }
         }
-        let given = |name: &str| table.iter().any(|(key, _)| key.name == name);
-        for field in fields.iter().filter(|field| field.required && !given(field.name)) {
-            self.refuse(node.at, path, format!("the field `{}` is missing", field.name));
+        for field in fields.iter().filter(|field| field.required) {
+            if map.contains_key(field.name) {
+                continue;
+            }
+            if !given.contains(&field.name) {
+                self.refuse(node.at, path, format!("the field `{}` is missing", field.name));
+                self.guessed.push(join(path, field.name));
+            }
+            map.insert(field.name.to_owned(), self.stand_in(&field.shape));
         }
         if std::ptr::eq(fields, TASK) {
-            self.one_kind(node, path, &mut map);
+            self.one_kind(node, path, &given, &mut map);
         }
-        if std::ptr::eq(fields, BLOB) || std::ptr::eq(fields, FILE) {
-            self.one_source(node, path, &mut map);
+        let is_blob = std::ptr::eq(fields, BLOB);
+        let has_source = is_blob || std::ptr::eq(fields, FILE);
+        // What a file has beside its contents is its own, and is checked.
+        if has_source && !self.one_source(node, path, &given, &mut map) && is_blob {
+            self.guessed.push(path.to_owned());
+        }
+        if std::ptr::eq(fields, TASK)
+            && let Err(error) = TaskSpec::deserialize(&Json::from(map.clone()))
+        {
+            self.refuse(node.at, path, error.to_string());
+            map.retain(|name, _| name == "name");
+            map.insert("noop".to_owned(), true.into());
         }
         Some(map.into())
     }
 
-    fn one_kind(&mut self, node: &Node, path: &str, map: &mut Map<String, Json>) {
-        let Value::Table(table) = &node.value else { return };
-        let given: Vec<&str> =
-            KINDS.into_iter().filter(|kind| table.iter().any(|(key, _)| key.name == *kind)).collect();
-        if given.len() != 1 {
-            let found = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
+    /// The field that a key names. A misspelt one is refused, and read as the one that was meant: what is wrong with
+    /// its value is told at once, and nothing is called missing that is there.
+    fn field<'f>(
+        &mut self,
+        key: &Key,
+        path: &str,
+        fields: &'f [Field],
+        table: &[(Key, Node)],
+    ) -> Option<&'f Field> {
+        if let Some(field) = fields.iter().find(|field| field.name == key.name) {
+            return Some(field);
+        }
+        self.refuse(key.at, &join(path, &key.name), unknown_field(&key.name, fields));
+        let near = nearest(&key.name, fields.iter().map(|field| field.name))?;
+        let means = |other: &Key| {
+            other.name == near || nearest(&other.name, fields.iter().map(|field| field.name)) == Some(near)
+        };
+        let is_alone = table.iter().filter(|(other, _)| means(other)).count() == 1;
+        fields.iter().find(|field| is_alone && field.name == near)
+    }
+
+    /// What the model reads in place of a required field; nothing that it finds wrong with it is told.
+    fn stand_in(&self, shape: &Shape) -> Json {
+        match shape {
+            // No name that a task has, nor near to one, so that it is never proposed.
+            Shape::Text => format!("__.{}.__", self.guessed.len()).into(),
+            Shape::List(_) => Json::Array(Vec::new()),
+            // Contents are the only tables that are required.
+            Shape::Table(_) => serde_json::json!({"text": ""}),
+            Shape::Checked(_)
+            | Shape::OneOf(_)
+            | Shape::Integer { .. }
+            | Shape::Flag
+            | Shape::Map(_)
+            | Shape::Resources
+            | Shape::TextOr(_) => Json::Null,
+        }
+    }
+
+    fn one_kind(&mut self, node: &Node, path: &str, given: &[&str], map: &mut Map<String, Json>) {
+        let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| given.contains(kind)).collect();
+        if kinds.len() != 1 {
+            let found = if kinds.is_empty() { "none".to_owned() } else { kinds.join(" and ") };
             let all = KINDS.join(", ");
             self.refuse(node.at, path, format!("a task has exactly one of {all}; found {found}"));
         }
@@ -182,24 +283,42 @@ impl Walk<'_> {
         }
     }
 
-    fn one_source(&mut self, node: &Node, path: &str, map: &mut Map<String, Json>) {
-        let given: Vec<&str> = SOURCES.into_iter().filter(|source| map.contains_key(*source)).collect();
-        match given[..] {
-            ["from"] => self.read_source(node, path, map),
-            [_] => {}
-            _ => {
-                let found = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
-                let all = SOURCES.join(", ");
-                self.refuse(node.at, path, format!("give exactly one of {all}; found {found}"));
-                map.retain(|name, _| !SOURCES.contains(&name.as_str()));
-                map.insert("text".to_owned(), "".into());
+    /// Whether the contents are those that the file names.
+    fn one_source(&mut self, node: &Node, path: &str, given: &[&str], map: &mut Map<String, Json>) -> bool {
+        let sources: Vec<&str> = SOURCES.into_iter().filter(|source| given.contains(source)).collect();
+        if sources.len() != 1 {
+            let found = if sources.is_empty() { "none".to_owned() } else { sources.join(" and ") };
+            let all = SOURCES.join(", ");
+            self.refuse(node.at, path, format!("give exactly one of {all}; found {found}"));
+        }
+        let is_blob_field = |name: &String| BLOB.iter().any(|field| field.name == *name);
+        let mut is_whole = sources.len() == 1 && map.contains_key(sources[0]);
+        if is_whole && sources[0] == "from" {
+            is_whole = self.read_source(node, path, map);
+        }
+        if is_whole {
+            let blob: Map<String, Json> = map
+                .iter()
+                .filter(|(name, _)| is_blob_field(name))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
+            if let Err(error) = Blob::deserialize(Json::from(blob)) {
+                self.refuse(node.at, path, error.to_string());
+                is_whole = false;
             }
         }
+        if !is_whole {
+            map.retain(|name, _| !is_blob_field(name));
+            map.insert("text".to_owned(), "".into());
+        }
+        is_whole
     }
 
-    fn read_source(&mut self, node: &Node, path: &str, map: &mut Map<String, Json>) {
-        let Some(Json::String(name)) = map.remove("from") else { return };
-        let bytes = (self.read)(&name).unwrap_or_else(|message| {
+    fn read_source(&mut self, node: &Node, path: &str, map: &mut Map<String, Json>) -> bool {
+        let Some(Json::String(name)) = map.remove("from") else { return false };
+        let read = (self.read)(&name);
+        let is_read = read.is_ok();
+        let bytes = read.unwrap_or_else(|message| {
             let from = join(path, "from");
             self.refuse(super::tree::find(node, "from").at, &from, message);
             Vec::new()
@@ -208,6 +327,7 @@ impl Walk<'_> {
             Ok(text) => map.insert("text".to_owned(), text.into()),
             Err(error) => map.insert("base64".to_owned(), STANDARD.encode(error.as_bytes()).into()),
         };
+        is_read
     }
 
     fn resources(&mut self, node: &Node, path: &str) -> Option<Json> {

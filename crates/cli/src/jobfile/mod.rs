@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use model::settings::Limits;
 use model::validate::validate;
 use model::{JobSpec, SpecError};
+use serde::Deserialize;
 
+use check::Checked;
 pub use check::Problem;
 pub use tree::Position;
 
@@ -54,11 +56,11 @@ impl BadFile {
 }
 
 /// Reads a job file; `-` is standard input.
-pub fn read(path: &Path) -> Result<JobSpec, BadFile> {
+pub fn read(path: &Path, limits: &Limits) -> Result<JobSpec, BadFile> {
     let name = path.display().to_string();
     let text = read_text(path).map_err(|message| BadFile::whole(&name, message))?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    parse(&name, &text, &folder)
+    parse(&name, &text, &folder, limits)
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
@@ -81,18 +83,19 @@ fn read_text(path: &Path) -> Result<String, String> {
 }
 
 /// Reads a job from text. `folder` is where relative `from` paths begin.
-pub fn parse(file: &str, text: &str, folder: &Path) -> Result<JobSpec, BadFile> {
+pub fn parse(file: &str, text: &str, folder: &Path, limits: &Limits) -> Result<JobSpec, BadFile> {
     let root = tree::parse(text, format_of(file, text)).map_err(|error| BadFile {
         file: file.to_owned(),
         problems: vec![Problem { at: error.at, path: String::new(), message: error.message }],
     })?;
-    let limits = Limits::default();
-    let (json, mut problems) = check::check(&root, &|name| read_source(folder, name, &limits));
-    match serde_json::from_value::<JobSpec>(json) {
+    let mut checked = check::check(&root, &|name| read_source(folder, name, limits));
+    let mut problems = std::mem::take(&mut checked.problems);
+    match JobSpec::deserialize(&checked.json) {
         Ok(spec) => {
-            let known: Vec<Position> = problems.iter().map(|problem| problem.at).collect();
-            let more = validate(&spec, &limits).into_iter().map(|error| placed(&root, error));
-            problems.extend(more.filter(|problem| !known.contains(&problem.at)));
+            let errors = validate(&spec, limits).into_iter();
+            let own = errors.filter(|error| !checked.is_guessed(&checked.path_in_file(&error.path)));
+            let own = own.filter(|error| !compares_guesses(&spec, &checked, error));
+            problems.extend(own.map(|error| placed(&root, &checked, error)));
             if problems.is_empty() {
                 return Ok(spec);
             }
@@ -108,8 +111,23 @@ pub fn parse(file: &str, text: &str, folder: &Path) -> Result<JobSpec, BadFile> 
     Err(BadFile { file: file.to_owned(), problems })
 }
 
-fn placed(root: &tree::Node, error: SpecError) -> Problem {
-    Problem { at: tree::find(root, &error.path).at, path: error.path, message: error.message }
+/// Whether an error is that two tasks are not as many, where it is not known how many one of them is to be.
+fn compares_guesses(spec: &JobSpec, checked: &Checked, error: &SpecError) -> bool {
+    let place_of = |text: &str| text.split_once(']').and_then(|(place, _)| place.parse::<usize>().ok());
+    let Some((task, each)) = error.path.split_once(".after_each[") else { return false };
+    let Some(place) = task.strip_prefix("tasks[").and_then(place_of) else { return false };
+    let named = place_of(each).and_then(|nth| spec.tasks[place].after_each.get(nth));
+    let other = named.and_then(|name| spec.tasks.iter().position(|task| task.name == *name));
+    let is_uncounted = |place: usize| {
+        let path = |field| checked.path_in_file(&format!("tasks[{place}].{field}"));
+        ["array", "each_line"].into_iter().any(|field| checked.is_guessed(&path(field)))
+    };
+    other.is_some_and(|other| other != place && (is_uncounted(place) || is_uncounted(other)))
+}
+
+fn placed(root: &tree::Node, checked: &Checked, error: SpecError) -> Problem {
+    let path = checked.path_in_file(&error.path);
+    Problem { at: tree::find(root, &path).at, path, message: error.message }
 }
 
 fn read_source(folder: &Path, name: &str, limits: &Limits) -> Result<Vec<u8>, String> {

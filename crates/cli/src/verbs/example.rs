@@ -55,6 +55,7 @@ mod tests {
     use std::path::Path;
 
     use model::JobSpec;
+    use model::settings::Limits;
 
     use super::*;
 
@@ -63,7 +64,8 @@ mod tests {
         // As after `baton example pipeline > pipeline.yaml`: nothing lies beside the file.
         let alone = tempfile::tempdir().unwrap();
         let printed = |name: &str, file: &str, text: &str| -> JobSpec {
-            crate::jobfile::parse(file, text, alone.path()).unwrap_or_else(|bad| panic!("{name}: {bad}"))
+            crate::jobfile::parse(file, text, alone.path(), &Limits::default())
+                .unwrap_or_else(|bad| panic!("{name}: {bad}"))
         };
         let specs: BTreeMap<&str, JobSpec> = ALL
             .iter()

@@ -98,7 +98,7 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
         Args::Get(args) => get(args, app).await,
         Args::Set(args) => set(args, app).await,
         Args::Export(args) => export(args, app).await,
-        Args::Validate(args) => validate(args, app),
+        Args::Validate(args) => validate(args, app).await,
     }
 }
 
@@ -167,14 +167,18 @@ pub fn file_text(spec: &JobSpec, format: FileFormat) -> Result<String, Fault> {
     }
 }
 
-fn validate(args: &ValidateArgs, app: &App) -> Result<Exit, Fault> {
-    let mut valid = Vec::new();
+async fn validate(args: &ValidateArgs, app: &App) -> Result<Exit, Fault> {
+    let limits = app.limits().await;
+    let mut bad = Vec::new();
     for file in &args.files {
-        let spec = jobfile::read(file).map_err(|bad| Fault::bad_file("not valid", bad))?;
-        valid.push(format!("{}: valid, {} tasks", file.display(), spec.tasks_count()));
+        match jobfile::read(file, &limits) {
+            Ok(spec) => {
+                app.face.print(&format!("{}: valid, {} tasks\n", file.display(), spec.tasks_count()))?;
+            }
+            Err(problems) => bad.push(problems),
+        }
     }
-    app.face.print(&(valid.join("\n") + "\n"))?;
-    Ok(Exit::DONE)
+    if bad.is_empty() { Ok(Exit::DONE) } else { Err(Fault::bad_files("not valid", &bad)) }
 }
 
 #[cfg(test)]
@@ -196,8 +200,8 @@ mod tests {
             [(FileFormat::Yaml, "x.yaml"), (FileFormat::Toml, "x.toml"), (FileFormat::Json, "x.json")]
         {
             let text = file_text(&spec, format).unwrap();
-            let back =
-                jobfile::parse(name, &text, Path::new(".")).unwrap_or_else(|bad| panic!("{bad}\n{text}"));
+            let back = jobfile::parse(name, &text, Path::new("."), &model::settings::Limits::default())
+                .unwrap_or_else(|bad| panic!("{bad}\n{text}"));
             assert_eq!(back, spec, "{text}");
         }
     }

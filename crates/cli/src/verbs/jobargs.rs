@@ -1,6 +1,7 @@
 //! Flags that make a job of a command: shared by `submit` and `run`.
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::resources::parse_amount;
@@ -97,16 +98,18 @@ pub struct WhatArgs {
 
 impl WhatArgs {
     /// A valid job, or everything that is wrong with it.
-    pub fn spec(&self) -> Result<JobSpec, Fault> {
+    pub fn spec(&self, limits: &Limits) -> Result<JobSpec, Fault> {
         let mut spec = match &self.file {
-            Some(file) => jobfile::read(file).map_err(|bad| Fault::bad_file("cannot submit", bad))?,
-            None => JobSpec::of("", vec![self.task.task(&self.command)?]),
+            Some(file) => {
+                jobfile::read(file, limits).map_err(|bad| Fault::bad_files("cannot submit", &[bad]))?
+            }
+            None => JobSpec::of("", vec![self.task.task(&self.command, limits)?]),
         };
         self.job.lay_over(&mut spec);
         if spec.name.is_empty() && self.file.is_none() {
             spec.name.clone_from(&spec.tasks[0].name);
         }
-        let errors = validate(&spec, &Limits::default());
+        let errors = validate(&spec, limits);
         if errors.is_empty() {
             return Ok(spec);
         }
@@ -133,12 +136,12 @@ impl JobArgs {
 }
 
 impl TaskArgs {
-    fn task(&self, command: &[String]) -> Result<TaskSpec, Fault> {
+    fn task(&self, command: &[String], limits: &Limits) -> Result<TaskSpec, Fault> {
         let mut task = TaskSpec::new(&task_name(&command[0]), Work::Run(command.to_vec()));
         task.resources = self.asked()?;
         task.array = self.array;
         if let Some(file) = &self.each_line {
-            task.each_line = Some(Box::new(read(file)?));
+            task.each_line = Some(Box::new(read(file, limits)?));
         }
         for name in &self.env_pass {
             let value = std::env::var(name)
@@ -148,7 +151,7 @@ impl TaskArgs {
         let set = self.env.iter().map(|(name, value)| (name.clone(), EnvValue::Plain(value.clone())));
         task.env.extend(set);
         for (to, from) in &self.files {
-            task.files.push(file(to, from)?);
+            task.files.push(file(to, from, limits)?);
         }
         task.timeout = self.timeout;
         task.retry.max = self.retries.unwrap_or(0);
@@ -171,19 +174,28 @@ impl TaskArgs {
     }
 }
 
-fn read(path: &std::path::Path) -> Result<Blob, Fault> {
-    let bytes = if path == std::path::Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes).map(|_| bytes)
+/// A file whose bytes go along with the job; one that is too large for it is not read to its end.
+fn read(path: &Path, limits: &Limits) -> Result<Blob, Fault> {
+    let fault = |error: std::io::Error| Fault::of_file("cannot submit", path, &error);
+    let source: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
     } else {
-        std::fs::read(path)
+        Box::new(std::fs::File::open(path).map_err(fault)?)
     };
-    Ok(Blob::inline(bytes.map_err(|error| Fault::of_file("cannot submit", path, &error))?))
+    let max = limits.inline_bytes_per_job_max;
+    let mut bytes = Vec::new();
+    source.take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(fault)?;
+    if bytes.len() as u64 > max {
+        let what = format!("cannot submit: {} is above inline_bytes_per_job_max = {max}", path.display());
+        let fault = Fault { outcome: "Nothing was submitted.".to_owned(), ..Fault::usage(what) };
+        return Err(fault.fix("put larger data where the workers reach it, as a `url` or on shared storage"));
+    }
+    Ok(Blob::inline(bytes))
 }
 
-fn file(to: &str, from: &str) -> Result<model::FileSpec, Fault> {
-    let path = std::path::Path::new(from);
-    let content = read(path)?;
+fn file(to: &str, from: &str, limits: &Limits) -> Result<model::FileSpec, Fault> {
+    let path = Path::new(from);
+    let content = read(path, limits)?;
     let is_executable = std::fs::metadata(path).is_ok_and(|meta| mode(&meta) & 0o111 != 0);
     let mode = if is_executable { 0o755 } else { model::spec::FILE_MODE_DEFAULT };
     Ok(model::FileSpec { to: to.to_owned(), mode, content })
@@ -217,7 +229,10 @@ mod tests {
 
     fn spec(line: &[&str]) -> Result<JobSpec, Fault> {
         let line = std::iter::once("x").chain(line.iter().copied());
-        Line::try_parse_from(line).map_err(|error| Fault::usage(error.to_string()))?.what.spec()
+        Line::try_parse_from(line)
+            .map_err(|error| Fault::usage(error.to_string()))?
+            .what
+            .spec(&Limits::default())
     }
 
     #[test]
@@ -270,6 +285,15 @@ mod tests {
         assert!(spec(&["--env-pass", "SURELY_NOT_SET_HERE", "--", "x"]).is_err());
         let fault = spec(&["--queue", "a b", "-e", "BATON_X=1", "--", "x"]).unwrap_err();
         assert_eq!(fault.why.len(), 2, "{fault:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read_to_its_end() {
+        for flag in ["--each-line", "--file"] {
+            let value = if flag == "--file" { "zeros=/dev/zero" } else { "/dev/zero" };
+            let fault = spec(&[flag, value, "--", "x"]).unwrap_err();
+            assert!(fault.what.contains("/dev/zero is above inline_bytes_per_job_max = 262144"), "{fault:?}");
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
 }
 
 async fn follow(args: &Args, app: &App) -> Result<Exit, Fault> {
-    let spec = args.what.spec()?;
+    let spec = args.what.spec(&app.limits().await)?;
     let submitted = app.writer(&args.write).submit(&spec).await;
     let submitted =
         submitted.map_err(|error| Fault::writing("cannot run", "The job was NOT accepted", error))?;

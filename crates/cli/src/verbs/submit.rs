@@ -24,7 +24,7 @@ struct Accepted {
 }
 
 pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
-    let spec = args.what.spec()?;
+    let spec = args.what.spec(&app.limits().await)?;
     let doing = if spec.name.is_empty() {
         "cannot submit".to_owned()
     } else {
