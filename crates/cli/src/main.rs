@@ -102,18 +102,30 @@ fn misused(error: &clap::Error) -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
     let asked =
         |pair: &[String]| matches!(pair[0].as_str(), "-o" | "--output") && pair[1].starts_with("json");
+    // The status of `run` is the task's own, so a failure of Baton's has one apart from them.
+    let exit = if error.use_stderr() && is_run(&words) {
+        Exit::RUN_FAILED
+    } else {
+        Exit(error.exit_code().clamp(0, 255) as u8)
+    };
     let joined = words.iter().any(|word| word.starts_with("-ojson") || word.starts_with("--output=json"));
     if error.use_stderr() && (joined || words.windows(2).any(asked)) {
         let text = error.to_string();
         let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
         let what = lines.join(" ");
         let fault = Fault::usage(what.strip_prefix("error: ").unwrap_or(&what));
-        Face::plain(Format::Json).fault(&fault);
+        Face::plain(Format::Json).fault(&Fault { exit, ..fault });
     } else {
         // That nobody reads it is nobody's business.
         let _ = error.print();
     }
-    Exit(error.exit_code().clamp(0, 255) as u8).into()
+    exit.into()
+}
+
+/// Whether the verb of a line that is not valid is `run`.
+fn is_run(words: &[String]) -> bool {
+    let parsed = Line::command().ignore_errors(true).try_get_matches_from(words);
+    parsed.is_ok_and(|matches| matches.subcommand_name() == Some("run"))
 }
 
 fn start(line: &Line) -> Result<Exit, (Fault, Option<Face>)> {
@@ -125,7 +137,10 @@ fn start(line: &Line) -> Result<Exit, (Fault, Option<Face>)> {
     let runtime = runtime.map_err(|error| (Fault::from(error), None))?;
     let app = {
         let _inside = runtime.enter();
-        App::load(&line.global).map_err(|fault| (fault, None))?
+        App::load(&line.global).map_err(|fault| match &line.verb {
+            Verb::Run(_) => (Fault { exit: Exit::RUN_FAILED, ..fault }, None),
+            _ => (fault, None),
+        })?
     };
     runtime.block_on(run(&line.verb, &app)).map_err(|fault| (fault, Some(app.face)))
 }

@@ -45,6 +45,22 @@ fn the_version_is_one_line_and_an_unknown_verb_is_a_usage_error() {
 }
 
 #[test]
+fn a_misused_run_ends_with_the_status_of_baton_s_own_failures() {
+    for line in [
+        &["run"][..],
+        &["--color", "never", "run", "--arry", "0-9", "--", "true"],
+        &["run", "-o", "nonsense"],
+    ] {
+        let output = baton(line);
+        assert_eq!(output.status.code(), Some(125), "{line:?}: {}", text(&output.stderr));
+    }
+    let output = baton(&["run", "--context", "nowhere", "--", "true"]);
+    assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));
+    assert_eq!(baton(&["run", "--help"]).status.code(), Some(0));
+    assert_eq!(baton(&["submit"]).status.code(), Some(2));
+}
+
+#[test]
 fn completions_are_printed_for_every_shell() {
     for shell in ["bash", "zsh", "fish"] {
         let output = baton(&["completions", shell]);

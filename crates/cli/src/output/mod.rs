@@ -1,5 +1,6 @@
 //! What the command line prints. Standard output is data in the chosen format; everything else goes to stderr.
 
+pub mod log;
 pub mod paint;
 pub mod progress;
 pub mod rows;
@@ -95,21 +96,20 @@ impl Face {
 
     /// A list with where the rest of it begins.
     pub fn list<T: Row + Serialize>(&self, items: &[T], next: Option<String>) -> Result<(), Fault> {
+        self.print(&self.list_text(items, next)?)
+    }
+
+    pub fn list_text<T: Row + Serialize>(&self, items: &[T], next: Option<String>) -> Result<String, Fault> {
         match self.format {
-            Format::Table | Format::Wide => self.print(&self.table(items)),
-            Format::Name => self.print(&items.iter().map(|item| item.name() + "\n").collect::<String>()),
+            Format::Table | Format::Wide => Ok(self.table(items)),
+            Format::Name => Ok(items.iter().map(|item| item.name() + "\n").collect()),
             Format::Json => {
                 let mut list = Map::new();
                 list.insert("items".to_owned(), json(&items)?);
                 list.insert("next".to_owned(), json(&next)?);
-                self.print(&pretty(&Value::Object(list)))
+                Ok(pretty(&Value::Object(list)))
             }
-            Format::Jsonl => {
-                for item in items {
-                    self.print(&format!("{}\n", json(item)?))?;
-                }
-                Ok(())
-            }
+            Format::Jsonl => items.iter().map(|item| Ok(format!("{}\n", json(item)?))).collect(),
         }
     }
 
@@ -126,12 +126,21 @@ impl Face {
         name: &str,
         text: impl FnOnce() -> String,
     ) -> Result<(), Fault> {
-        match self.format {
-            Format::Table | Format::Wide => self.print(&text()),
-            Format::Name => self.print(&format!("{name}\n")),
-            Format::Json => self.print(&pretty(&json(value)?)),
-            Format::Jsonl => self.print(&format!("{}\n", json(value)?)),
-        }
+        self.print(&self.one_text(value, name, text)?)
+    }
+
+    pub fn one_text<T: Serialize>(
+        &self,
+        value: &T,
+        name: &str,
+        text: impl FnOnce() -> String,
+    ) -> Result<String, Fault> {
+        Ok(match self.format {
+            Format::Table | Format::Wide => text(),
+            Format::Name => format!("{name}\n"),
+            Format::Json => pretty(&json(value)?),
+            Format::Jsonl => format!("{}\n", json(value)?),
+        })
     }
 
     /// The time that relative times count from, where they are relative at all.

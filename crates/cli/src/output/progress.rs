@@ -21,6 +21,15 @@ impl Progress {
         Progress { bar: Some(bar) }
     }
 
+    /// No bar at all.
+    pub fn none() -> Progress {
+        Progress { bar: None }
+    }
+
+    pub fn is_shown(&self) -> bool {
+        self.bar.is_some()
+    }
+
     pub fn show(&self, counts: &Counts) {
         if let Some(bar) = &self.bar {
             bar.set_length(counts.total());
@@ -36,12 +45,17 @@ impl Progress {
             None => print(),
         }
     }
+
+    /// Takes the bar away for good.
+    pub fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }

@@ -8,6 +8,7 @@ pub mod dev;
 pub mod example;
 pub mod explain;
 pub mod failover;
+pub mod follow;
 pub mod health;
 pub mod job;
 pub mod jobargs;
