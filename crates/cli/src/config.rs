@@ -81,6 +81,8 @@ pub struct Context {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub servers: Vec<String>,
+    /// Whether a flag or a variable said where the replicas are.
+    pub is_addressed: bool,
     pub output: Format,
     pub color: When,
     pub call_timeout: Option<Duration>,
@@ -102,6 +104,12 @@ impl Config {
         Config::merge(global, file, &contexts)
     }
 
+    /// Of flags and variables alone.
+    #[cfg(test)]
+    pub fn merged(global: &Global) -> Result<Config, Fault> {
+        Config::merge(global, File::default(), &Contexts::default())
+    }
+
     fn merge(global: &Global, file: File, contexts: &Contexts) -> Result<Config, Fault> {
         let servers = choose_servers(global, &file, contexts)?;
         if let Some(bad) = servers.iter().find(|address| !is_address(address)) {
@@ -109,6 +117,7 @@ impl Config {
         }
         Ok(Config {
             servers,
+            is_addressed: !global.servers.is_empty() || global.context.is_some(),
             output: global.output.or(file.output).unwrap_or_default(),
             color: global.color.or(file.color).unwrap_or_default(),
             call_timeout: global.call_timeout.or(file.call_timeout),

@@ -20,4 +20,5 @@ pub mod run;
 pub mod server;
 pub mod submit;
 pub mod wait;
+pub mod watch;
 pub mod worker;

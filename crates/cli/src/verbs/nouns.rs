@@ -1,17 +1,23 @@
 //! `baton queue`, `cluster`, `config`: what the cluster keeps beside jobs.
 
+use std::time::Duration;
+
+use client::Event;
+use model::views::ClusterView;
 use serde_json::Value;
 
+use super::watch::{Watch, WatchArgs, draw};
 use crate::app::{App, WriteArgs};
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::output::Format;
 use crate::output::paint::Tone;
 use crate::output::rows::counts_text;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum QueueArgs {
     /// List queues
-    List,
+    List(WatchArgs),
     /// Create a queue, or change it
     Put {
         name: String,
@@ -41,12 +47,7 @@ pub struct QueueName {
 
 pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
     let (name, done, result) = match args {
-        QueueArgs::List => {
-            let queues =
-                app.client.queues().await.map_err(|error| Fault::reading("cannot list queues", error))?;
-            app.face.list(&queues.value, None)?;
-            return Ok(Exit::DONE);
-        }
+        QueueArgs::List(args) => return list_queues(args, app).await,
         QueueArgs::Put { name, weight, running_max, write } => {
             (name, "is set", app.writer(write).put_queue(name, *weight, *running_max).await)
         }
@@ -60,12 +61,41 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
     Ok(Exit::DONE)
 }
 
+async fn list_queues(args: &WatchArgs, app: &App) -> Result<Exit, Fault> {
+    // Lists count the tasks of each queue.
+    let is_relevant = |event: &Event| matches!(event, Event::Queue { .. } | Event::Tasks { .. });
+    let mut watch = Watch::new(app, is_relevant);
+    loop {
+        if args.watch {
+            watch.changed().await?;
+        }
+        let queues = app.client.queues().await;
+        let queues = queues.map_err(|error| Fault::reading("cannot list queues", error))?.value;
+        if !args.watch {
+            app.face.list(&queues, None)?;
+            return Ok(Exit::DONE);
+        }
+        watch.draw(&app.face.list_text(&queues, None)?)?;
+    }
+}
+
+/// Flags of what no event tells of.
+#[derive(Debug, clap::Args)]
+pub struct LookArgs {
+    /// Show again every second
+    #[arg(short, long)]
+    watch: bool,
+}
+
+/// Who leads and how far the logs are is not in the events.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 #[derive(Debug, clap::Subcommand)]
 pub enum ClusterArgs {
     /// Show how the cluster is
-    Status,
+    Status(LookArgs),
     /// List the replicas
-    Members,
+    Members(LookArgs),
     /// Let another replica lead
     TransferLeader {
         /// Name of a replica; absent: the most up to date
@@ -75,31 +105,50 @@ pub enum ClusterArgs {
 
 pub async fn cluster(args: &ClusterArgs, app: &App) -> Result<Exit, Fault> {
     match args {
-        ClusterArgs::Status => status(app).await,
-        ClusterArgs::Members => {
-            let view = read_status(app).await?;
-            app.face.list(&view.members, None)?;
-            Ok(Exit::DONE)
+        ClusterArgs::Status(args) => look(args, app, status_text).await,
+        ClusterArgs::Members(args) => {
+            let text = |app: &App, view: &ClusterView| app.face.list_text(&view.members, None);
+            look(args, app, text).await.map(|_| Exit::DONE)
         }
         ClusterArgs::TransferLeader { to } => {
             let leader = app.client.transfer_leader(to.as_deref()).await;
-            let leader = leader.map_err(|error| Fault::reading("cannot transfer the leadership", error))?;
+            // It has no request id: who leads is no count, so to ask for it twice is to ask for it once.
+            let leader = leader.map_err(|error| {
+                Fault::moving(
+                    "cannot transfer the leadership",
+                    "The leadership was not transferred",
+                    "`baton cluster status` says who leads",
+                    error,
+                )
+            })?;
             app.face.one(&serde_json::json!({"leader": leader}), &leader, || format!("{leader} leads\n"))?;
             Ok(Exit::DONE)
         }
     }
 }
 
-// A status is asked for above all when there is no leader, so any replica may tell what it sees.
-async fn read_status(app: &App) -> Result<model::views::ClusterView, Fault> {
-    let cannot = |error| Fault::reading("cannot see the cluster", error);
-    app.client.stale().cluster_status().await.map_err(cannot)
+async fn look(
+    args: &LookArgs,
+    app: &App,
+    text: impl Fn(&App, &ClusterView) -> Result<String, Fault>,
+) -> Result<Exit, Fault> {
+    let mut is_first = true;
+    loop {
+        // A status is asked for above all when there is no leader, so any replica may tell what it sees.
+        let view = app.client.stale().cluster_status().await;
+        let view = view.map_err(|error| Fault::reading("cannot see the cluster", error))?;
+        let text = text(app, &view)?;
+        if !args.watch {
+            app.face.print(&text)?;
+            return Ok(if view.leader.is_some() { Exit::DONE } else { Exit::UNREACHABLE });
+        }
+        draw(&app.face, &text, std::mem::take(&mut is_first))?;
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
-async fn status(app: &App) -> Result<Exit, Fault> {
-    let view = read_status(app).await?;
-    let has_leader = view.leader.is_some();
-    app.face.one(&view, &view.cluster, || {
+fn status_text(app: &App, view: &ClusterView) -> Result<String, Fault> {
+    app.face.one_text(view, &view.cluster, || {
         let leader = match &view.leader {
             Some(leader) => format!("leader {leader}"),
             None => app.face.paint.tone(Tone::Bad, "no leader"),
@@ -116,8 +165,7 @@ async fn status(app: &App) -> Result<Exit, Fault> {
             text += &format!("{}\n", app.face.paint.tone(Tone::Bad, &format!("! {alarm}")));
         }
         format!("{text}\n{}", app.face.table(&view.members))
-    })?;
-    Ok(if has_leader { Exit::DONE } else { Exit::UNREACHABLE })
+    })
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -131,7 +179,7 @@ pub enum ConfigArgs {
     Set {
         /// As in limits.starve_after_s
         path: String,
-        /// JSON, or a plain word
+        /// 10, 30s, fast
         value: String,
         #[command(flatten)]
         write: WriteArgs,
@@ -139,25 +187,17 @@ pub enum ConfigArgs {
 }
 
 pub async fn config(args: &ConfigArgs, app: &App) -> Result<Exit, Fault> {
-    let settings =
-        app.client.settings().await.map_err(|error| Fault::reading("cannot read the settings", error))?;
-    let mut tree = serde_json::to_value(&settings.value).map_err(|error| Fault::failed(error.to_string()))?;
     match args {
         ConfigArgs::Get { path } => {
-            let at = path.as_deref().unwrap_or_default();
-            let value = find(&mut tree, at)?;
-            let text = match value {
-                Value::String(text) if !app.face.format.is_machine() => text.clone(),
-                value => format!("{value:#}"),
-            };
-            app.face.print(&format!("{text}\n"))?;
+            let settings = app.client.settings().await;
+            let settings = settings.map_err(|error| Fault::reading("cannot read the settings", error))?.value;
+            let mut tree =
+                serde_json::to_value(&settings).map_err(|error| Fault::failed(error.to_string()))?;
+            let value = find(&mut tree, path.as_deref().unwrap_or_default())?;
+            app.face.print(&(setting_text(value, app.face.format) + "\n"))?;
         }
         ConfigArgs::Set { path, value, write } => {
-            *find(&mut tree, path)? =
-                serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.clone()));
-            let settings = serde_json::from_value(tree)
-                .map_err(|error| Fault::usage(format!("{path} cannot be {value}: {error}")))?;
-            let changed = app.writer(write).put_settings(&settings).await;
+            let changed = app.writer(write).put_setting(path, &plain(value)).await;
             let changed = changed.map_err(|error| {
                 Fault::writing("cannot change the settings", "Nothing was changed", error)
             })?;
@@ -165,6 +205,19 @@ pub async fn config(args: &ConfigArgs, app: &App) -> Result<Exit, Fault> {
         }
     }
     Ok(Exit::DONE)
+}
+
+/// A value as it is read: `get -o json` gives a text its quotes.
+fn plain(value: &str) -> String {
+    serde_json::from_str::<String>(value).unwrap_or_else(|_| value.trim().to_owned())
+}
+
+fn setting_text(value: &Value, format: Format) -> String {
+    match (value, format) {
+        (value, Format::Jsonl) => value.to_string(),
+        (Value::String(text), Format::Table | Format::Wide | Format::Name) => text.clone(),
+        (value, Format::Table | Format::Wide | Format::Name | Format::Json) => format!("{value:#}"),
+    }
 }
 
 fn find<'a>(tree: &'a mut Value, path: &str) -> Result<&'a mut Value, Fault> {
@@ -191,6 +244,11 @@ mod tests {
         assert_eq!(*find(&mut tree, "limits.starve_after_s").unwrap(), serde_json::json!(60));
         let fault = find(&mut tree, "limits.starve_after").unwrap_err();
         assert!(fault.what.ends_with("did you mean `starve_after_s`?"), "{}", fault.what);
-        assert!(find(&mut tree, "").unwrap().is_object());
+        let whole = find(&mut tree, "").unwrap();
+        assert!(whole.is_object());
+        assert_eq!(setting_text(whole, Format::Jsonl).lines().count(), 1);
+        assert_eq!((plain("\"fast\""), plain(" 30 ")), ("fast".to_owned(), "30".to_owned()));
+        assert_eq!(setting_text(&"fast".into(), Format::Table), "fast");
+        assert_eq!(setting_text(&"fast".into(), Format::Json), "\"fast\"");
     }
 }

@@ -1,16 +1,15 @@
 //! `baton ps`: jobs, or the tasks of those named.
 
-use client::{Event, JobFilter, TaskFilter, Watched};
-use futures::StreamExt;
+use client::{Event, JobFilter, TaskFilter};
+use model::TaskId;
 use model::views::{JobState, JobView, TaskState, TaskView};
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as WordError, StrDeserializer};
-use std::time::Duration;
 
+use super::watch::Watch;
 use crate::app::App;
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::output::Format;
 use crate::select::{Selector, label};
 
 /// List jobs, newest first; with a selector, the tasks of what it names
@@ -22,26 +21,29 @@ pub struct Args {
     #[arg(short = 'l', long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
     /// Only jobs of this queue
-    #[arg(long)]
+    #[arg(long, conflicts_with = "selectors")]
     queue: Option<String>,
     /// Only jobs or tasks in these states
     #[arg(long, value_delimiter = ',')]
     state: Vec<String>,
     /// Only jobs of this name
-    #[arg(long)]
+    #[arg(long, conflicts_with = "selectors")]
     name: Option<String>,
     /// Only my jobs
-    #[arg(long)]
+    #[arg(long, conflicts_with = "selectors")]
     mine: bool,
-    /// Only jobs that are not finished
+    /// Only jobs or tasks that are not finished
     #[arg(short, long)]
     unfinished: bool,
     /// At most so many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
     /// Jobs before this one: where an earlier list ended
-    #[arg(long, value_name = "JOB")]
+    #[arg(long, value_name = "JOB", conflicts_with = "selectors")]
     before: Option<model::JobId>,
+    /// Tasks from this one on: where an earlier list ended
+    #[arg(long, value_name = "TASK", requires = "selectors")]
+    from: Option<TaskId>,
     /// Answer from the asked replica's own state at once
     #[arg(long)]
     stale: bool,
@@ -81,14 +83,14 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
     if args.watch {
         return watch(args, app).await;
     }
-    show(&list(args, app).await?, app)?;
+    app.face.print(&text(&list(args, app).await?, app)?)?;
     Ok(Exit::DONE)
 }
 
-fn show(listed: &Listed, app: &App) -> Result<(), Fault> {
+fn text(listed: &Listed, app: &App) -> Result<String, Fault> {
     match listed {
-        Listed::Jobs(jobs, next) => app.face.list(jobs, next.clone()),
-        Listed::Tasks(tasks, next) => app.face.list(tasks, next.clone()),
+        Listed::Jobs(jobs, next) => app.face.list_text(jobs, next.clone()),
+        Listed::Tasks(tasks, next) => app.face.list_text(tasks, next.clone()),
     }
 }
 
@@ -117,12 +119,23 @@ async fn jobs(args: &Args, app: &App) -> Result<Listed, Fault> {
 
 async fn tasks(args: &Args, app: &App) -> Result<Listed, Fault> {
     let client = if args.stale { app.client.stale() } else { app.client.clone() };
-    let states =
-        args.state.iter().map(|text| word::<TaskState>(text, "task state")).collect::<Result<Vec<_>, _>>()?;
-    let mut tasks = Vec::new();
-    for target in app.resolver().targets(&args.selectors, &args.labels).await? {
+    let Some(states) = task_states(args)? else { return Ok(Listed::Tasks(Vec::new(), None)) };
+    let mut targets = app.resolver().targets(&args.selectors, &args.labels).await?;
+    if let Some(from) = args.from {
+        let place = targets.iter().position(|target| target.job == from.job);
+        let place =
+            place.ok_or_else(|| Fault::usage(format!("--from {from}: {} is not selected", from.job)))?;
+        targets.drain(..place);
+    }
+    let mut tasks: Vec<TaskView> = Vec::new();
+    let mut from = args.from.map_or(0, |task| task.number);
+    for target in targets {
+        let left = args.limit - tasks.len() as u32;
+        if left == 0 {
+            return Ok(Listed::Tasks(tasks, Some(format!("{}.0", target.job))));
+        }
         let filter = TaskFilter { tasks: target.tasks, states: states.clone() };
-        let page = client.list_tasks(target.job, &filter, args.limit, 0).await;
+        let page = client.list_tasks(target.job, &filter, left, std::mem::take(&mut from)).await;
         let page =
             page.map_err(|error| Fault::reading(&format!("cannot list the tasks of {}", target.job), error))?;
         tasks.extend(page.value.items);
@@ -133,39 +146,59 @@ async fn tasks(args: &Args, app: &App) -> Result<Listed, Fault> {
     Ok(Listed::Tasks(tasks, None))
 }
 
-/// At most five pictures a second, and none while nothing happens.
-const REDRAW: Duration = Duration::from_millis(200);
+/// Which states are asked for; none in the list: any. Nothing where no state can be meant.
+fn task_states(args: &Args) -> Result<Option<Vec<TaskState>>, Fault> {
+    let states =
+        args.state.iter().map(|text| word::<TaskState>(text, "task state")).collect::<Result<Vec<_>, _>>()?;
+    if !args.unfinished {
+        return Ok(Some(states));
+    }
+    let is_asked = |state: &TaskState| states.is_empty() || states.contains(state);
+    let unfinished: Vec<TaskState> =
+        TaskState::ALL.into_iter().filter(|state| !state.is_final() && is_asked(state)).collect();
+    Ok((!unfinished.is_empty()).then_some(unfinished))
+}
 
 async fn watch(args: &Args, app: &App) -> Result<Exit, Fault> {
-    let mut events = app.client.watch(None, None);
-    let mut is_due = true;
+    let mut watch = Watch::new(app, |event| matches!(event, Event::Job { .. } | Event::Tasks { .. }));
     loop {
-        if is_due {
-            let listed = list(args, app).await?;
-            if app.face.is_terminal && !app.face.format.is_machine() {
-                // Home, draw over, then clear what is left below: nothing flickers.
-                app.face.print("\x1b[H")?;
-                show(&listed, app)?;
-                app.face.print("\x1b[J")?;
-            } else if app.face.format == Format::Jsonl || !app.face.is_terminal {
-                show(&listed, app)?;
-            }
-            tokio::time::sleep(REDRAW).await;
+        watch.changed().await?;
+        watch.draw(&text(&list(args, app).await?, app)?)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        ps: Args,
+    }
+
+    fn parse(line: &[&str]) -> Result<Args, clap::Error> {
+        Line::try_parse_from(std::iter::once("ps").chain(line.iter().copied())).map(|line| line.ps)
+    }
+
+    #[test]
+    fn what_selects_jobs_is_refused_beside_a_selector() {
+        for flags in [&["--queue", "q"][..], &["--name", "n"], &["--mine"], &["--before", "j3"]] {
+            assert!(parse(flags).is_ok(), "{flags:?}");
+            assert!(parse(&[&["j5"], flags].concat()).is_err(), "{flags:?}");
         }
-        let watched = match events.next().await {
-            Some(watched) => watched.map_err(|error| Fault::reading("cannot watch", error))?,
-            None => return Ok(Exit::DONE),
-        };
-        is_due = match watched {
-            Watched::Begin { .. } => false,
-            // What was missed is in the next list.
-            Watched::Compacted { .. } => {
-                events = app.client.watch(None, None);
-                true
-            }
-            Watched::Event { event, .. } => matches!(event, Event::Job { .. } | Event::Tasks { .. }),
-        };
-        // What has come meanwhile needs no picture of its own.
-        while let Some(Some(_)) = futures::FutureExt::now_or_never(events.next()) {}
+        assert!(parse(&["--from", "j5.20"]).is_err());
+        assert_eq!(parse(&["j5", "--from", "j5.20"]).unwrap().from, "j5.20".parse().ok());
+    }
+
+    #[test]
+    fn unfinished_tasks_are_those_whose_state_is_not_final() {
+        let states = |line: &[&str]| task_states(&parse(line).unwrap()).unwrap();
+        assert_eq!(states(&["j5"]), Some(Vec::new()));
+        assert_eq!(states(&["j5", "-u", "--state", "running,failed"]), Some(vec![TaskState::Running]));
+        assert_eq!(states(&["j5", "-u", "--state", "failed"]), None);
+        assert_eq!(states(&["j5", "-u"]).map(|states| states.len()), Some(5));
     }
 }

@@ -1,15 +1,19 @@
 //! `baton worker`: starts a worker process; with a verb behind it, looks after the workers of the cluster.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use client::Client;
+use client::{Client, Event};
 use model::resources::{Offer, parse_amount};
 use model::size::PARTS;
 use model::views::{WorkerState, WorkerView};
+use serde::Deserialize;
 use worker::{Left, Worker};
 
+use super::watch::{Watch, WatchArgs};
 use crate::app::{App, WriteArgs};
 use crate::config::{Config, duration};
 use crate::exit::Exit;
@@ -31,6 +35,9 @@ pub struct Args {
 /// A worker process; its replicas come with --servers.
 #[derive(Debug, clap::Args)]
 pub struct ProcessArgs {
+    /// Read settings from this file (TOML); flags and BATON_* come before it
+    #[arg(long, env = "BATON_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Name of the worker, its own in the cluster; absent: the host's
     #[arg(long, env = "BATON_NAME")]
     name: Option<String>,
@@ -52,9 +59,9 @@ pub struct ProcessArgs {
     /// Where secrets lie, one per file
     #[arg(long, env = "BATON_SECRETS_DIR", value_name = "DIR")]
     secrets_dir: Option<PathBuf>,
-    /// How long a SIGTERM waits for what runs
-    #[arg(long, env = "BATON_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration)]
-    drain_timeout: Duration,
+    /// How long a SIGTERM waits for what runs; absent: 30s
+    #[arg(long, env = "BATON_DRAIN_TIMEOUT", value_parser = duration)]
+    drain_timeout: Option<Duration>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -75,24 +82,86 @@ fn offer(text: &str) -> Result<(String, Offer), String> {
     Ok((name, Offer::Indexed((parts / PARTS) as u32)))
 }
 
+/// Keys of `--config`. Flags and variables come before them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    servers: Option<Vec<String>>,
+    name: Option<String>,
+    data_dir: Option<PathBuf>,
+    cpu: Option<Amount>,
+    memory: Option<Amount>,
+    resources: BTreeMap<String, Amount>,
+    labels: BTreeMap<String, String>,
+    secrets_dir: Option<PathBuf>,
+    #[serde(with = "model::time::optional_duration")]
+    drain_timeout: Option<Duration>,
+}
+
+/// As it is written: `4`, `0.5` or `"8GiB"`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+enum Amount {
+    Whole(u64),
+    Part(f64),
+    Text(String),
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Amount::Whole(number) => number.fmt(f),
+            Amount::Part(number) => number.fmt(f),
+            Amount::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+impl File {
+    fn read(path: &Path) -> Result<File, Fault> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Fault::of_file("cannot read --config", path, &error))?;
+        toml::from_str(&text).map_err(|error| {
+            let fault = Fault::usage(format!("{} is not valid", path.display()));
+            error.to_string().trim_end().lines().fold(fault, |fault, line| fault.why(line))
+        })
+    }
+}
+
 impl ProcessArgs {
     fn config(&self, config: &Config) -> Result<worker::Config, Fault> {
+        let file = self.config.as_deref().map_or_else(|| Ok(File::default()), File::read)?;
+        self.over(file, config)
+    }
+
+    fn over(&self, file: File, config: &Config) -> Result<worker::Config, Fault> {
+        let servers = match file.servers {
+            Some(servers) if !config.is_addressed => servers,
+            Some(_) | None => config.servers.clone(),
+        };
         let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-        let name = self.name.clone().or_else(host).unwrap_or_else(|| "worker".to_owned());
-        let data_dir = self.data_dir.clone().ok_or_else(|| Fault::usage("baton worker needs --data-dir"))?;
-        let mut made = worker::Config::new(&name, config.servers.clone(), data_dir);
-        let named = [("cpu", &self.cpu), ("memory", &self.memory)];
-        for (name, text) in named.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?))) {
+        let name = self.name.clone().or(file.name).or_else(host).unwrap_or_else(|| "worker".to_owned());
+        let data_dir = self.data_dir.clone().or(file.data_dir);
+        let data_dir = data_dir.ok_or_else(|| Fault::usage("baton worker needs --data-dir"))?;
+        let mut made = worker::Config::new(&name, servers, data_dir);
+        let named = [("cpu", &self.cpu, file.cpu), ("memory", &self.memory, file.memory)];
+        for (name, flag, in_file) in named {
+            let Some(text) = flag.clone().or(in_file.map(|amount| amount.to_string())) else { continue };
             let amount =
-                parse_amount(name, text).map_err(|error| Fault::usage(format!("--{name}: {error}")))?;
+                parse_amount(name, &text).map_err(|error| Fault::usage(format!("--{name}: {error}")))?;
             made.capacity.total.set(name, amount);
+        }
+        for (name, amount) in file.resources {
+            let (name, offer) = offer(&format!("{name}={amount}"))
+                .map_err(|error| Fault::usage(format!("resources.{name}: {error}")))?;
+            made.capacity.offer(&name, offer);
         }
         for (name, offer) in &self.resources {
             made.capacity.offer(name, *offer);
         }
-        made.labels = self.labels.iter().cloned().collect();
-        made.secrets_dir.clone_from(&self.secrets_dir);
-        made.drain_timeout = self.drain_timeout;
+        made.labels = file.labels.into_iter().chain(self.labels.iter().cloned()).collect();
+        made.secrets_dir = self.secrets_dir.clone().or(file.secrets_dir);
+        made.drain_timeout = self.drain_timeout.or(file.drain_timeout).unwrap_or(made.drain_timeout);
         Ok(made)
     }
 }
@@ -101,10 +170,10 @@ pub async fn process(args: &ProcessArgs, config: &Config) -> Result<Exit, Fault>
     tether::tie()?;
     args.log.start()?;
     let made = args.config(config)?;
-    let name = made.name.clone();
+    let (name, servers) = (made.name.clone(), made.servers.clone());
     let worker = Worker::builder(made).start().await.map_err(|error| fault(&name, &error))?;
     let handle = worker.handle();
-    let cluster = Client::connect(config.servers.clone()).with_deadline(TELL_WITHIN);
+    let cluster = Client::connect(servers).with_deadline(TELL_WITHIN);
     let was_cordoned = Cell::new(false);
     let leaving = async {
         signals::asked_to_end().await;
@@ -169,7 +238,7 @@ fn fault(name: &str, error: &(dyn std::error::Error + 'static)) -> Fault {
 #[derive(Debug, clap::Subcommand)]
 pub enum Noun {
     /// List workers
-    List,
+    List(WatchArgs),
     /// Give a worker no new work
     Cordon(Name),
     /// Give it work again
@@ -187,14 +256,27 @@ pub struct Name {
     write: WriteArgs,
 }
 
-pub async fn noun(args: &Noun, app: &App) -> Result<Exit, Fault> {
-    let (of, done, result) = match args {
-        Noun::List => {
-            let workers =
-                app.client.workers().await.map_err(|error| Fault::reading("cannot list workers", error))?;
-            app.face.list(&workers.value, None)?;
+async fn list(args: &WatchArgs, app: &App) -> Result<Exit, Fault> {
+    // Lists show what each worker runs.
+    let is_relevant = |event: &Event| matches!(event, Event::Worker { .. } | Event::Tasks { .. });
+    let mut watch = Watch::new(app, is_relevant);
+    loop {
+        if args.watch {
+            watch.changed().await?;
+        }
+        let workers = app.client.workers().await;
+        let workers = workers.map_err(|error| Fault::reading("cannot list workers", error))?.value;
+        if !args.watch {
+            app.face.list(&workers, None)?;
             return Ok(Exit::DONE);
         }
+        watch.draw(&app.face.list_text(&workers, None)?)?;
+    }
+}
+
+pub async fn noun(args: &Noun, app: &App) -> Result<Exit, Fault> {
+    let (of, done, result) = match args {
+        Noun::List(args) => return list(args, app).await,
         Noun::Cordon(of) => (of, "takes no new work", app.writer(&of.write).cordon(&of.name).await),
         Noun::Uncordon(of) => (of, "takes work again", app.writer(&of.write).uncordon(&of.name).await),
         Noun::Drain(of) => (of, "leaves when it is idle", app.writer(&of.write).drain(&of.name).await),
@@ -209,6 +291,36 @@ pub async fn noun(args: &Noun, app: &App) -> Result<Exit, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Global;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        process: ProcessArgs,
+    }
+
+    fn made(line: &[&str], file: &str, global: &Global) -> Result<worker::Config, Fault> {
+        let line = <Line as clap::Parser>::try_parse_from(std::iter::once(&"worker").chain(line)).unwrap();
+        line.process.over(toml::from_str(file).unwrap(), &Config::merged(global)?)
+    }
+
+    #[test]
+    fn flags_come_before_the_file() {
+        let file = "servers = [\"f:1\"]\nname = \"file\"\ndata_dir = \"/d\"\ncpu = 4\nmemory = \"1GiB\"\n\
+                    drain_timeout = \"5s\"\nlabels = {zone = \"eu\", ssd = \"yes\"}\nresources = {gpu = 2}\n";
+        let worker = made(&[], file, &Global::default()).unwrap();
+        assert_eq!((worker.name.as_str(), &worker.servers[..]), ("file", &["f:1".to_owned()][..]));
+        assert_eq!((worker.capacity.total.cpu, worker.capacity.total.memory), (40_000, 1 << 30));
+        assert_eq!((worker.labels["zone"].as_str(), worker.drain_timeout), ("eu", Duration::from_secs(5)));
+        let flags = ["--name", "flag", "--cpu", "0.5", "--label", "zone=us", "--drain-timeout", "1s"];
+        let global = Global { servers: vec!["g:1".to_owned()], ..Global::default() };
+        let worker = made(&flags, file, &global).unwrap();
+        assert_eq!((worker.name.as_str(), &worker.servers[..]), ("flag", &["g:1".to_owned()][..]));
+        assert_eq!((worker.capacity.total.cpu, worker.drain_timeout), (5_000, Duration::from_secs(1)));
+        assert_eq!((worker.labels["zone"].as_str(), worker.labels["ssd"].as_str()), ("us", "yes"));
+        assert!(toml::from_str::<File>("cpus = 4").is_err());
+        assert_eq!(made(&[], "", &Global::default()).unwrap_err().exit, Exit::USAGE);
+    }
 
     #[test]
     fn whole_counts_are_units_and_the_rest_are_sums() {
