@@ -10,10 +10,10 @@ use machine::state::sessions::{Allocation, Phase, Session};
 use machine::{Applied, Effect, Event as Change};
 use model::blob::{hex, sha256};
 use model::spec::lines;
-use model::{JobId, Run, Seq, SessionId};
+use model::{JobId, Run, Seq, SessionId, Token};
 
 use crate::sessions::Stage;
-use crate::{Action, Leader, Now, Order, ToWorker};
+use crate::{Action, Leader, Now, Order, StreamId, ToWorker};
 
 impl Leader {
     /// An entry was applied: passes on what follows from it.
@@ -103,13 +103,24 @@ impl Leader {
     }
 
     fn send_stop(&mut self, session: SessionId, seq: Seq, state: &State, out: &mut Vec<Action>) {
-        let Some(stream) = self.attached.get(&session).copied() else { return };
-        let Some(Stage::Attached { sent, .. }) = self.streams.get(&stream) else { return };
-        let allocation = state.session(session).and_then(|row| row.allocations.get(&seq));
         // What has not been sent yet will be sent as a stop.
-        let Some(allocation) = allocation.filter(|_| seq <= *sent) else { return };
-        let message = ToWorker::Stop { seq, token: allocation.token };
-        out.push(Action::Send { stream, message });
+        if let Some((stream, token)) = self.sent(session, seq, state) {
+            out.push(Action::Send { stream, message: ToWorker::Stop { seq, token } });
+        }
+    }
+
+    pub(crate) fn send_recall(&mut self, session: SessionId, seq: Seq, state: &State, out: &mut Vec<Action>) {
+        if let Some((stream, token)) = self.sent(session, seq, state) {
+            out.push(Action::Send { stream, message: ToWorker::Recall { seq, token } });
+        }
+    }
+
+    /// Where the order of this number went, if the worker is here and has had it.
+    fn sent(&self, session: SessionId, seq: Seq, state: &State) -> Option<(StreamId, Token)> {
+        let stream = self.attached.get(&session).copied()?;
+        let Some(Stage::Attached { sent, .. }) = self.streams.get(&stream) else { return None };
+        let allocation = state.session(session)?.allocations.get(&seq).filter(|_| seq <= *sent)?;
+        Some((stream, allocation.token))
     }
 
     /// Whether the worker drains. Said whenever that may have changed unheard: to hear it twice does no harm.

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use machine::Plan;
 use machine::state::State;
-use model::{JobId, JobSpec};
+use machine::{Phase, Plan};
+use model::{JobId, JobSpec, Seq, SessionId};
 use scheduler::{Ahead, Budget, Overlay, Scratch};
 
 use crate::lanes::Room;
@@ -34,6 +34,10 @@ pub(crate) struct Planning {
     last: u64,
     calls: u64,
     fruitless: u32,
+    /// The last plan left nothing waiting: whether work sent ahead is better elsewhere is worth a look.
+    has_settled: bool,
+    /// Asked back, and not gone yet.
+    recalled: BTreeSet<(SessionId, Seq)>,
     /// It did not fit beside the submits once: now they wait.
     pub overdue: bool,
 }
@@ -48,6 +52,7 @@ impl Planning {
         self.made = None;
         self.in_flight.clear();
         self.ahead.clear();
+        self.recalled.clear();
         self.woken = false;
     }
 
@@ -100,6 +105,25 @@ impl Planning {
         }
     }
 
+    /// What to ask back from busy workers, because another has room for it by now.
+    pub fn recalls(&mut self, state: &State) -> Vec<(SessionId, Seq)> {
+        if !std::mem::take(&mut self.has_settled) {
+            return Vec::new();
+        }
+        let is_held = |(session, seq): &(SessionId, Seq)| {
+            let allocation = state.session(*session).and_then(|row| row.allocations.get(seq));
+            allocation.is_some_and(|allocation| allocation.phase == Phase::Held)
+        };
+        self.recalled.retain(is_held);
+        // One at a time: what comes back is placed first.
+        if !self.recalled.is_empty() {
+            return Vec::new();
+        }
+        let recalls = scheduler::recalls(state, &self.overlay);
+        self.recalled.extend(&recalls);
+        recalls
+    }
+
     fn is_wanted(&self) -> bool {
         let in_flight = self.in_flight.len() - self.ahead.len();
         self.woken && self.made.is_none() && in_flight < PLANS_IN_FLIGHT_MAX
@@ -111,6 +135,7 @@ impl Planning {
         let plan = scheduler::plan(state, &mut self.scratch, &self.overlay, budget);
         self.calls += 1;
         self.woken = plan.placements.len() >= placements_max;
+        self.has_settled = plan.is_empty();
         if plan.is_empty() {
             return;
         }

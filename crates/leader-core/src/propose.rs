@@ -229,6 +229,9 @@ impl Leader {
             return;
         }
         self.expire(now);
+        for (session, seq) in self.planning.recalls(state) {
+            self.send_recall(session, seq, state, out);
+        }
         while self.flight.len() < PROPOSALS_IN_FLIGHT_MAX {
             let batch = self.next_batch(state, now);
             if batch.commands.is_empty() {

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use machine::eligible::{accepts, still_waits};
+use machine::eligible::{accepts, drains_for};
 use machine::state::queues::QueueId;
 use machine::state::sessions::{ClassKey, Room};
 use machine::{Placement, Plan, State};
@@ -15,6 +15,7 @@ use model::{JobId, JobSpec, Resources, Run, SessionId, TaskSpec};
 
 use crate::overlay::{Overlay, Taken};
 use crate::place::{longest_run, room};
+use crate::reserve;
 
 /// What the placed tasks of a job ask for that the state does not have yet.
 #[derive(Clone, Debug)]
@@ -74,8 +75,8 @@ impl<'a> Round<'a> {
     fn new(state: &'a State, overlay: &Overlay) -> Round<'a> {
         let taken = overlay.taken(state);
         let drains = |session: &machine::Session| {
-            taken.reserved.contains_key(&session.id)
-                || session.reserved.is_some_and(|(job, task)| still_waits(state, job, task))
+            let known = drains_for(state, session).or(taken.reserved.get(&session.id).copied());
+            known.is_some_and(|task| reserve::holds(state, session, task))
         };
         let open = state.sessions().filter(|session| !session.ended && !drains(session));
         let rooms = open.map(|session| (session.id, room(state, session, &taken))).collect();

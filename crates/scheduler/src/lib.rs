@@ -7,6 +7,7 @@
 mod ahead;
 mod explain;
 mod fit;
+mod held;
 mod overlay;
 mod place;
 mod queues;
@@ -14,6 +15,7 @@ mod reserve;
 
 pub use ahead::{Ahead, Asked, plan_new};
 pub use explain::explain;
+pub use held::{HELD_RUN_TIME_MAX, recalls};
 pub use overlay::Overlay;
 
 use machine::{Plan, State};

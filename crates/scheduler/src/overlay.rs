@@ -77,6 +77,8 @@ pub(crate) struct Taken {
     pub classes: BTreeMap<SessionId, Vec<u32>>,
     /// What is placed on each session of jobs that the state does not have yet.
     pub asked: BTreeMap<SessionId, Vec<Resources>>,
+    /// Placements sent ahead to each session.
+    pub held: BTreeMap<SessionId, u32>,
     pub reserved: BTreeMap<SessionId, (JobId, u32)>,
 }
 
@@ -89,6 +91,7 @@ impl Taken {
         let Some(queue) = queue else { return };
         *self.running.entry(queue).or_default() += u64::from(tasks.len);
         if held {
+            *self.held.entry(session).or_default() += 1;
             return;
         }
         match known {

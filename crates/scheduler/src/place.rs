@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use machine::eligible::{accepts, drains_for, still_waits};
 use machine::state::index::ReadyKey;
 use machine::state::sessions::{Class, Room};
-use machine::{Group, Placement, Plan, Session, State, TASKS_PER_PLACEMENT_MAX};
+use machine::{Group, Phase, Placement, Plan, Session, State, TASKS_PER_PLACEMENT_MAX};
 use model::{ClassId, JobId, Kind, Run, SessionId};
 
 use crate::overlay::{Overlay, Taken};
 use crate::queues::{Line, lines, next_turn};
-use crate::{Budget, reserve};
+use crate::{Budget, held, reserve};
 
 pub(crate) struct Round<'a> {
     pub state: &'a State,
@@ -94,10 +94,13 @@ impl<'a> Round<'a> {
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
             return line.advance(class);
         };
-        let Some(session) = self.choose(class, row, key.job, tasks) else {
+        if let Some(session) = self.choose(class, row, key.job, tasks) {
+            self.take(key.job, tasks, session, row);
+        } else if let Some(session) = self.choose_busy(class, row, group) {
+            self.send_ahead(key.job, tasks, session);
+        } else {
             return line.pass_over(class, key);
-        };
-        self.take(key.job, tasks, session, row);
+        }
         line.charge(row.key.resources.dominant_share(state.total()), tasks.len);
     }
 
@@ -150,6 +153,17 @@ impl<'a> Round<'a> {
         chosen
     }
 
+    /// Who gets it although there is no room.
+    fn choose_busy(&self, class: ClassId, row: &Class, group: &Group) -> Option<SessionId> {
+        held::choose(self, row, group, self.takers.get(&class)?)
+    }
+
+    fn send_ahead(&mut self, job: JobId, tasks: Run, session: SessionId) {
+        *self.taken.held.entry(session).or_default() += 1;
+        self.taken.tasks.entry(job).or_default().insert(tasks);
+        self.plan.placements.push(Placement { job, tasks, session, held: true });
+    }
+
     fn is_open(&self, session: SessionId, row: &Class, job: JobId, tasks: Run) -> bool {
         let for_us = |(other, task): &(JobId, u32)| *other == job && tasks.contains(*task);
         self.reserved.get(&session).is_none_or(for_us)
@@ -172,6 +186,9 @@ impl<'a> Round<'a> {
 
 pub(crate) fn room(state: &State, session: &Session, taken: &Taken) -> Room {
     let mut room = session.room();
+    // What was sent ahead begins as soon as there is room.
+    let held = session.allocations.values().filter(|allocation| allocation.phase == Phase::Held);
+    held.for_each(|allocation| room.free.subtract(&allocation.resources));
     for class in taken.classes.get(&session.id).into_iter().flatten() {
         let Some(class) = state.class(*class) else { continue };
         if let Some(units) = room.fit(&class.key.resources) {

@@ -500,6 +500,90 @@ fn noops_travel_in_runs() {
     assert_eq!(lens, [1024, 1024]);
 }
 
+/// An attempt that ran for so many milliseconds and succeeded.
+fn ran_for(w: &mut World, session: SessionId, seq: u64, ms: u64) {
+    let allocation = w.state.session(session).unwrap().allocations[&seq].clone();
+    let ended = machine::Ended {
+        verdict: model::Verdict::Succeeded,
+        reason: model::Reason::Exited,
+        exit_code: Some(0),
+        signal: None,
+        message: String::new(),
+        result: None,
+        started: Some(model::Timestamp(0)),
+        ended: model::Timestamp(ms * 1_000),
+        cpu_time: std::time::Duration::ZERO,
+        memory_peak: 0,
+    };
+    let (tasks, news) = (allocation.tasks, machine::News::Ended(Box::new(ended)));
+    let report = machine::Report { seq, token: allocation.token, tasks, news };
+    w.apply(Command::Report(machine::ReportBatch { session, reports: vec![report] }));
+}
+
+fn array(len: u32) -> JobSpec {
+    let mut task = task(1);
+    task.array = Some(model::ArrayRange { first: 0, last: len - 1, step: 1 });
+    JobSpec::of("", vec![task])
+}
+
+fn held(plan: &Plan) -> Vec<bool> {
+    plan.placements.iter().map(|placement| placement.held).collect()
+}
+
+#[test]
+fn a_busy_worker_is_sent_ahead_what_has_shown_to_be_short() {
+    let mut w = World::new();
+    let a = w.session("a", 1);
+    w.submit(array(9));
+    assert_eq!(held(&w.plan()), [false], "nobody knows yet how long it takes");
+    w.round();
+    ran_for(&mut w, a, 1, 5_000);
+    assert_eq!(held(&w.plan()), [false]);
+    w.round();
+    ran_for(&mut w, a, 2, 10);
+    assert_eq!(held(&w.plan()), [false, true, true], "credit_per_session_max is 2");
+    w.round();
+    assert!(w.plan().is_empty());
+    // What is in flight counts too.
+    ran_for(&mut w, a, 3, 10);
+    let plan = w.plan();
+    let mut overlay = Overlay::default();
+    overlay.add(1, &plan);
+    assert!(super::plan(&w.state, &mut Scratch::default(), &overlay, Budget::default()).is_empty());
+}
+
+#[test]
+fn nothing_is_sent_ahead_while_a_worker_drains() {
+    let mut w = World::new();
+    let a = w.session("a", 2);
+    w.submit(array(6));
+    w.round();
+    w.submit(JobSpec { priority: 1, ..job(2) });
+    w.now += 61_000_000;
+    w.apply(Command::Tick);
+    w.round();
+    assert!(w.state.session(a).unwrap().reserved.is_some());
+    ran_for(&mut w, a, 1, 10);
+    assert!(w.plan().is_empty(), "{:?}", w.plan());
+}
+
+#[test]
+fn what_was_sent_ahead_is_asked_back_when_another_worker_has_room() {
+    let mut w = World::new();
+    let a = w.session("a", 1);
+    w.submit(array(4));
+    w.round();
+    ran_for(&mut w, a, 1, 10);
+    w.round();
+    assert!(w.state.ready().is_empty());
+    assert_eq!(recalls(&w.state, &Overlay::default()), []);
+    w.session("b", 1);
+    // The last of the two: it would wait longest.
+    assert_eq!(recalls(&w.state, &Overlay::default()), [(a, 4)]);
+    w.submit(job(1));
+    assert_eq!(recalls(&w.state, &Overlay::default()), [], "somebody waits for that room");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]

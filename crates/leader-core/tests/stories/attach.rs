@@ -268,8 +268,7 @@ fn what_was_applied_unheard_is_read_off_the_state() {
     let mut large = noop("large");
     large.tasks[0].resources = model::Resources::cores(2);
     world.submit(large);
-    world.commit_one();
-    assert_eq!(world.pending.len(), 1, "its placement");
+    assert_eq!(world.pending.len(), 1, "with its placement");
     world.write(Op::Cancel { targets: vec![machine::Target::job(job)] }, 50);
     world.write(Op::Drain { worker: "v".to_owned() }, 50);
     world.says(3, FromWorker::Goodbye);

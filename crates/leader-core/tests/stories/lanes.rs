@@ -329,3 +329,32 @@ fn a_full_plan_gets_its_turn_under_a_flood_of_reports() {
     assert!(world.leader.queued().workers > 0, "the flood is over");
     assert!(world.proposed().iter().any(is_full_plan), "the plan was passed over");
 }
+
+#[test]
+fn work_sent_ahead_is_asked_back_for_a_worker_with_room_and_goes_there() {
+    let mut world = World::new();
+    world.worker(1, "a", 1);
+    world.job(array(3));
+    let first = orders(&world.heard(1)).remove(0);
+    let mut report = succeeded(&first);
+    if let machine::News::Ended(ended) = &mut report.news {
+        ended.started = Some(ended.ended);
+    }
+    world.reports(1, 1, vec![report]);
+    world.commit();
+    let sent = orders(&world.heard(1));
+    assert_eq!(sent.iter().map(|order| order.held).collect::<Vec<_>>(), [false, true]);
+    world.worker(2, "b", 1);
+    let heard = world.heard(1);
+    let seq = sent[1].seq;
+    assert!(
+        heard.iter().any(|message| matches!(message, ToWorker::Recall { seq: it, .. } if *it == seq)),
+        "{heard:?}"
+    );
+    let news = machine::News::Recalled;
+    let Order { seq, token, tasks, .. } = sent[1];
+    world.reports(1, 2, vec![machine::Report { seq, token, tasks, news }]);
+    world.commit();
+    let moved = orders(&world.heard(2)).remove(0);
+    assert_eq!((moved.tasks, moved.held, moved.attempt), (tasks, false, 1), "it had not begun");
+}

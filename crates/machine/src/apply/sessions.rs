@@ -2,7 +2,7 @@
 
 use model::validate::validate_offer;
 use model::views::WorkerState;
-use model::{Elapsed, Resources, Run, SessionId};
+use model::{Elapsed, Resources, SessionId};
 
 use crate::apply::report;
 use crate::apply::write::within;

@@ -1,0 +1,79 @@
+//! Work sent ahead: a busy worker gets a little more than it has room for, so that it need not wait for the leader
+//! between two short tasks. It takes no capacity before it starts, and goes back if another worker has room first.
+
+use std::time::Duration;
+
+use machine::eligible::{accepts, drains_for, has_credit, has_room};
+use machine::state::sessions::Class;
+use machine::{Allocation, Group, Phase, Session, State};
+use model::{Seq, SessionId};
+
+use crate::overlay::Overlay;
+use crate::place::{Round, room};
+
+/// Only what has shown to be shorter is sent ahead: somebody more urgent may come meanwhile, and then waits for it.
+pub const HELD_RUN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The session that holds least among those that take the class and have credit left.
+pub(crate) fn choose(
+    round: &Round<'_>,
+    row: &Class,
+    group: &Group,
+    takers: &[SessionId],
+) -> Option<SessionId> {
+    let state = round.state;
+    // Who drains for somebody gets nothing more, and who has waited for long is not overtaken.
+    if !round.reserved.is_empty() || !is_short(group) {
+        return None;
+    }
+    let held = |id: SessionId| {
+        let session = state.session(id).filter(|session| has_credit(state, session, &row.key).is_ok())?;
+        let count = held_by(session).count() as u32 + round.taken.held.get(&id).copied().unwrap_or(0);
+        (count < state.limits().credit_per_session_max).then_some((count, id))
+    };
+    takers.iter().filter_map(|id| held(*id)).min().map(|(_, id)| id)
+}
+
+/// Whether the last task of the group that succeeded was short.
+fn is_short(group: &Group) -> bool {
+    let last = group.outcomes.values().next_back().map(|run| &run.outcome);
+    let took = last.and_then(|outcome| Some(outcome.ended.since(outcome.started?)));
+    took.is_some_and(|took| took <= HELD_RUN_TIME_MAX)
+}
+
+fn held_by(session: &Session) -> impl Iterator<Item = &Allocation> {
+    session.allocations.values().filter(|allocation| allocation.phase == Phase::Held)
+}
+
+/// What should be given back, because nothing else waits and another worker has room for it now.
+pub fn recalls(state: &State, overlay: &Overlay) -> Vec<(SessionId, Seq)> {
+    let mut out = Vec::new();
+    let holders: Vec<&Session> =
+        state.sessions().filter(|session| !session.ended && held_by(session).next().is_some()).collect();
+    if holders.is_empty() || !state.ready().is_empty() {
+        return out;
+    }
+    let taken = overlay.taken(state);
+    let mut idle: Vec<_> = state
+        .sessions()
+        .filter(|session| !session.ended && drains_for(state, session).is_none())
+        .filter(|session| held_by(session).next().is_none())
+        .map(|session| (session, room(state, session, &taken)))
+        .collect();
+    for session in holders {
+        // The last one first: it would wait longest.
+        for allocation in session.allocations.values().rev().filter(|it| it.phase == Phase::Held) {
+            let group = state.job(allocation.job).and_then(|job| job.group_of(allocation.tasks.first));
+            let Some(class) = group.and_then(|(_, group)| state.class(group.class)) else { continue };
+            let fits = |(other, room): &&mut (&Session, _)| {
+                accepts(state, other, &class.key).is_ok() && has_room(room, &class.key).is_ok()
+            };
+            let Some((_, room)) = idle.iter_mut().find(fits) else { continue };
+            if let Some(units) = room.fit(&class.key.resources) {
+                room.take(&class.key.resources, &units);
+            }
+            out.push((session.id, allocation.seq));
+        }
+    }
+    out
+}
