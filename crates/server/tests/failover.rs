@@ -75,7 +75,7 @@ async fn a_write_before_any_leader_did_not_happen() {
         cluster.stop(place).await;
     }
     cluster.restart(0).await;
-    let request = within(Duration::from_millis(700), submit_of(&noop_job("early"), ""));
+    let request = within(Duration::from_secs(4), submit_of(&noop_job("early"), ""));
     let refused = Failure::from(&cluster.client(0).submit(request).await.unwrap_err());
     assert_eq!((refused.code.as_str(), refused.happened), (code::NO_LEADER, Happened::No), "{refused:?}");
     cluster.restart(1).await;
@@ -131,7 +131,7 @@ async fn a_restarted_replica_shows_nothing_before_a_quorum_has_spoken() {
     cluster.restart(0).await;
     let asked = v1::GetJobRequest { job, stale: true, with_spec: false };
     // It may have applied less by now than it showed before it was stopped.
-    let refused = cluster.client(0).get_job(within(Duration::from_millis(900), asked)).await.unwrap_err();
+    let refused = cluster.client(0).get_job(within(Duration::from_secs(4), asked)).await.unwrap_err();
     assert_eq!(Failure::from(&refused).code, code::NO_LEADER);
     cluster.restart(1).await;
     let got = cluster.client(0).get_job(asked).await.unwrap().into_inner();
