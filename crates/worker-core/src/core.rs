@@ -9,10 +9,12 @@ use model::{Moment, Reason, Resources, Run, Seq, Term, Timestamp, Token, Verdict
 use crate::lanes::Lanes;
 use crate::link::{Dial, Heart, Link};
 use crate::outbox::Outbox;
-use crate::{Action, Ended, Event, Leave, Message, Order, Outgoing, Record, Saved, Stop};
+use crate::{Action, Ended, Event, Leave, Message, Order, Outgoing, Record, Report, Saved, Stop};
 
 /// While draining, what still comes is given back at most so often: each time costs the cluster a commit.
 const RECALL_EVERY: Duration = Duration::from_secs(1);
+/// After this host could not start something: it would most likely fail again at once.
+const REST: Duration = Duration::from_secs(10);
 /// From goodbye to the end of the session.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
@@ -42,6 +44,8 @@ pub struct Core {
     /// Of a session that has ended: killed, not yet gone.
     clearing: BTreeSet<Seq>,
     drain: Option<Drain>,
+    /// Nothing begins before.
+    rest_until: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +91,7 @@ impl Core {
             lease: config.lease,
             clearing: BTreeSet::new(),
             drain: None,
+            rest_until: None,
         }
     }
 
@@ -101,6 +106,7 @@ impl Core {
     pub fn step(&mut self, event: Event, now: Moment) -> Vec<Action> {
         // First, so that nothing that was late in coming is taken for an order under a living lease.
         self.watch_lease(now);
+        self.rest_until = self.rest_until.filter(|until| now < *until);
         match event {
             Event::Up if matches!(self.link, Link::Opening { .. }) => self.greet(now),
             Event::Up => {}
@@ -108,6 +114,7 @@ impl Core {
             Event::Said { term, applied: _, message } => self.hear(term, message, now),
             Event::Started { seq, task, at } => self.started(seq, task, at, now),
             Event::Ended { seq, tasks, ended } => self.ended(seq, tasks, ended, now),
+            Event::HostFailed => self.rest_until = Some(now.plus(REST)),
             Event::Drain { until } => self.start_drain(By::Host, until, now),
             Event::Tick => {
                 self.tend_link(now);
@@ -123,7 +130,7 @@ impl Core {
     pub fn next_due(&self) -> Option<Moment> {
         let flush = self.outbox.due().filter(|_| self.is_attached());
         let drain = self.drain.map(|drain| self.drain_due(drain));
-        [self.link_due(), flush, self.lease, drain].into_iter().flatten().min()
+        [self.link_due(), flush, self.lease, drain, self.rest_until].into_iter().flatten().min()
     }
 
     pub(crate) fn push(&mut self, action: Action) {
@@ -160,6 +167,7 @@ impl Core {
             Message::Welcome(welcome) => self.welcome(welcome, now),
             Message::Renewed { number } => self.renewed(number),
             Message::Run(order) => self.take(order),
+            Message::Unreadable(report) => self.decline(*report, now),
             Message::Stop { seq, token } => self.stop(seq, token, now),
             Message::Recall { seq, token } => self.recall(seq, token, now),
             Message::Acked { number, fenced: _ } => self.acknowledge(number, now),
@@ -182,8 +190,21 @@ impl Core {
         self.save(Record::Taken(order));
     }
 
+    /// Its number counts as received: a leader that sends it again gets no second answer.
+    fn decline(&mut self, report: Report, now: Moment) {
+        if self.is_attached() && !self.saved.has(report.seq) {
+            self.save(Record::Void(report.seq));
+            self.report_declined(report, now);
+        }
+    }
+
     pub(crate) fn may_begin(&self, now: Moment) -> bool {
-        self.drain.is_none() && self.has_lease(now)
+        self.drain.is_none() && self.may_go_on(now)
+    }
+
+    /// With the next tasks of orders that have begun.
+    pub(crate) fn may_go_on(&self, now: Moment) -> bool {
+        self.rest_until.is_none() && self.has_lease(now)
     }
 
     pub(crate) fn has_lease(&self, now: Moment) -> bool {

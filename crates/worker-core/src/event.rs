@@ -6,7 +6,7 @@ use model::settings::Lease;
 use model::{JobId, LogIndex, Moment, Run, Seq, SessionId, Term, Timestamp, Token};
 
 use crate::outbox::Batch;
-use crate::{Ended, Order, Record};
+use crate::{Ended, Order, Record, Report};
 
 /// Something happened.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub enum Event {
     Started { seq: Seq, task: u32, at: Timestamp },
     /// `tasks` of order `seq` have ended, all alike.
     Ended { seq: Seq, tasks: Run, ended: Box<Ended> },
+    /// This host could not start something, for lack of its own: disk, processes, open files.
+    HostFailed,
     /// Take no new work and leave when idle, at `until` at the latest.
     Drain { until: Moment },
     /// Time has passed, or everything at hand has been stepped: batches go out now.
@@ -35,6 +37,8 @@ pub enum Message {
         number: u64,
     },
     Run(Arc<Order>),
+    /// An order that this worker cannot read, and what it says of it.
+    Unreadable(Box<Report>),
     Stop {
         seq: Seq,
         token: Token,

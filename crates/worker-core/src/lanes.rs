@@ -87,7 +87,7 @@ impl Core {
     /// Begins what has room. `freed`: the end that made room came at that time; held orders that follow are
     /// reported as started together with it, so that the leader does not give the room away again.
     pub(crate) fn begin_waiting(&mut self, freed: Option<Timestamp>, now: Moment) {
-        while self.has_lease(now)
+        while self.may_go_on(now)
             && let Some(seq) = self.lanes.paused.pop_first()
         {
             self.begin(seq);

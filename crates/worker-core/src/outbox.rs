@@ -13,7 +13,8 @@ use crate::{Action, Ended, News, Outgoing, Record, Report};
 
 pub const STARTED_DELAY: Duration = Duration::from_millis(200);
 pub const BATCH_REPORTS_MAX: usize = 1_024;
-pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// As much as goes into one entry of the log: a larger batch would make other entries wait.
+pub const BATCH_BYTES_MAX: usize = 32 << 10;
 pub const BATCHES_IN_FLIGHT_MAX: usize = 8;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +85,11 @@ impl Core {
         let tasks = model::Run::new(0, u32::MAX);
         self.save(Record::Void(seq));
         let report = Report { seq, token, job: model::JobId(0), tasks, news: News::Recalled };
+        self.report_declined(report, now);
+    }
+
+    /// Of an order that was never taken.
+    pub(crate) fn report_declined(&mut self, report: Report, now: Moment) {
         self.save(Record::Reported(report));
         self.outbox.flush_by(now);
     }

@@ -348,6 +348,20 @@ fn a_stopped_order_that_has_not_begun_is_given_back() {
 }
 
 #[test]
+fn an_order_that_cannot_be_read_is_answered_once() {
+    let mut world = World::attached();
+    let ended = Ended::new(Verdict::Failed, Reason::Unsupported, "no spec", Timestamp(2));
+    let news = News::Ended(Box::new(ended));
+    let report = Report { seq: 1, token: Token(101), job: JobId(1), tasks: Run::new(1, 1), news };
+    world.say(Message::Unreadable(Box::new(report.clone())));
+    let batch = batches(&world.tick()).remove(0);
+    assert_eq!(batch.reports, [report.clone()]);
+    world.say(Message::Unreadable(Box::new(report)));
+    assert_eq!(batches(&world.tick()), []);
+    assert_eq!(world.reattach().watermark, 1);
+}
+
+#[test]
 fn a_stop_that_comes_before_its_order_wins() {
     let mut world = World::attached();
     world.say(Message::Stop { seq: 1, token: Token(101) });
@@ -631,6 +645,20 @@ fn a_drain_that_takes_too_long_leaves_the_rest_to_the_keeper() {
     assert_eq!(kills(&actions), []);
     assert_eq!(actions.last(), Some(&Action::Leave(Leave::DrainTimeout)));
     assert_eq!(world.core.next_due(), None);
+}
+
+#[test]
+fn a_host_that_could_not_start_something_rests_before_it_tries_again() {
+    let mut world = World::attached();
+    world.run(Order { tasks: Run::new(1, 2), ..order(1) });
+    world.event(Event::HostFailed);
+    let lost = Ended::new(Verdict::Lost, Reason::NotStarted, "no space", Timestamp(2));
+    world.event(Event::Ended { seq: 1, tasks: Run::new(1, 1), ended: Box::new(lost) });
+    assert_eq!(starts(&world.run(order(3))), []);
+    (0..9).for_each(|_| world.beat(1_000));
+    assert_eq!(starts(&world.after(999)), []);
+    assert_eq!(world.core.next_due(), Some(Moment(10_000_000)));
+    assert_eq!(starts(&world.after(1)), [1, 3]);
 }
 
 #[test]
