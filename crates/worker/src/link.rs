@@ -83,10 +83,8 @@ async fn run(address: &str, speech: Speech, tell: &impl Fn(News)) -> Result<(), 
     tell(News::Up);
     let mut stream = client.attach(speech).await.map_err(in_words)?.into_inner();
     while let Some(said) = stream.message().await.map_err(in_words)? {
-        match heard(said) {
-            Ok(Some(heard)) => tell(News::Heard(heard)),
-            Ok(None) => {}
-            Err(why) => tracing::error!(why, "the leader said what cannot be read"),
+        if let Some(heard) = heard(said) {
+            tell(News::Heard(heard));
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use model::{Blob, BlobSource, OnDisconnect, Reason, Work};
@@ -11,9 +12,10 @@ use worker_core::Order;
 
 use crate::cgroup;
 use crate::environment::{SecretError, environment, marks};
-use crate::fetch::{FetchError, fetch};
+use crate::fetch::{FetchError, Wanted, fetch};
 use crate::home::AttemptDir;
 use crate::keeper::protocol::{Key, Spawn};
+use crate::sys;
 
 /// What is the same for all attempts of a worker.
 #[derive(Clone, Debug)]
@@ -24,9 +26,11 @@ pub struct Site {
     pub grace: Duration,
 }
 
-/// Why an attempt could not be started: the task's own fault, but for the disk.
+/// Why an attempt could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum NotStarted {
+    #[error("this worker has no room for its files: {what}: {source}")]
+    Host { what: String, source: io::Error },
     #[error("cannot lay out its files: {what}: {source}")]
     Files { what: String, source: io::Error },
     #[error("its working directory {} does not exist", path.display())]
@@ -56,9 +60,35 @@ impl NotStarted {
             _ => Reason::NotStarted,
         }
     }
+
+    /// Whether the task is not to blame: another worker may well start it.
+    pub fn is_hosts_fault(&self) -> bool {
+        match self {
+            NotStarted::Host { .. } => true,
+            NotStarted::Files { source, .. } | NotStarted::Fetch(FetchError::Keep { source, .. }) => {
+                sys::is_hosts_fault(source)
+            }
+            NotStarted::NoDirectory { .. }
+            | NotStarted::NotInPath { .. }
+            | NotStarted::NoProgram { .. }
+            | NotStarted::NotExecutable { .. }
+            | NotStarted::NoArguments
+            | NotStarted::Outside { .. }
+            | NotStarted::Ref { .. }
+            | NotStarted::Fetch(_)
+            | NotStarted::Secret(_) => false,
+        }
+    }
 }
 
-pub fn prepare(order: &Order, key: Key, dir: &AttemptDir, site: &Site) -> Result<Spawn, NotStarted> {
+/// `is_unwanted`: set when it need not go on.
+pub fn prepare(
+    order: &Order,
+    key: Key,
+    dir: &AttemptDir,
+    site: &Site,
+    is_unwanted: &AtomicBool,
+) -> Result<Spawn, NotStarted> {
     make_directories(dir)?;
     let spec = &order.spec;
     let workdir = spec.workdir.as_ref().map_or_else(|| dir.work(), PathBuf::from);
@@ -66,10 +96,10 @@ pub fn prepare(order: &Order, key: Key, dir: &AttemptDir, site: &Site) -> Result
         return Err(NotStarted::NoDirectory { path: workdir });
     }
     for file in &spec.files {
-        lay_file(&workdir, file)?;
+        lay_file(&workdir, file, is_unwanted)?;
     }
     if let Some(stdin) = &spec.stdin {
-        write_blob(stdin, &dir.stdin())?;
+        write_blob(stdin, &dir.stdin(), is_unwanted)?;
     }
     let env = environment(order, key.task, dir, site.secrets_dir.as_deref())?;
     let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path);
@@ -97,21 +127,26 @@ fn files_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> NotStarted 
     move |source| NotStarted::Files { what: what.into(), source }
 }
 
+/// Of what lies in the worker's own directory.
+fn host_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> NotStarted {
+    move |source| NotStarted::Host { what: what.into(), source }
+}
+
 fn make_directories(dir: &AttemptDir) -> Result<(), NotStarted> {
     // What an earlier attempt of that name left, for example of a cluster that was set up anew.
     match fs::remove_dir_all(&dir.0) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(files_error("an old directory")(error));
+            return Err(host_error("an old directory")(error));
         }
         _ => {}
     }
     for path in [dir.work(), dir.temporary()] {
-        fs::create_dir_all(path).map_err(files_error("its directory"))?;
+        fs::create_dir_all(path).map_err(host_error("its directory"))?;
     }
     Ok(())
 }
 
-fn lay_file(workdir: &Path, file: &model::FileSpec) -> Result<(), NotStarted> {
+fn lay_file(workdir: &Path, file: &model::FileSpec, is_unwanted: &AtomicBool) -> Result<(), NotStarted> {
     let is_inside = !file.to.starts_with('/') && file.to.split('/').all(|part| !matches!(part, ".." | ""));
     if !is_inside {
         return Err(NotStarted::Outside { to: file.to.clone() });
@@ -120,15 +155,18 @@ fn lay_file(workdir: &Path, file: &model::FileSpec) -> Result<(), NotStarted> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).map_err(files_error(&file.to))?;
     }
-    write_blob(&file.content, &to)?;
+    write_blob(&file.content, &to, is_unwanted)?;
     let mode = fs::Permissions::from_mode(file.mode & 0o777);
     fs::set_permissions(&to, mode).map_err(files_error(&file.to))
 }
 
-fn write_blob(blob: &Blob, to: &Path) -> Result<(), NotStarted> {
+fn write_blob(blob: &Blob, to: &Path, is_unwanted: &AtomicBool) -> Result<(), NotStarted> {
     match &blob.source {
         BlobSource::Inline(bytes) => fs::write(to, bytes).map_err(files_error(to.display().to_string())),
-        BlobSource::Url(url) => Ok(fetch(url, &blob.sha256, to)?),
+        BlobSource::Url(url) => {
+            let wanted = Wanted { url, sha256: &blob.sha256, size: blob.size };
+            Ok(fetch(&wanted, to, is_unwanted)?)
+        }
         BlobSource::Ref(name) => Err(NotStarted::Ref { name: name.clone() }),
     }
 }
@@ -152,8 +190,8 @@ fn command(
 
 fn script(body: &str, dir: &AttemptDir) -> Result<(PathBuf, Vec<String>), NotStarted> {
     let file = dir.script();
-    fs::write(&file, body).map_err(files_error("its script"))?;
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).map_err(files_error("its script"))?;
+    fs::write(&file, body).map_err(host_error("its script"))?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).map_err(host_error("its script"))?;
     let name = file.display().to_string();
     if body.starts_with("#!") {
         return Ok((file, vec![name]));

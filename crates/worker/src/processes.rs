@@ -5,21 +5,24 @@
 use std::collections::BTreeMap;
 use std::process::Child;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::{Moment, Reason, Seq, Timestamp, Verdict};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::Span;
 use worker_core::{Ended, Order, Taken};
 
 use crate::clock;
 use crate::config::KeeperProgram;
 use crate::environment::marks;
 use crate::finish::{Bounds, finish, mark_ended};
-use crate::home::Home;
+use crate::home::{AttemptDir, Home};
 use crate::keeper::client::{Connection, connect};
 use crate::keeper::protocol::{Exit, Held, Key, Notice, Request, Spawn};
 use crate::prepare::{NotStarted, Site, prepare};
+use crate::span::span;
 use crate::sys::{self, ProcessId};
 
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
@@ -35,8 +38,19 @@ pub enum News {
 
 /// What the shell passes on to the core.
 pub enum Told {
-    Started { seq: Seq, task: u32, at: Timestamp },
-    Ended { key: Key, ended: Box<Ended> },
+    Started {
+        seq: Seq,
+        task: u32,
+        at: Timestamp,
+    },
+    Ended {
+        key: Key,
+        ended: Box<Ended>,
+    },
+    /// This host could not start something, for lack of its own.
+    HostFailed {
+        why: String,
+    },
 }
 
 pub struct Processes {
@@ -57,6 +71,14 @@ pub struct Processes {
 struct Process {
     order: Arc<Order>,
     phase: Phase,
+    /// Set when it need no longer be laid out.
+    is_unwanted: Arc<AtomicBool>,
+}
+
+impl Process {
+    fn new(order: Arc<Order>, phase: Phase) -> Process {
+        Process { order, phase, is_unwanted: Arc::default() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,17 +137,23 @@ impl Processes {
     }
 
     pub fn start(&mut self, key: Key, order: Arc<Order>) {
-        let process = Process { order: order.clone(), phase: Phase::Preparing };
+        let process = Process::new(order.clone(), Phase::Preparing);
+        let (is_unwanted, span) = (process.is_unwanted.clone(), Span::current());
         self.table.insert(key, process);
-        let (home, site, tell) = (self.home.clone(), self.site.clone(), self.tell.clone());
+        let (dir, site, tell) = (self.dir(&order, key), self.site.clone(), self.tell.clone());
         self.tasks.spawn_blocking(move || {
-            let dir = home.attempt(order.attempt_of(key.task));
-            let spawn = prepare(&order, key, &dir, &site).map(Box::new);
+            let _in_attempt = span.enter();
+            let spawn = prepare(&order, key, &dir, &site, &is_unwanted).map(Box::new);
             if spawn.is_err() && dir.0.is_dir() {
                 mark_ended(&dir);
             }
             let _ = tell.send(News::Prepared { key, spawn });
         });
+    }
+
+    // What runs in a thread of its own knows only its path: the directory's lock is the worker's, and ends with it.
+    fn dir(&self, order: &Order, key: Key) -> AttemptDir {
+        self.home.attempt(order.attempt_of(key.task))
     }
 
     pub fn stop(&mut self, seq: Seq) {
@@ -141,7 +169,10 @@ impl Processes {
         let Some((key, process)) = self.table.iter_mut().find(|(key, _)| key.seq == seq) else { return };
         let key = *key;
         match process.phase {
-            Phase::Preparing | Phase::Unwanted => process.phase = Phase::Unwanted,
+            Phase::Preparing | Phase::Unwanted => {
+                process.phase = Phase::Unwanted;
+                process.is_unwanted.store(true, Ordering::Relaxed);
+            }
             Phase::Asked | Phase::Running { .. } => self.ask(request(key)),
             Phase::Finishing => {}
         }
@@ -183,6 +214,10 @@ impl Processes {
     fn prepared(&mut self, key: Key, spawn: Result<Box<Spawn>, NotStarted>) -> Vec<Told> {
         let Some(process) = self.table.get_mut(&key) else { return Vec::new() };
         let ended = match spawn {
+            Err(error) if error.is_hosts_fault() => {
+                self.table.remove(&key);
+                return host_failed(key, error.to_string());
+            }
             Err(error) => failed(error.reason(), &error.to_string()),
             Ok(_) if process.phase == Phase::Unwanted => {
                 mark_ended(&self.home.attempt(process.order.attempt_of(key.task)));
@@ -212,9 +247,12 @@ impl Processes {
                 process.phase = Phase::Running { pid };
                 vec![Told::Started { seq: key.seq, task: key.task, at }]
             }
-            Notice::NotSpawned { key, why, lease_ended } => {
+            Notice::NotSpawned { key, why, lease_ended, hosts_fault } => {
                 let Some(process) = self.table.remove(&key) else { return Vec::new() };
-                mark_ended(&self.home.attempt(process.order.attempt_of(key.task)));
+                mark_ended(&self.dir(&process.order, key));
+                if hosts_fault {
+                    return host_failed(key, why);
+                }
                 let ended = match lease_ended {
                     true => lost(Reason::LeaseEnded, &why),
                     false => failed(Reason::NotStarted, &why),
@@ -232,9 +270,9 @@ impl Processes {
         let Some(process) = self.table.get_mut(&key) else { return self.forget(key) };
         process.phase = Phase::Finishing;
         let (order, bounds) = (process.order.clone(), self.bounds);
-        let (home, tell) = (self.home.clone(), self.tell.clone());
+        let (dir, tell) = (self.dir(&order, key), self.tell.clone());
         self.tasks.spawn_blocking(move || {
-            let dir = home.attempt(order.attempt_of(key.task));
+            let _in_attempt = span(&order, key.task).entered();
             let ended = Box::new(finish(&exit, &order.spec, &dir, bounds));
             let _ = tell.send(News::Finished { key, ended });
         });
@@ -267,10 +305,12 @@ impl Processes {
 
     /// Kills what may be left of an attempt without a keeper, and says then that it is lost.
     fn bury(&mut self, key: Key, pid: Option<ProcessId>, order: Arc<Order>) {
-        let (home, tell) = (self.home.clone(), self.tell.clone());
+        let (dir, site, tell) = (self.dir(&order, key), self.site.clone(), self.tell.clone());
         self.tasks.spawn_blocking(move || {
-            let dir = home.attempt(order.attempt_of(key.task));
             sys::kill_left(pid, &marks(&dir));
+            if let Some(cgroup) = &site.cgroup {
+                cgroup.remove_left();
+            }
             mark_ended(&dir);
             let ended = lost(Reason::WorkerLost, "the keeper that held it is gone");
             let _ = tell.send(News::Finished { key, ended });
@@ -281,7 +321,7 @@ impl Processes {
     pub fn adopt(&mut self, key: Key, taken: &Taken, held: Option<&Held>) -> Option<Told> {
         let order = taken.order.clone();
         let phase = held.map_or(Phase::Finishing, |held| Phase::Running { pid: held.pid });
-        self.table.insert(key, Process { order: order.clone(), phase });
+        self.table.insert(key, Process::new(order.clone(), phase));
         let Some(held) = held else {
             self.bury(key, None, order);
             return None;
@@ -308,6 +348,8 @@ impl Processes {
         const PART_MAX: Duration = Duration::from_secs(1);
         const LOOK_EVERY: Duration = Duration::from_millis(5);
         self.ask(Request::Bye);
+        // What is being fetched would hold up the end of this process.
+        self.table.values().for_each(|process| process.is_unwanted.store(true, Ordering::Relaxed));
         // Ends the connection, once everything said has been sent.
         self.requests = mpsc::unbounded_channel().0;
         let ended = async {
@@ -335,6 +377,12 @@ async fn pass(
         let _ = tell.send(News::Notice { generation, notice });
     };
     connection.pass(requests, notices).await;
+}
+
+/// The attempt is lost, not failed: it costs the task none of its retries that another worker may do better.
+fn host_failed(key: Key, why: String) -> Vec<Told> {
+    let ended = lost(Reason::NotStarted, &why);
+    vec![Told::HostFailed { why }, Told::Ended { key, ended }]
 }
 
 fn failed(reason: Reason, message: &str) -> Box<Ended> {

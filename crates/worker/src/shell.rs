@@ -8,6 +8,7 @@ use std::time::Duration;
 use model::{Kind, Reason, Run, Seq, Verdict};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument;
 use worker_core::{Action, Core, Ended, Event, Fetch, Leave, Order, Refusal};
 
 use crate::clock;
@@ -20,6 +21,7 @@ use crate::keeper::protocol::Key;
 use crate::link::{self, Speaker, speech};
 use crate::logs::{self, FETCHES_MAX, Sweep};
 use crate::processes::{self, Processes, Told};
+use crate::span::span;
 
 /// Taken in one turn, so that what they cause is saved and sent together.
 const INPUTS_PER_TURN: usize = 1_024;
@@ -133,7 +135,7 @@ impl Shell {
             }
             Input::Ended { seq, task, ended } => {
                 self.state.controls.remove(&seq);
-                self.step(Event::Ended { seq, tasks: Run::new(task, 1), ended });
+                self.ended(seq, Run::new(task, 1), ended);
             }
             Input::Drain => {
                 let until = clock::moment().plus(self.config.drain_timeout);
@@ -167,10 +169,24 @@ impl Shell {
         match told {
             Told::Started { seq, task, at } => self.step(Event::Started { seq, task, at }),
             Told::Ended { key, ended } => {
-                self.step(Event::Ended { seq: key.seq, tasks: Run::new(key.task, 1), ended });
+                self.ended(key.seq, Run::new(key.task, 1), ended);
                 self.state.forget.push(key);
             }
+            Told::HostFailed { why } => {
+                tracing::warn!(why, "this host cannot start work: none begins for a while");
+                self.step(Event::HostFailed);
+            }
         }
+    }
+
+    fn ended(&mut self, seq: Seq, tasks: Run, mut ended: Box<Ended>) {
+        self.processes.bounds.apply(&mut ended);
+        if let Some(taken) = self.core.saved().orders.get(&seq) {
+            let (verdict, reason, exit_code) = (ended.verdict, ended.reason, ended.exit_code);
+            span(&taken.order, tasks.first)
+                .in_scope(|| tracing::debug!(?verdict, ?reason, exit_code, "ended"));
+        }
+        self.step(Event::Ended { seq, tasks, ended });
     }
 
     /// Does everything that the steps so far ask for, and what follows from it at once.
@@ -280,12 +296,12 @@ impl Shell {
 
     fn start(&mut self, order: Arc<Order>, tasks: Run) {
         let (session, seq, task) = (self.session(), order.seq, tasks.first);
-        tracing::debug!(attempt = %order.attempt_of(task), token = %order.token, tasks = tasks.len, "starting");
+        let _in_attempt = span(&order, task).entered();
+        tracing::debug!(tasks = tasks.len, "starting");
         match order.spec.work.kind() {
             Kind::Noop => {
                 let now = clock::wall();
-                let ended = Box::new(Ended::succeeded(Some(now), now));
-                self.step(Event::Ended { seq, tasks, ended });
+                self.ended(seq, tasks, Box::new(Ended::succeeded(Some(now), now)));
             }
             Kind::Process => self.processes.start(Key { session, seq, task }, order),
             kind => match self.executors.get(&kind).cloned() {
@@ -294,7 +310,7 @@ impl Shell {
                     let message = format!("this worker does not run tasks of kind {kind}");
                     let now = clock::wall();
                     let ended = Ended::new(Verdict::Failed, Reason::Unsupported, &message, now);
-                    self.step(Event::Ended { seq, tasks, ended: Box::new(ended) });
+                    self.ended(seq, tasks, Box::new(ended));
                 }
             },
         }
@@ -308,10 +324,11 @@ impl Shell {
         let result_bytes_max = self.processes.bounds.result_bytes_max;
         let attempt = Attempt { order, task, started, stopping, result_bytes_max };
         let (tell, grace): (_, Duration) = (self.tell.clone(), self.config.stop_grace);
-        self.state.tasks.spawn(async move {
+        let run = async move {
             let ended = Box::new(executor::supervise(executor, attempt, control, grace).await);
             let _ = tell.send(Input::Ended { seq, task, ended });
-        });
+        };
+        self.state.tasks.spawn(run.in_current_span());
         self.step(Event::Started { seq, task, at: started });
     }
 

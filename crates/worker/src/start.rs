@@ -83,6 +83,7 @@ impl WorkerBuilder {
         if self.config.servers.is_empty() {
             return Err(StartError::NoServers);
         }
+        sys::raise_open_files();
         let home = Arc::new(Home::open(&self.config.data_dir)?);
         let (journal, saved) = Journal::open(home.path(), &self.config.name).map_err(StartError::Journal)?;
         sys::become_subreaper().map_err(StartError::Subreaper)?;
@@ -100,7 +101,7 @@ impl WorkerBuilder {
         let (tell, inputs) = mpsc::unbounded_channel();
         let (news, from_processes) = mpsc::unbounded_channel();
         let mut processes = Processes::new(home.clone(), site, self.config.keeper.clone(), news);
-        let mut adoption = Adoption { news: from_processes };
+        let mut adoption = Adoption { news: from_processes, later: Vec::new() };
         let (lease, held) = adoption.take(&mut processes, &saved).await?;
         let core = Core::new(
             worker_core::Config {
@@ -115,6 +116,9 @@ impl WorkerBuilder {
         // One queue from here on.
         let (to_shell, mut news) = (tell.clone(), adoption.news);
         state.tasks.spawn(async move {
+            for news in adoption.later {
+                let _ = to_shell.send(Input::Processes(news));
+            }
             while let Some(news) = news.recv().await {
                 let _ = to_shell.send(Input::Processes(news));
             }
@@ -171,6 +175,8 @@ fn seed(secret: &[u8]) -> u64 {
 
 struct Adoption {
     news: mpsc::UnboundedReceiver<News>,
+    /// Of attempts that are adopted once the strange ones are gone.
+    later: Vec<News>,
 }
 
 impl Adoption {
@@ -189,10 +195,14 @@ impl Adoption {
                 strange.iter().filter_map(|held| processes.dismiss(held).then_some(held.key)).collect();
             while !running.is_empty() {
                 let news = self.news.recv().await.ok_or(StartError::Keeper)?;
-                if let News::Notice { notice: Notice::Exited { key, .. }, .. } = &news {
-                    running.retain(|other| other != key);
+                match &news {
+                    News::Notice { notice: Notice::Exited { key, .. }, .. } if running.contains(key) => {
+                        running.retain(|other| other != key);
+                        processes.hear(news);
+                    }
+                    News::Notice { .. } => self.later.push(news),
+                    _ => drop(processes.hear(news)),
                 }
-                processes.hear(news);
             }
             Ok((lease, known))
         };

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use model::Moment;
@@ -16,6 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
@@ -38,13 +40,57 @@ pub fn new_session() {
     let _ = nix::unistd::setsid();
 }
 
+/// The soft limit of open files before it was raised.
+static OPEN_FILES_BEFORE: OnceLock<libc::rlim_t> = OnceLock::new();
+/// More is of no use, and a limit may be as good as none.
+const OPEN_FILES_MAX: libc::rlim_t = 1 << 20;
+
+/// Raises this process's limit of open files as far as the host lets it: a keeper holds four for each attempt, a server
+/// some for each connection. Attempts and keepers get the old limit back, since `select` cannot count beyond 1,024.
+pub fn raise_open_files() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    OPEN_FILES_BEFORE.get_or_init(|| soft);
+    let wanted = soft.max(hard.min(OPEN_FILES_MAX));
+    if setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_err() {
+        tracing::warn!(soft, hard, "the limit of open files cannot be raised");
+    }
+}
+
+/// SAFETY: async-signal-safe.
+unsafe fn restore_open_files(before: Option<libc::rlim_t>) -> io::Result<()> {
+    let Some(before) = before else { return Ok(()) };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur = before.min(limit.rlim_max);
+        match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Whether this host has run out of something, or its disk fails: whoever asked is not to blame.
+pub fn is_hosts_fault(error: &io::Error) -> bool {
+    let faults = [libc::ENOSPC, libc::EDQUOT, libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EIO];
+    error.raw_os_error().is_some_and(|code| faults.contains(&code))
+}
+
+/// The same of a failed fork, which also says that there are too many processes.
+pub fn is_hosts_fault_in_fork(error: &io::Error) -> bool {
+    is_hosts_fault(error) || error.raw_os_error() == Some(libc::EAGAIN)
+}
+
 /// Has the process that `command` starts open a session of its own, and with it a group.
 pub fn detach(command: &mut Command) {
-    // SAFETY: setsid is async-signal-safe.
+    let open_files = OPEN_FILES_BEFORE.get().copied();
+    // SAFETY: setsid is async-signal-safe, and so is the other.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             libc::setsid();
-            Ok(())
+            restore_open_files(open_files)
         });
     }
 }
@@ -61,7 +107,7 @@ pub struct ChildSetup {
 pub fn prepare_child(command: &mut Command, setup: ChildSetup) -> io::Result<()> {
     let path = |path: &PathBuf| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
     let cgroups: Vec<CString> = setup.cgroups.iter().map(path).collect::<io::Result<_>>()?;
-    let data_max = setup.data_max;
+    let (data_max, open_files) = (setup.data_max, OPEN_FILES_BEFORE.get().copied());
     // SAFETY: after the fork only async-signal-safe calls are made and nothing is allocated.
     unsafe {
         command.pre_exec(move || {
@@ -74,6 +120,7 @@ pub fn prepare_child(command: &mut Command, setup: ChildSetup) -> io::Result<()>
             for cgroup in &cgroups {
                 enter_cgroup(cgroup)?;
             }
+            restore_open_files(open_files)?;
             match data_max {
                 Some(bytes) => limit_data(bytes),
                 None => Ok(()),
@@ -159,6 +206,10 @@ pub fn kill_process(pid: ProcessId) {
     }
 }
 
+pub fn exists(pid: ProcessId) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
 /// The children of this single-threaded process, zombies included.
 pub fn children() -> Vec<ProcessId> {
     let own = std::process::id();
@@ -211,15 +262,25 @@ pub fn kill_left(pid: Option<ProcessId>, marks: &[String]) {
             killed.insert(pid);
             kill_process(pid);
         }
-        // Those that became children of this process.
-        for pid in &killed {
-            reap(*pid);
+        // Those that became children of this process; nobody else waits for them.
+        for pid in killed.iter().copied().chain(pid.into_iter().flat_map(orphans_of)) {
+            reap(pid);
         }
         if !is_left {
             return;
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Children of this process that began in the session of the attempt `session`: it was its leader, and an orphan that
+/// has ended still tells its session when its environment is gone.
+fn orphans_of(session: ProcessId) -> Vec<ProcessId> {
+    let own = std::process::id() as ProcessId;
+    let is_its = |pid: &ProcessId| {
+        parent_of(*pid) == Some(own) && stat_field(*pid, 6).and_then(|id| id.parse().ok()) == Some(session)
+    };
+    processes().into_iter().filter(is_its).collect()
 }
 
 /// Changes with every boot.
@@ -338,4 +399,22 @@ impl AsFd for ChildSignal {
 /// A path to `directory` short enough for a socket's address, good while the descriptor is open.
 pub fn short_path(directory: &fs::File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_started_gets_the_old_limit_of_open_files() {
+        raise_open_files();
+        let (raised, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let before = *OPEN_FILES_BEFORE.get().unwrap();
+        assert!(raised >= before);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "ulimit -n"]);
+        prepare_child(&mut command, ChildSetup { cgroups: Vec::new(), data_max: None }).unwrap();
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), before.to_string());
+    }
 }

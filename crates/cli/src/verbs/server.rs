@@ -119,6 +119,7 @@ fn read(path: &std::path::Path) -> Result<Flags, Fault> {
 pub async fn run(args: &Args) -> Result<Exit, Fault> {
     tether::tie()?;
     args.log.start()?;
+    worker::raise_open_files();
     let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
     let mut config = args.flags.clone().over(file).config()?;
     let name = config.name.clone();

@@ -15,6 +15,7 @@ use crate::{cgroup, clock};
 
 /// After its end, what somebody else still may write is waited for so long.
 const DRAIN: Duration = Duration::from_millis(500);
+const KILL_AGAIN: Duration = Duration::from_secs(1);
 
 pub struct Attempt {
     pub key: Key,
@@ -26,6 +27,8 @@ pub struct Attempt {
     /// Of its timeout.
     deadline: Option<Moment>,
     kill_at: Option<Moment>,
+    /// Killed, but perhaps not yet reaped.
+    is_killed: bool,
     cause: Option<Cause>,
     pub outputs: [Output; 2],
     group: Option<Group>,
@@ -37,7 +40,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    pub fn spawn(spawn: &Spawn) -> io::Result<Attempt> {
+    pub fn spawn(spawn: &Spawn) -> Result<Attempt, NotSpawned> {
         let group = make_group(spawn)?;
         match start(spawn, group.as_ref()) {
             Ok((pid, outputs)) => Ok(Attempt {
@@ -49,6 +52,7 @@ impl Attempt {
                 marks: spawn.marks.clone(),
                 deadline: spawn.timeout.map(|timeout| clock::moment().plus(timeout)),
                 kill_at: None,
+                is_killed: false,
                 cause: None,
                 outputs,
                 group,
@@ -69,8 +73,9 @@ impl Attempt {
         self.ended.is_none()
     }
 
+    /// Whether it is still to be killed when the lease ends.
     pub fn needs_lease(&self) -> bool {
-        self.is_running() && !self.keep
+        self.is_running() && !self.keep && !self.is_killed
     }
 
     /// TERM now, KILL later.
@@ -82,9 +87,11 @@ impl Attempt {
         }
     }
 
-    pub fn kill(&mut self, cause: Option<Cause>) {
+    /// KILL now, and again until it is reaped: what it forks meanwhile may have escaped.
+    pub fn kill(&mut self, cause: Option<Cause>, now: Moment) {
         if self.is_running() {
             self.cause = self.cause.or(cause);
+            (self.is_killed, self.kill_at) = (true, Some(now.plus(KILL_AGAIN)));
             self.kill_all();
         }
     }
@@ -107,8 +114,7 @@ impl Attempt {
     pub fn tend(&mut self, now: Moment, buffer: &mut Vec<u8>) -> bool {
         if self.is_running() {
             if self.kill_at.is_some_and(|at| now >= at) {
-                self.kill_at = Some(now.plus(Duration::from_secs(1)));
-                self.kill_all();
+                self.kill(None, now);
             } else if self.deadline.is_some_and(|at| now >= at) {
                 self.stop(Cause::TimedOut, now);
             }
@@ -178,20 +184,28 @@ impl Attempt {
     }
 }
 
-fn make_group(spawn: &Spawn) -> io::Result<Option<Group>> {
+/// Why an attempt was not started.
+#[derive(Debug)]
+pub struct NotSpawned {
+    pub why: String,
+    /// This host lacks something; the task is not to blame.
+    pub hosts_fault: bool,
+}
+
+fn make_group(spawn: &Spawn) -> Result<Option<Group>, NotSpawned> {
     let (Some(parent), Some(memory_max)) = (&spawn.cgroup, spawn.memory_max) else { return Ok(None) };
     let Key { session, seq, task } = spawn.key;
     let name = format!("{}-{session}-{seq}-{task}", std::process::id());
     let group = cgroup::Parent::make(parent, &name, memory_max);
-    group.map(Some).map_err(|error| context(error, "cannot make its control group"))
+    group.map(Some).map_err(host("cannot make its control group"))
 }
 
-fn start(spawn: &Spawn, group: Option<&Group>) -> io::Result<(ProcessId, [Output; 2])> {
-    let open = |path| Output::open(path, spawn.output_bytes_max);
-    let (stdout, stdout_end) = open(&spawn.stdout).map_err(|e| context(e, "cannot keep its output"))?;
-    let (stderr, stderr_end) = open(&spawn.stderr).map_err(|e| context(e, "cannot keep its output"))?;
+fn start(spawn: &Spawn, group: Option<&Group>) -> Result<(ProcessId, [Output; 2]), NotSpawned> {
+    let open = |path| Output::open(path, spawn.output_bytes_max).map_err(host("cannot keep its output"));
+    let (stdout, stdout_end) = open(&spawn.stdout)?;
+    let (stderr, stderr_end) = open(&spawn.stderr)?;
     let stdin = match &spawn.stdin {
-        Some(path) => Stdio::from(File::open(path).map_err(|e| context(e, "cannot open its stdin"))?),
+        Some(path) => Stdio::from(File::open(path).map_err(host("cannot open its stdin"))?),
         None => Stdio::null(),
     };
     let mut command = Command::new(&spawn.program);
@@ -205,13 +219,65 @@ fn start(spawn: &Spawn, group: Option<&Group>) -> io::Result<(ProcessId, [Output
         cgroups: group.iter().map(|group| group.procs()).collect(),
         data_max: spawn.memory_max.filter(|_| group.is_none()),
     };
-    sys::prepare_child(&mut command, setup)?;
-    let what = format!("cannot run {}", spawn.program.display());
-    let child = command.spawn().map_err(|error| context(error, &what))?;
+    sys::prepare_child(&mut command, setup).map_err(host("cannot enter its control group"))?;
+    let child = command.spawn().map_err(|error| NotSpawned {
+        why: format!("cannot run {}: {error}", spawn.program.display()),
+        hosts_fault: sys::is_hosts_fault_in_fork(&error),
+    })?;
     // Not waited for through `child`: the keeper reaps whatever ends.
     Ok((child.id() as ProcessId, [stdout, stderr]))
 }
 
-fn context(error: io::Error, what: &str) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {error}"))
+/// Of what the task has no part in.
+fn host(what: &str) -> impl FnOnce(io::Error) -> NotSpawned {
+    move |error| NotSpawned { why: format!("{what}: {error}"), hosts_fault: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper(dir: &std::path::Path) -> Spawn {
+        Spawn {
+            key: Key { session: 1, seq: 1, task: 0 },
+            program: "/bin/sh".into(),
+            argv: vec!["sh".to_owned(), "-c".to_owned(), "sleep 600".to_owned()],
+            env: Vec::new(),
+            workdir: dir.to_owned(),
+            stdin: None,
+            stdout: dir.join("stdout"),
+            stderr: dir.join("stderr"),
+            output_bytes_max: 1_000,
+            keep: false,
+            timeout: None,
+            grace: Duration::ZERO,
+            marks: Vec::new(),
+            memory_max: None,
+            cgroup: None,
+        }
+    }
+
+    #[test]
+    fn what_was_killed_is_not_due_again_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut attempt = Attempt::spawn(&sleeper(dir.path())).unwrap();
+        assert!(attempt.needs_lease());
+        let now = clock::moment();
+        attempt.kill(Some(Cause::LeaseEnded), now);
+        // Not reaped yet: the keeper must not look at the lease that has ended, over and over.
+        assert!(attempt.is_running() && !attempt.needs_lease());
+        assert_eq!(attempt.due(), Some(now.plus(KILL_AGAIN)));
+        while sys::reap(attempt.pid).is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn what_the_host_lacks_is_not_the_tasks_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = Spawn { program: "/no/such/program".into(), ..sleeper(dir.path()) };
+        assert!(!Attempt::spawn(&absent).err().unwrap().hosts_fault);
+        let unkept = Spawn { stdout: dir.path().join("no/such/directory"), ..sleeper(dir.path()) };
+        assert!(Attempt::spawn(&unkept).err().unwrap().hosts_fault);
+    }
 }

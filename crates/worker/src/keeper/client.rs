@@ -27,7 +27,8 @@ pub struct KeeperProgram {
 }
 
 impl Default for KeeperProgram {
-    /// The hidden verb `keeper` of the running binary, even if its file has been replaced meanwhile.
+    /// The hidden verb `keeper` of the running binary, even if its file has been replaced meanwhile. Another program than
+    /// `baton` answers to it by [`crate::keeper::run_if_asked`].
     fn default() -> KeeperProgram {
         KeeperProgram { program: PathBuf::from("/proc/self/exe"), arguments: vec!["keeper".to_owned()] }
     }

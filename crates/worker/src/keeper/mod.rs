@@ -11,6 +11,7 @@ mod output;
 pub mod protocol;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use model::Moment;
 
-use self::attempt::Attempt;
+use self::attempt::{Attempt, NotSpawned};
 pub use self::output::{TAIL_BYTES, cut_mark};
 use self::protocol::{Cause, Key, Notice, Request, Spawn, decode, encode};
 use crate::cgroup::Group;
@@ -57,12 +58,36 @@ pub fn run(data_dir: &Path) -> Result<(), KeeperError> {
         return Err(KeeperError::Held { path: data_dir.to_owned() });
     }
     sys::new_session();
+    sys::raise_open_files();
     sys::become_subreaper().map_err(failed)?;
     let mut keeper = Keeper::open(data_dir).map_err(failed)?;
     let done = keeper.serve().map_err(failed);
     let _ = fs::remove_file(data_dir.join(SOCKET));
     let _ = fs::remove_file(data_dir.join(PID_FILE));
     done
+}
+
+/// For the top of `main` of a program that a worker is built into, before any thread is started: if a worker of it has
+/// started it as `keeper --data-dir PATH`, it is the keeper, and ends here.
+#[allow(clippy::disallowed_methods)] // At the top of main there is nothing to destroy yet.
+pub fn run_if_asked() {
+    let Some(data_dir) = data_dir_of(std::env::args_os().skip(1)) else { return };
+    match run(&data_dir) {
+        Ok(()) => std::process::exit(0),
+        Err(error) => {
+            // To keeper.log, where the worker's own words point.
+            let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
+            eprintln!("error: {error}{cause}");
+            std::process::exit(1)
+        }
+    }
+}
+
+fn data_dir_of(arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    match &arguments.collect::<Vec<_>>()[..] {
+        [verb, flag, path] if verb == "keeper" && flag == "--data-dir" => Some(PathBuf::from(path)),
+        _ => None,
+    }
 }
 
 // What the poller calls the descriptors.
@@ -178,7 +203,7 @@ impl Keeper {
             return;
         }
         for attempt in self.attempts.values_mut().filter(|attempt| attempt.needs_lease()) {
-            attempt.kill(Some(Cause::LeaseEnded));
+            attempt.kill(Some(Cause::LeaseEnded), now);
         }
     }
 
@@ -207,12 +232,13 @@ impl Keeper {
         let has_lease = spawn.keep || self.lease.is_some_and(|until| clock::moment() < until);
         if !has_lease {
             let why = "the lease ended before it was started".to_owned();
-            return self.say(&Notice::NotSpawned { key, why, lease_ended: true });
+            return self.say(&Notice::NotSpawned { key, why, lease_ended: true, hosts_fault: false });
         }
         match Attempt::spawn(&spawn) {
             Ok(attempt) => self.started(attempt),
             Err(error) => {
-                self.say(&Notice::NotSpawned { key, why: error.to_string(), lease_ended: false });
+                let NotSpawned { why, hosts_fault } = error;
+                self.say(&Notice::NotSpawned { key, why, lease_ended: false, hosts_fault });
             }
         }
     }
@@ -355,7 +381,7 @@ impl Keeper {
             }
             Request::Kill { key } => {
                 if let Some(attempt) = self.attempts.get_mut(&key) {
-                    attempt.kill(None);
+                    attempt.kill(None, now);
                 }
             }
             Request::Lease { boottime_us } => {
@@ -416,5 +442,18 @@ impl Worker {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_worker_asks_for_a_keeper() {
+        let asked = |words: &[&str]| data_dir_of(words.iter().map(OsString::from));
+        assert_eq!(asked(&["keeper", "--data-dir", "/d"]), Some(PathBuf::from("/d")));
+        assert_eq!(asked(&["keeper"]), None);
+        assert_eq!(asked(&["serve", "--data-dir", "/d"]), None);
     }
 }

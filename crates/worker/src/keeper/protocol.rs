@@ -71,10 +71,27 @@ pub struct Spawn {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Notice {
-    State { lease_us: Option<u64>, attempts: Vec<Held> },
-    Spawned { key: Key, pid: ProcessId, at: Timestamp },
-    NotSpawned { key: Key, why: String, lease_ended: bool },
-    Exited { key: Key, exit: Box<Exit> },
+    State {
+        lease_us: Option<u64>,
+        attempts: Vec<Held>,
+    },
+    Spawned {
+        key: Key,
+        pid: ProcessId,
+        at: Timestamp,
+    },
+    NotSpawned {
+        key: Key,
+        why: String,
+        lease_ended: bool,
+        /// This host lacks something; the task is not to blame.
+        #[serde(default)]
+        hosts_fault: bool,
+    },
+    Exited {
+        key: Key,
+        exit: Box<Exit>,
+    },
 }
 
 /// An attempt that the keeper has.

@@ -66,6 +66,24 @@ async fn what_cannot_be_started_says_why() {
 use model::TaskSpec;
 
 #[tokio::test]
+async fn what_the_host_lacks_costs_no_task_a_retry_and_the_worker_rests() {
+    let mut world = World::new().await;
+    let attempts = world.host.data_dir().join("attempts");
+    std::fs::remove_dir(&attempts).unwrap();
+    std::fs::write(&attempts, "in the way").unwrap();
+    let ended = world.leader.run(1, argv(&["true"])).await;
+    assert_eq!((ended.verdict.as_str(), ended.reason.as_str()), ("lost", "not_started"));
+    assert!(ended.message.contains("no room for its files"), "{}", ended.message);
+    let failed_at = ended.ended_unix_us;
+    std::fs::remove_file(&attempts).unwrap();
+    std::fs::create_dir(&attempts).unwrap();
+    let ended = world.leader.run(2, argv(&["true"])).await;
+    assert_eq!(ended.verdict, "succeeded");
+    let rested = ended.started_unix_us.unwrap() - failed_at;
+    assert!(rested >= 9_000_000, "{rested} us");
+}
+
+#[tokio::test]
 async fn the_environment_holds_exactly_what_it_should() {
     let secrets = tempfile::tempdir().unwrap();
     std::fs::write(secrets.path().join("token"), "s3cret\n").unwrap();

@@ -83,6 +83,58 @@ async fn functions_of_the_program_are_tasks() {
     assert_eq!(world.leader.run(5, spec).await.reason, "timed_out");
 }
 
+/// In the place of the worker's own.
+struct Odd;
+
+impl worker::Executor for Odd {
+    fn run(&self, attempt: worker::Attempt) -> futures::future::BoxFuture<'static, worker::Ended> {
+        if attempt.task == 1 {
+            panic!("before there is a future");
+        }
+        let mut ended = attempt.succeeded();
+        ended.message = "é".repeat(2_000_000);
+        ended.result = Some(Box::new(Blob::inline(vec![0; 20 << 20])));
+        Box::pin(std::future::ready(ended))
+    }
+}
+
+#[tokio::test]
+async fn what_comes_from_inside_the_worker_is_bounded() {
+    let build = |builder: worker::WorkerBuilder| {
+        builder
+            .executor(model::Kind::Sleep, Odd)
+            .register("talk", async |_, _| Err("x".repeat(20 << 20)))
+            .register("pour", async |_, _| Ok(vec![0; 101]))
+    };
+    let mut world = World::with(build, |_| ()).await;
+    let sleep = || TaskSpec::new("s", Work::Sleep(Duration::ZERO));
+    let ended = world.leader.run(1, sleep()).await;
+    assert_eq!(
+        (ended.verdict.as_str(), ended.message.as_str()),
+        ("failed", "it panicked: before there is a future")
+    );
+    let ended = world.leader.run(2, sleep()).await;
+    assert_eq!((ended.verdict.as_str(), &ended.result), ("succeeded", &None));
+    assert!(ended.message.starts_with("the result was dropped: it has 20971520 bytes"));
+    assert!((2_000..=2_048).contains(&ended.message.len()), "{}", ended.message.len());
+    let ended = world.leader.run(3, call("talk", b"")).await;
+    assert_eq!((ended.verdict.as_str(), ended.message.len()), ("failed", 2_048));
+    let ended = world.leader.run(4, call("pour", b"")).await;
+    assert_eq!((ended.verdict.as_str(), &ended.result), ("succeeded", &None));
+    assert!(ended.message.contains("101 bytes, more than result_bytes_max = 100"), "{}", ended.message);
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_fails_and_says_why() {
+    let mut world = World::new().await;
+    let mut unreadable = order(1, noop());
+    unreadable.spec = None;
+    world.leader.say(Say::Run(unreadable));
+    let ended = world.leader.end(1, 1).await;
+    assert_eq!((ended.verdict.as_str(), ended.reason.as_str()), ("failed", "unsupported"));
+    assert!(ended.message.contains("it has no spec"), "{}", ended.message);
+}
+
 #[tokio::test]
 async fn a_sleep_can_be_stopped() {
     let mut world = World::new().await;
