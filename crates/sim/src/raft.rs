@@ -1,12 +1,14 @@
 //! A Raft log (Ongaro, Ousterhout 2014) in its plainest form: elections, replication, commit. It stands in for openraft:
 //! what is proposed may be committed late, by another leader, or never.
 //!
+//! What a snapshot covers is purged from the log, but for a tail; a follower that needs it gets the snapshot.
+//!
 //! As openraft, a leader does not step down by itself when it has lost its quorum; it only says when one last answered.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use machine::Entry;
+use machine::{Entry, Row};
 use model::settings::Election;
 use model::time::micros;
 use model::{LogIndex, Term};
@@ -19,6 +21,13 @@ pub struct Record {
     pub term: Term,
     /// `None`: the blank entry that begins a term.
     pub entry: Option<Arc<Entry>>,
+}
+
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The last entry that it covers.
+    pub last: (Term, LogIndex),
+    pub rows: Vec<Row>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +47,11 @@ pub enum Message {
         commit: LogIndex,
         sent: Micros,
     },
+    Install {
+        term: Term,
+        snapshot: Arc<Snapshot>,
+        sent: Micros,
+    },
     /// `matched`: up to here the logs are alike, or (not `ok`) may be.
     Appended {
         term: Term,
@@ -54,6 +68,7 @@ impl Message {
             Message::Voted { .. } => 1,
             Message::Append { records, .. } => 4 + records.len() as u64,
             Message::Appended { ok, .. } => 2 + u64::from(*ok),
+            Message::Install { snapshot, .. } => 1_000 + snapshot.last.1,
         }
     }
 }
@@ -74,6 +89,8 @@ struct Peer {
 }
 
 const RECORDS_PER_APPEND_MAX: usize = 32;
+/// Entries kept below the last snapshot, for followers that are but a little behind.
+const TAIL: u64 = 20;
 
 pub struct Raft {
     pub id: usize,
@@ -82,7 +99,11 @@ pub struct Raft {
     // On disk.
     pub term: Term,
     voted: Option<usize>,
-    pub log: Vec<Record>,
+    /// The entries after `purged`.
+    log: Vec<Record>,
+    /// The last one that was purged.
+    purged: (Term, LogIndex),
+    pub snapshot: Option<Arc<Snapshot>>,
     // In memory.
     pub role: Role,
     pub leader: Option<usize>,
@@ -103,6 +124,8 @@ impl Raft {
             term: 0,
             voted: None,
             log: Vec::new(),
+            purged: (0, 0),
+            snapshot: None,
             role: Role::Follower,
             leader: None,
             commit: 0,
@@ -130,15 +153,35 @@ impl Raft {
     }
 
     pub fn last(&self) -> LogIndex {
-        self.log.len() as u64
+        self.purged.1 + self.log.len() as u64
     }
 
-    fn term_at(&self, index: LogIndex) -> Term {
-        index.checked_sub(1).and_then(|place| self.log.get(place as usize)).map_or(0, |record| record.term)
+    /// In the log, if it is not purged.
+    fn place(&self, index: LogIndex) -> Option<usize> {
+        Some(index.checked_sub(self.purged.1 + 1)? as usize)
+    }
+
+    /// 0 where there is none, or it is purged.
+    pub fn term_at(&self, index: LogIndex) -> Term {
+        if index == self.purged.1 {
+            return self.purged.0;
+        }
+        self.place(index).and_then(|place| self.log.get(place)).map_or(0, |record| record.term)
     }
 
     pub fn record(&self, index: LogIndex) -> &Record {
-        &self.log[index as usize - 1]
+        let place = self.place(index).expect("what is to be applied is not purged");
+        &self.log[place]
+    }
+
+    /// A snapshot was made of the state after `index`: purges what it covers, but for a tail.
+    pub fn keep_snapshot(&mut self, index: LogIndex, rows: Vec<Row>) {
+        self.snapshot = Some(Arc::new(Snapshot { last: (self.term_at(index), index), rows }));
+        let purged = index.saturating_sub(TAIL);
+        if let Some(place) = self.place(purged) {
+            self.purged = (self.term_at(purged), purged);
+            self.log.drain(..=place);
+        }
     }
 
     pub fn due(&self) -> Micros {
@@ -202,8 +245,12 @@ impl Raft {
     fn replicate(&mut self, now: Micros) {
         for peer in self.others() {
             let next = self.peers[peer].next;
+            let Some(place) = self.place(next) else {
+                self.send_snapshot(peer, now);
+                continue;
+            };
             let records: Vec<Record> =
-                self.log[next as usize - 1..].iter().take(RECORDS_PER_APPEND_MAX).cloned().collect();
+                self.log[place..].iter().take(RECORDS_PER_APPEND_MAX).cloned().collect();
             // Hoping for the best; an answer that says otherwise takes it back.
             self.peers[peer].next += records.len() as u64;
             let previous = (self.term_at(next - 1), next - 1);
@@ -211,6 +258,12 @@ impl Raft {
             self.outbox.push((peer, Message::Append { term, previous, records, commit, sent: now }));
         }
         self.advance_commit();
+    }
+
+    fn send_snapshot(&mut self, peer: usize, now: Micros) {
+        let snapshot = self.snapshot.clone().expect("what is purged lies in a snapshot");
+        self.peers[peer].next = snapshot.last.1 + 1;
+        self.outbox.push((peer, Message::Install { term: self.term, snapshot, sent: now }));
     }
 
     /// What a majority has, if it is of this term.
@@ -247,6 +300,7 @@ impl Raft {
             Message::Vote { term, .. }
             | Message::Voted { term, .. }
             | Message::Append { term, .. }
+            | Message::Install { term, .. }
             | Message::Appended { term, .. } => *term,
         };
         if term > self.term {
@@ -264,6 +318,9 @@ impl Raft {
             }
             Message::Append { previous, records, commit, sent, .. } => {
                 return self.append(from, term, previous, records, commit, sent, now, chance);
+            }
+            Message::Install { snapshot, sent, .. } => {
+                return self.install(from, term, snapshot, sent, now, chance);
             }
             Message::Appended { ok, matched, sent, .. } => {
                 if term == self.term && self.role == Role::Leader {
@@ -303,17 +360,20 @@ impl Raft {
         }
         (self.role, self.leader) = (Role::Follower, Some(from));
         self.put_off(now, chance);
-        if self.last() < previous.1 || self.term_at(previous.1) != previous.0 {
+        // What is purged is committed, and so alike.
+        let is_purged = previous.1 < self.purged.1;
+        if !is_purged && (self.last() < previous.1 || self.term_at(previous.1) != previous.0) {
             let hint = self.last().min(previous.1.saturating_sub(1));
             self.outbox.push(answer(term, false, hint));
             return None;
         }
         let (mut cut, end) = (None, previous.1 + records.len() as u64);
         for (record, index) in records.into_iter().zip(previous.1 + 1..) {
+            let Some(place) = self.place(index) else { continue };
             if self.last() >= index && self.term_at(index) != record.term {
                 assert!(index > self.commit, "a committed entry is cut off");
                 cut.get_or_insert(index);
-                self.log.truncate(index as usize - 1);
+                self.log.truncate(place);
             }
             if self.last() < index {
                 self.log.push(record);
@@ -321,6 +381,38 @@ impl Raft {
         }
         self.commit = self.commit.max(commit.min(end));
         self.outbox.push(answer(term, true, end));
+        cut
+    }
+
+    /// A follower takes the snapshot in the place of all that it covers. What it has beyond stays if it goes on from there.
+    fn install(
+        &mut self,
+        from: usize,
+        term: Term,
+        snapshot: Arc<Snapshot>,
+        sent: Micros,
+        now: Micros,
+        chance: &mut Chance,
+    ) -> Option<LogIndex> {
+        let answer = |term, ok, matched| (from, Message::Appended { term, ok, matched, sent });
+        if term < self.term {
+            self.outbox.push(answer(self.term, false, 0));
+            return None;
+        }
+        (self.role, self.leader) = (Role::Follower, Some(from));
+        self.put_off(now, chance);
+        let last = snapshot.last;
+        self.outbox.push(answer(term, true, last.1));
+        if last.1 <= self.commit {
+            return None;
+        }
+        let goes_on = self.last() >= last.1 && self.term_at(last.1) == last.0;
+        let cut = (!goes_on && self.last() > self.commit).then_some(self.commit + 1);
+        match self.place(last.1).filter(|_| goes_on) {
+            Some(place) => drop(self.log.drain(..=place)),
+            None => self.log.clear(),
+        }
+        (self.purged, self.commit, self.snapshot) = (last, last.1, Some(snapshot));
         cut
     }
 

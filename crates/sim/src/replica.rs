@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use leader_core::{Action, Answer, Config, Event, FromWorker, Leader, Now, ProposalId, StreamId, Ticket};
+use machine::Write;
 use machine::state::State;
-use machine::{Row, Write};
 use model::time::micros;
 use model::{LogIndex, Moment, Settings, Term, Timestamp};
 
@@ -28,7 +28,6 @@ pub struct Replica {
     pub state: State,
     /// Log entries applied, blank ones too.
     pub applied: LogIndex,
-    snapshot: Option<(LogIndex, Vec<Row>)>,
     shell: Option<Shell>,
     /// Leaders of the past whose proposals have not all come to their end.
     retired: Vec<Shell>,
@@ -58,7 +57,6 @@ impl Replica {
             raft,
             state: State::default(),
             applied: 0,
-            snapshot: None,
             shell: None,
             retired: Vec::new(),
             offset,
@@ -74,6 +72,12 @@ impl Replica {
     fn now(&self, at: Micros) -> Now {
         let wall = (WALL_BEGIN.0 + at).saturating_add_signed(self.skew);
         Now { moment: self.moment(at), wall: Timestamp(wall) }
+    }
+
+    fn load_snapshot(&mut self) {
+        let Some(snapshot) = &self.raft.snapshot else { return };
+        self.state = State::thaw(snapshot.rows.iter().cloned()).expect("a snapshot of our own");
+        self.applied = snapshot.last.1;
     }
 
     pub fn is_leading(&self) -> bool {
@@ -94,10 +98,43 @@ impl World {
             return;
         }
         let cut = self.replicas[to].raft.hear(from, message, self.now, &mut self.chance);
+        // First: of what it covers nobody here knows whether it is in it.
+        self.take_snapshot(to);
         if let Some(cut) = cut {
             self.discard(to, cut);
         }
         self.settle_replica(to, Vec::new());
+    }
+
+    /// One from the leader that is ahead of the state stands for the entries between.
+    fn take_snapshot(&mut self, id: usize) {
+        let mutants = self.options.mutants;
+        let replica = &mut self.replicas[id];
+        let last = replica.raft.snapshot.as_ref().map_or(0, |snapshot| snapshot.last.1);
+        if last <= replica.applied {
+            return;
+        }
+        self.follow_leadership(id, &mut Vec::new());
+        let replica = &mut self.replicas[id];
+        replica.load_snapshot();
+        mutants.arm_state(&mut replica.state);
+        self.stats.count("snapshot installed");
+        let unknown: Vec<(Term, ProposalId)> = self.take_proposals(id, |index| index <= last);
+        for (term, proposal) in unknown {
+            self.bury(id, term, Event::Failed { proposal, maybe: true });
+        }
+    }
+
+    /// Those in flight of leaderships that are over.
+    fn take_proposals(&mut self, id: usize, is_meant: impl Fn(LogIndex) -> bool) -> Vec<(Term, ProposalId)> {
+        let mut taken = Vec::new();
+        for shell in &mut self.replicas[id].retired {
+            let term = shell.term;
+            taken.extend(
+                shell.proposals.extract_if(.., |index, _| is_meant(*index)).map(|(_, id)| (term, id)),
+            );
+        }
+        taken
     }
 
     pub fn request(&mut self, to: usize, client: usize, call: u64, write: Write) {
@@ -160,10 +197,8 @@ impl World {
         let replica = &mut self.replicas[id];
         replica.up = true;
         replica.raft.restart(self.now, &mut self.chance);
-        if let Some((index, rows)) = &replica.snapshot {
-            replica.state = State::thaw(rows.iter().cloned()).expect("a snapshot of our own");
-            (replica.applied, replica.raft.commit) = (*index, *index);
-        }
+        replica.load_snapshot();
+        replica.raft.commit = replica.applied;
         mutants.arm_state(&mut replica.state);
         self.settle_replica(id, Vec::new());
     }
@@ -210,7 +245,11 @@ impl World {
             let Some(entry) = record.entry else { continue };
             let applied = Arc::new(replica.state.apply(index, &entry));
             if replica.shell.is_some() {
-                events.push(Event::Applied { index, applied: applied.clone() });
+                // The feed of a real replica runs over at times; the leader then reads the state afresh.
+                let is_missed = self.chance.in_thousand(10);
+                let heard = Event::Applied { index, applied: applied.clone() };
+                events.push(if is_missed { Event::Resync } else { heard });
+                is_missed.then(|| self.stats.count("effects missed"));
             }
             self.watch_applied(id, index, &entry, &applied);
             self.committed(id, record.term, index, &applied.replies, events);
@@ -220,9 +259,9 @@ impl World {
 
     fn maybe_snapshot(&mut self, id: usize, index: LogIndex) {
         let replica = &mut self.replicas[id];
-        let last = replica.snapshot.as_ref().map_or(0, |(index, _)| *index);
+        let last = replica.raft.snapshot.as_ref().map_or(0, |snapshot| snapshot.last.1);
         if index >= last + SNAPSHOT_EVERY {
-            replica.snapshot = Some((index, replica.state.freeze().rows().collect()));
+            replica.raft.keep_snapshot(index, replica.state.freeze().rows().collect());
             self.stats.count("snapshot");
         }
     }
@@ -254,15 +293,7 @@ impl World {
         self.stats.count("entries discarded");
         let mut events = Vec::new();
         self.follow_leadership(id, &mut events);
-        let lost: Vec<(Term, ProposalId)> = self.replicas[id]
-            .retired
-            .iter_mut()
-            .flat_map(|shell| {
-                let term = shell.term;
-                shell.proposals.split_off(&cut).into_values().map(move |proposal| (term, proposal))
-            })
-            .collect();
-        for (term, proposal) in lost {
+        for (term, proposal) in self.take_proposals(id, |index| index >= cut) {
             // Whoever finds out may be sure that it is gone, or not.
             let maybe = self.chance.in_thousand(500);
             self.bury(id, term, Event::Failed { proposal, maybe });
@@ -292,7 +323,7 @@ impl World {
         let replica = &self.replicas[id];
         let Some(term) = term.filter(|_| replica.shell.is_none()) else { return };
         // Not before its own blank entry is applied.
-        let has_blank = replica.applied > 0 && replica.raft.record(replica.applied).term == term;
+        let has_blank = replica.applied > 0 && replica.raft.term_at(replica.applied) == term;
         if has_blank && replica.applied == replica.raft.commit {
             self.begin_to_lead(id, term);
         }

@@ -57,10 +57,12 @@ fn enough_happened(counts: &BTreeMap<String, u64>) {
     assert!(few.is_empty(), "too few (what, how often, least): {few:?} of {counts:#?}");
 }
 
-const EXPECTED: [(&str, u64); 26] = [
+const EXPECTED: [(&str, u64); 28] = [
     ("leadership", 150),
     ("entries discarded", 5),
+    ("effects missed", 200),
     ("snapshot", 100),
+    ("snapshot installed", 20),
     ("call repeated", 100),
     ("killed by the keeper", 10),
     ("worker drained", 3),

@@ -41,7 +41,10 @@ impl Invariant for TokensRise {
 impl TokensRise {
     fn placed(&mut self, step: &Step, id: JobId, number: u32, found: &mut Found) {
         self.looked += 1;
-        let token = Token::new(step.state.epoch(), step.index);
+        let group = step.state.job(id).and_then(|job| job.group_of(number));
+        let live = group.and_then(|(_, group)| group.live_at(number - group.first));
+        // As the state has it; what the same entry has taken away again is not to be seen there.
+        let token = live.map_or(Token::new(step.state.epoch(), step.index), |(_, live)| live.token);
         let before = self.tokens.insert((id, number), token);
         if before.is_some_and(|before| before >= token) {
             found.push(format!("{id}.{number} is placed with {token} after {before:?}"));
