@@ -232,9 +232,11 @@ mod tests {
         let url = format!("http://{}/file", listener.local_addr().unwrap());
         let is_unwanted = AtomicBool::new(false);
         std::thread::scope(|threads| {
-            threads.spawn(|| {
-                let _silent = listener.accept().unwrap();
+            // What the thread returns stays open until the end.
+            let _silent = threads.spawn(|| {
+                let (stream, _) = listener.accept().unwrap();
                 is_unwanted.store(true, Ordering::Relaxed);
+                stream
             });
             let wanted = Wanted { url: &url, sha256: &[0; 32], size: 0 };
             let error = fetch(&wanted, &dir.path().join("out"), &is_unwanted).unwrap_err();
