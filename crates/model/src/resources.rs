@@ -358,11 +358,31 @@ mod tests {
             change(&mut changed);
             changed.validate().len()
         };
-        assert_eq!(refused(|c| drop(c.indexed.insert("gpu".to_owned(), u32::MAX))), 1);
+        assert_eq!(
+            refused(|c| {
+                c.indexed.insert("gpu".to_owned(), u32::MAX);
+            }),
+            1
+        );
         assert_eq!(refused(|c| c.offer("gpu", Offer::Indexed(UNITS_MAX + 1))), 1);
-        assert_eq!(refused(|c| drop(c.indexed.insert("gpu".to_owned(), 1))), 1);
-        assert_eq!(refused(|c| drop(c.indexed.insert("cpu".to_owned(), 4))), 1);
-        assert_eq!(refused(|c| drop(c.indexed.insert("tpu".to_owned(), 1))), 1);
+        assert_eq!(
+            refused(|c| {
+                c.indexed.insert("gpu".to_owned(), 1);
+            }),
+            1
+        );
+        assert_eq!(
+            refused(|c| {
+                c.indexed.insert("cpu".to_owned(), 4);
+            }),
+            1
+        );
+        assert_eq!(
+            refused(|c| {
+                c.indexed.insert("tpu".to_owned(), 1);
+            }),
+            1
+        );
         assert_eq!(refused(|c| c.total.memory = u64::MAX), 1);
         assert_eq!(refused(|c| c.total.set("a b", 1)), 1);
         assert_eq!(refused(|c| (0..70).for_each(|n| c.total.set(&format!("r{n}"), 1))), 1);

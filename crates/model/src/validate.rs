@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::constraint::is_label;
 use crate::settings::Limits;
 use crate::spec::is_job_id;
-use crate::{Blob, Capacity, Dependency, JobSpec, TaskSpec, Work};
+use crate::{Blob, Capacity, Dependency, EnvValue, JobSpec, TaskSpec, Work};
 
 /// One thing that is wrong with a spec.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error, serde::Serialize, serde::Deserialize)]
@@ -20,12 +20,20 @@ pub struct SpecError {
 /// Longest timeout, delay and backoff: a year.
 pub const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 pub const NAME_BYTES_MAX: usize = 128;
+/// Errors listed; of a spec with more the first ones are enough to go on with.
+pub const ERRORS_MAX: usize = 100;
+/// Unknown names for which the nearest known one is looked for.
+const SUGGESTIONS_MAX: usize = 20;
 pub const WORKER_LABELS_MAX: usize = 256;
 
 /// Every error of the spec; none means it is valid.
 pub fn validate(spec: &JobSpec, limits: &Limits) -> Vec<SpecError> {
     let mut check = Check { errors: Vec::new() };
     check.job(spec, limits);
+    // What is too large is not looked through: that would cost more than to refuse it.
+    if spec.tasks.len() as u64 > limits.groups_per_job_max.into() {
+        return check.errors;
+    }
     for (place, task) in spec.tasks.iter().enumerate() {
         check.task(&format!("tasks[{place}]"), task, limits);
     }
@@ -72,7 +80,9 @@ fn is_env_name(text: &str) -> bool {
 
 impl Check {
     fn refuse(&mut self, path: String, message: impl Into<String>) {
-        self.errors.push(SpecError { path, message: message.into() });
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(SpecError { path, message: message.into() });
+        }
     }
 
     fn require(&mut self, holds: bool, path: impl FnOnce() -> String, message: &str) {
@@ -149,6 +159,9 @@ impl Check {
             || at("each_line"),
             "give either array or each_line",
         );
+        let lines = task.each_line.as_ref().is_none_or(|blob| blob.inline_bytes().is_some());
+        let in_line = "its lines are counted when it is submitted: give text or a file, not a url or ref";
+        self.require(lines, || at("each_line"), in_line);
         self.require(task.count() > 0, || at("each_line"), "has no lines");
         self.duration(&at("timeout"), task.timeout);
         self.require(task.timeout != Some(Duration::ZERO), || at("timeout"), "a timeout is longer than 0");
@@ -167,7 +180,9 @@ impl Check {
             &at("after"),
             "dependencies_per_task_max",
         );
-        for name in task.env.keys() {
+        for (name, value) in &task.env {
+            let whole = !matches!(value, EnvValue::Plain(text) if text.contains('\0'));
+            self.require(whole, || at(&format!("env.{name}")), "the value holds a NUL byte");
             self.require(
                 is_env_name(name),
                 || at(&format!("env.{name}")),
@@ -182,6 +197,8 @@ impl Check {
         for name in task.resources.custom.keys() {
             self.require(is_name(name), || at(&format!("resources.{name}")), "not a resource name");
         }
+        let whole = task.workdir.as_ref().is_none_or(|dir| !dir.contains('\0'));
+        self.require(whole, || at("workdir"), "holds a NUL byte");
         let absolute = task.workdir.as_ref().is_none_or(|dir| dir.starts_with('/'));
         self.require(
             absolute,
@@ -210,7 +227,11 @@ impl Check {
                 self.duration(&format!("{path}.sleep"), Some(*duration));
                 return;
             }
-            Work::Script(_) | Work::Noop | Work::Container(_) | Work::Wasm(_) => return,
+            Work::Script(body) => {
+                self.require(!body.contains('\0'), || format!("{path}.script"), "holds a NUL byte");
+                return;
+            }
+            Work::Noop | Work::Container(_) | Work::Wasm(_) => return,
         };
         let named = argv.first().is_some_and(|program| !program.is_empty());
         self.require(named, || path.clone(), "names no program");
@@ -229,10 +250,15 @@ impl Check {
             }
         }
         let mut edges = vec![Vec::new(); spec.tasks.len()];
+        let mut unknown = 0;
         for (place, task) in spec.tasks.iter().enumerate() {
             for (path, name) in named_dependencies(place, task) {
                 match places.get(name) {
-                    None => self.refuse(path, unknown_name(name, places.keys().copied())),
+                    None => {
+                        unknown += 1;
+                        let known = places.keys().copied().filter(|_| unknown <= SUGGESTIONS_MAX);
+                        self.refuse(path, unknown_name(name, known));
+                    }
                     Some(other) if *other == place => self.refuse(path, format!("`{name}` waits for itself")),
                     Some(other) => edges[place].push(*other),
                 }
@@ -300,6 +326,7 @@ fn unknown_name<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String 
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = word.len().div_ceil(3).max(1);
     known
+        .filter(|other| other.len().abs_diff(word.len()) <= near)
         .map(|other| (distance(word, other), other))
         .filter(|(d, _)| *d <= near)
         .min()
@@ -374,6 +401,32 @@ mod tests {
             found.contains(&"tasks[0].after[0]: there is no task `fetsh`; did you mean `fetch`?".to_owned())
         );
         assert!(found.contains(&"tasks[1].after[0]: `clean` waits for itself".to_owned()));
+    }
+
+    #[test]
+    fn what_cannot_be_handed_to_a_process_is_refused() {
+        let found = errors(
+            r#"{"tasks":[{"name":"a","script":"x\u0000","workdir":"/a\u0000","env":{"A":"\u0000"}},
+                         {"name":"b","noop":true,"each_line":{"url":"http://host/list"}}]}"#,
+        );
+        let paths: Vec<&str> = found.iter().filter_map(|error| error.split(": ").next()).collect();
+        let expected = ["tasks[0].script", "tasks[0].env.A", "tasks[0].workdir", "tasks[1].each_line"];
+        assert_eq!(paths, expected, "{found:#?}");
+    }
+
+    #[test]
+    fn a_spec_full_of_errors_is_refused_soon_and_briefly() {
+        let unknown = |place: usize| {
+            let mut task = TaskSpec::new(&format!("t{place}"), Work::Noop);
+            task.after.push(Dependency::Task(format!("{}{place}", "long".repeat(30))));
+            task
+        };
+        let spec = JobSpec::of("", (0..10_000).map(unknown).collect());
+        assert_eq!(validate(&spec, &Limits::default()).len(), ERRORS_MAX);
+        let few = Limits { groups_per_job_max: 10, ..Limits::default() };
+        let found = validate(&spec, &few);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].message.contains("groups_per_job_max"), "{found:#?}");
     }
 
     #[test]
