@@ -24,6 +24,10 @@ pub fn broken(state: &State) -> Vec<String> {
     for session in state.sessions() {
         check_session(state, session, &mut found);
     }
+    let results: u64 = state.jobs().map(|job| job.results_bytes).sum();
+    if results != state.meta.results_bytes {
+        found.push(format!("{results} bytes of results are kept as {}", state.meta.results_bytes));
+    }
     check_queues(state, &mut found);
     check_index(state, &mut found);
     found
@@ -36,9 +40,19 @@ fn check_job(state: &State, job: &Job, found: &mut Vec<String>) {
         counts.add(&group.counts());
         check_positions(&name, group, found);
         check_live(state, job, &name, group, found);
+        check_outcomes(&name, group, found);
         if group.settled != (group.counts().unfinished() == 0) {
             found.push(format!("{name}: settled is {} with {:?}", group.settled, group.counts()));
         }
+    }
+    let kept = |group: &Group| {
+        let earlier = group.rows.values().flat_map(|row| &row.earlier);
+        let all = group.outcomes.values().map(|run| &run.outcome).chain(earlier);
+        all.map(|outcome| crate::apply::outcomes::result_bytes(outcome) as u64).sum::<u64>()
+    };
+    let results: u64 = job.groups.iter().map(kept).sum();
+    if results != job.results_bytes {
+        found.push(format!("{}: {results} bytes of results are kept as {}", job.id, job.results_bytes));
     }
     if counts != job.counts {
         found.push(format!("{}: counts {:?} are kept as {:?}", job.id, counts, job.counts));
@@ -71,6 +85,20 @@ fn check_positions(name: &str, group: &Group, found: &mut Vec<String>) {
     let live_len: u32 = group.live.values().map(|live| live.len).sum();
     if live_len != group.live_len {
         found.push(format!("{name}: {live_len} live positions are kept as {}", group.live_len));
+    }
+}
+
+fn check_outcomes(name: &str, group: &Group, found: &mut Vec<String>) {
+    let earlier: usize = group.rows.values().map(|row| row.earlier.len()).sum();
+    if earlier != group.earlier_len as usize {
+        found.push(format!("{name}: {earlier} earlier outcomes are kept as {}", group.earlier_len));
+    }
+    let mut end = 0;
+    for (first, run) in &group.outcomes {
+        if *first < end || run.len == 0 {
+            found.push(format!("{name}: the outcomes at {first} overlap those before"));
+        }
+        end = first + run.len;
     }
 }
 

@@ -4,9 +4,9 @@
 use model::{JobId, RunSet, SessionId};
 use serde::{Deserialize, Serialize};
 
-use crate::apply::{cancel, deps, retry, sessions};
+use crate::apply::{cancel, change, deps, retry, sessions};
 use crate::state::State;
-use crate::state::jobs::Cause;
+use crate::state::jobs::{Cause, On};
 
 /// How many rows the chores of one entry may change.
 pub const ROWS_PER_APPLY_MAX: usize = 4_096;
@@ -68,6 +68,14 @@ pub enum Chore {
         job: JobId,
         next: u32,
     },
+    /// An edge was taken away, and by now whatever its other end had to say before has been heard: it is forgotten there
+    /// too, and counts no longer. `had_succeeded`: it did not count any more when it was taken away.
+    DropEdge {
+        job: JobId,
+        group: Option<u32>,
+        on: On,
+        had_succeeded: bool,
+    },
     EndSession {
         session: SessionId,
     },
@@ -122,6 +130,10 @@ impl State {
             }
             Chore::ReopenLaterJobs { job, next } => retry::reopen_later_jobs(self, job, next, budget),
             Chore::SkipDoomed { job, next } => retry::skip_doomed(self, job, next, budget),
+            Chore::DropEdge { job, group, on, had_succeeded } => {
+                change::drop_edge(self, job, group, on, had_succeeded);
+                Progress::Done
+            }
             Chore::EndSession { session } => sessions::take_back(self, session, budget),
         }
     }

@@ -1,16 +1,25 @@
 //! Changes to jobs that still wait: pause and resume, priority, queue, dependencies.
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
 use model::{Dependency, JobId};
 
 use crate::apply::cancel::unknown;
 use crate::apply::deps::{job_satisfied, satisfied, skip_group};
 use crate::apply::submit::outcome_of;
+use crate::apply::write::within;
 use crate::chores::Chore;
 use crate::state::State;
 use crate::state::index::{Timer, is_ready};
 use crate::state::jobs::{Cause, Dependent, Job, On};
 use crate::{Edge, JobChange, Rejection, Reply};
 use model::views::JobState;
+
+/// Dependencies that one change may add or take away.
+const EDGES_PER_CHANGE_MAX: u64 = 256;
+/// Jobs looked at for a way back, when one is to wait for another.
+const JOBS_SEARCHED_MAX: u64 = 4_096;
 
 pub(crate) fn pause(state: &mut State, jobs: &[JobId]) -> Result<Reply, Rejection> {
     set_paused(state, jobs, true)
@@ -70,9 +79,11 @@ pub(crate) fn set_job(state: &mut State, id: JobId, change: &JobChange) -> Resul
             Some(queue.ok_or_else(|| Rejection::UnknownQueue { queue: name.clone() })?)
         }
     };
+    let edges = (change.add_after.len() + change.remove_after.len()) as u64;
+    within(edges, EDGES_PER_CHANGE_MAX, "edges_per_change_max", "dependencies named in one change")?;
     let add = resolve(state, id, &change.add_after)?;
     let remove = resolve(state, id, &change.remove_after)?;
-    check_edges(state, id, &add)?;
+    check_edges(state, id, &add, &remove)?;
 
     let mut tasks = match change.priority {
         Some(priority) => rekeyed(state, id, |job| job.priority = priority),
@@ -126,8 +137,14 @@ struct Resolved {
 
 fn resolve(state: &State, id: JobId, edges: &[Edge]) -> Result<Vec<Resolved>, Rejection> {
     let job = unfinished(state, id)?;
+    if edges.is_empty() {
+        return Ok(Vec::new());
+    }
+    let places: BTreeMap<&str, usize> =
+        job.spec.tasks.iter().enumerate().map(|(place, task)| (task.name.as_str(), place)).collect();
     let place = |name: &str| {
-        job.group_named(name).ok_or_else(|| Rejection::UnknownTask { job: id, task: name.to_owned() })
+        let found = places.get(name).copied();
+        found.ok_or_else(|| Rejection::UnknownTask { job: id, task: name.to_owned() })
     };
     let one = |edge: &Edge| {
         let group = edge.task.as_deref().map(place).transpose()?;
@@ -144,30 +161,30 @@ fn resolve(state: &State, id: JobId, edges: &[Edge]) -> Result<Vec<Resolved>, Re
     edges.iter().map(one).collect()
 }
 
-/// New edges close no cycle, and hold back only what has not begun.
-fn check_edges(state: &State, id: JobId, add: &[Resolved]) -> Result<(), Rejection> {
+/// New edges close no cycle, hold back only what has not begun, and are not too many.
+fn check_edges(state: &State, id: JobId, add: &[Resolved], remove: &[Resolved]) -> Result<(), Rejection> {
     let job = unfinished(state, id)?;
+    let whole = add.iter().any(|edge| edge.group.is_none());
+    let named = add.iter().filter_map(|edge| edge.group);
+    let places: BTreeSet<usize> = if whole { (0..job.groups.len()).collect() } else { named.collect() };
+    for place in places {
+        check_waits(job, place)?;
+    }
+    check_count(state, job, add)?;
     for edge in add {
-        let groups: Vec<usize> =
-            edge.group.map_or_else(|| (0..job.groups.len()).collect(), |group| vec![group]);
-        for place in groups {
-            let counts = job.groups[place].counts();
-            if counts.running + counts.finished() > 0
-                || job.groups[place].rows.values().any(|row| row.attempts > 0)
-            {
-                let task = job.task_spec(place).name.clone();
-                return Err(Rejection::TaskBegun { job: id, task });
-            }
-        }
         if let On::Job(other) = edge.on {
             check_job_edge(state, id, other)?;
         }
     }
     let mut edges: Vec<Vec<usize>> = job.groups.iter().map(upstream).collect();
-    for edge in add {
-        if let (Some(group), On::Group(on)) = (edge.group, edge.on) {
-            edges[group].push(on as usize);
+    for (group, on) in remove.iter().filter_map(within_job) {
+        // An element-wise edge between the two stays.
+        if !job.groups[group].each.contains(&(on as u32)) {
+            edges[group].retain(|other| *other != on);
         }
+    }
+    for (group, on) in add.iter().filter_map(within_job) {
+        edges[group].push(on);
     }
     match model::validate::find_cycle(&edges) {
         None => Ok(()),
@@ -176,6 +193,38 @@ fn check_edges(state: &State, id: JobId, add: &[Resolved]) -> Result<(), Rejecti
             Err(Rejection::Cycle { path: names.join(" -> ") })
         }
     }
+}
+
+fn within_job(edge: &Resolved) -> Option<(usize, usize)> {
+    match (edge.group, edge.on) {
+        (Some(group), On::Group(on)) => Some((group, on as usize)),
+        (Some(_), On::Job(_)) | (None, _) => None,
+    }
+}
+
+fn check_waits(job: &Job, place: usize) -> Result<(), Rejection> {
+    let group = &job.groups[place];
+    let counts = group.counts();
+    let begun = counts.running + counts.finished() > 0 || !group.stopping.is_empty();
+    if begun || !group.began.is_empty() || group.rows.values().any(|row| row.attempts > 0) {
+        return Err(Rejection::TaskBegun { job: job.id, task: job.task_spec(place).name.clone() });
+    }
+    Ok(())
+}
+
+/// As many dependencies as a job may be submitted with, no more.
+fn check_count(state: &State, job: &Job, add: &[Resolved]) -> Result<(), Rejection> {
+    let max = state.limits().dependencies_per_task_max;
+    let mut counts: BTreeMap<Option<usize>, usize> = BTreeMap::new();
+    add.iter().for_each(|edge| *counts.entry(edge.group).or_default() += 1);
+    for (group, added) in counts {
+        let before = match group {
+            None => job.after.len(),
+            Some(group) => job.groups[group].after.len() + job.groups[group].each.len(),
+        };
+        within((before + added) as u64, max.into(), "dependencies_per_task_max", "dependencies")?;
+    }
+    Ok(())
 }
 
 fn upstream(group: &crate::state::jobs::Group) -> Vec<usize> {
@@ -189,20 +238,42 @@ fn upstream(group: &crate::state::jobs::Group) -> Vec<usize> {
 /// A job waits only for jobs that do not, by any way, wait for it.
 fn check_job_edge(state: &State, id: JobId, on: JobId) -> Result<(), Rejection> {
     outcome_of(state, on)?;
-    let mut seen = std::collections::BTreeSet::new();
+    // Who waits for the key on the way from `on`.
+    let mut waits: BTreeMap<JobId, JobId> = BTreeMap::from([(on, id)]);
     let mut open = vec![on];
     while let Some(next) = open.pop() {
         if next == id {
-            return Err(Rejection::Cycle { path: format!("{id} -> {on} -> {id}") });
+            return Err(Rejection::Cycle { path: way(&waits, id) });
         }
-        let Some(job) = state.job(next).filter(|_| seen.insert(next)) else { continue };
-        open.extend(job.after.iter().copied());
-        open.extend(job.groups.iter().flat_map(|group| &group.after).filter_map(|on| match on {
+        within(waits.len() as u64, JOBS_SEARCHED_MAX, "jobs_searched_max", "jobs that it would wait for")?;
+        let Some(job) = state.job(next) else { continue };
+        let in_groups = job.groups.iter().flat_map(|group| &group.after).filter_map(|on| match on {
             On::Job(job) => Some(*job),
             On::Group(_) => None,
-        }));
+        });
+        for earlier in job.after.iter().copied().chain(in_groups) {
+            if let Entry::Vacant(slot) = waits.entry(earlier) {
+                slot.insert(next);
+                open.push(earlier);
+            }
+        }
     }
     Ok(())
+}
+
+/// From `id` by those that it waits for back to it.
+fn way(waits: &BTreeMap<JobId, JobId>, id: JobId) -> String {
+    let mut names = vec![id.to_string()];
+    let mut at = id;
+    while let Some(next) = waits.get(&at) {
+        names.push(next.to_string());
+        at = *next;
+        if at == id {
+            break;
+        }
+    }
+    names.reverse();
+    names.join(" -> ")
 }
 
 fn add_edge(state: &mut State, id: JobId, edge: &Resolved) {
@@ -260,6 +331,10 @@ fn hold_back(state: &mut State, id: JobId, edge: &Resolved) {
         }
     };
     for place in places {
+        let waits = |job: &Job| job.groups[place].ready.is_empty() && job.groups[place].delayed.is_empty();
+        if state.job(id).is_none_or(waits) {
+            continue;
+        }
         let delayed = state.change_group(id, place, |group| {
             let ready: Vec<_> = group.ready.take(group.positions());
             group.blocked.extend(ready);
@@ -285,7 +360,7 @@ fn skip_edge(state: &mut State, id: JobId, edge: &Resolved) {
 }
 
 fn remove_edge(state: &mut State, id: JobId, edge: &Resolved) {
-    let satisfied_before = match edge.on {
+    let had_succeeded = match edge.on {
         // Of what is forgotten nothing waits any more.
         On::Job(other) => {
             outcome_of(state, other).is_ok_and(|outcome| outcome == Some(JobState::Succeeded))
@@ -299,25 +374,27 @@ fn remove_edge(state: &mut State, id: JobId, edge: &Resolved) {
         (Some(group), on) => (take_out(&mut job.groups[group].after, &on), Some(group as u32)),
         (None, On::Group(_)) => (false, None),
     };
-    if !list_had {
-        return;
+    // The other end may be in the middle of telling those that wait for it, or about to: it is heard out first.
+    if list_had {
+        state.chores.push_back(Chore::DropEdge { job: id, group, on: edge.on, had_succeeded });
     }
-    match edge.on {
+}
+
+pub(crate) fn drop_edge(state: &mut State, id: JobId, group: Option<u32>, on: On, had_succeeded: bool) {
+    match on {
         On::Job(other) => {
             if let Some(earlier) = state.jobs.get_mut(other.0) {
                 take_out(&mut earlier.dependents, &Dependent { job: id, group });
             }
         }
         On::Group(other) => {
-            if let Some(group) = group {
+            if let (Some(group), Some(job)) = (group, state.jobs.get_mut(id.0)) {
                 take_out(&mut job.groups[other as usize].dependents, &group);
             }
         }
     }
-    if satisfied_before {
-        return;
-    }
     match group {
+        _ if had_succeeded => {}
         Some(group) => satisfied(state, id, group as usize),
         None => job_satisfied(state, id),
     }

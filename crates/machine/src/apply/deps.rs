@@ -6,7 +6,7 @@ use model::{JobId, Run, RunSet};
 use crate::Event;
 use crate::chores::{Budget, Chore, Progress};
 use crate::state::State;
-use crate::state::jobs::{Cause, Hold, Job};
+use crate::state::jobs::{Cause, Hold, Job, On};
 
 /// Nothing of the whole job's holds it back any more.
 pub(crate) fn open(state: &mut State, id: JobId) {
@@ -97,10 +97,11 @@ pub(crate) fn group_settled(
         if !budget.take() {
             return Progress::Rest(Chore::Settled { job: id, group: place, next: nth as u32 });
         }
+        let dependent = *dependent as usize;
         if succeeded {
-            satisfied(state, id, *dependent as usize);
-        } else {
-            skip_group(state, id, *dependent as usize, Cause::Group(place));
+            satisfied(state, id, dependent);
+        } else if waits_for(state, id, Some(dependent), On::Group(place)) {
+            skip_group(state, id, dependent, Cause::Group(place));
         }
     }
     Progress::Done
@@ -180,6 +181,10 @@ pub(crate) fn job_finished(state: &mut State, id: JobId, next: u32, budget: &mut
         if !budget.take() {
             return Progress::Rest(Chore::JobFinished { job: id, next: nth as u32 });
         }
+        let group = dependent.group.map(|group| group as usize);
+        if !succeeded && !waits_for(state, dependent.job, group, On::Job(id)) {
+            continue;
+        }
         match (dependent.group, succeeded) {
             (Some(group), true) => satisfied(state, dependent.job, group as usize),
             (Some(group), false) => skip_group(state, dependent.job, group as usize, Cause::Job(id)),
@@ -191,6 +196,16 @@ pub(crate) fn job_finished(state: &mut State, id: JobId, next: u32, budget: &mut
         }
     }
     Progress::Done
+}
+
+/// Whether the edge is still there. The one who waits may have let go of it after the other end was final.
+fn waits_for(state: &State, id: JobId, group: Option<usize>, on: On) -> bool {
+    let Some(job) = state.job(id) else { return false };
+    match (group, on) {
+        (Some(group), on) => job.groups[group].after.contains(&on),
+        (None, On::Job(other)) => job.after.contains(&other),
+        (None, On::Group(_)) => false,
+    }
 }
 
 pub(crate) fn job_satisfied(state: &mut State, id: JobId) {

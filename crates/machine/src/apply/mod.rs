@@ -3,6 +3,7 @@
 pub(crate) mod cancel;
 pub(crate) mod change;
 pub(crate) mod deps;
+pub(crate) mod outcomes;
 pub(crate) mod place;
 pub(crate) mod queues;
 pub(crate) mod report;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use model::{Elapsed, LogIndex};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::chores::{Budget, ROWS_PER_APPLY_MAX};
+use crate::chores::{Budget, Chore, ROWS_PER_APPLY_MAX};
 use crate::state::queues::Queue;
 use crate::state::{LEVEL, Out, State};
 use crate::{Applied, Bootstrap, Command, Entry, Rejection, Reply, Stamp};
@@ -34,8 +35,10 @@ impl State {
         let mut budget = Budget(ROWS_PER_APPLY_MAX);
         let mut replies = Vec::with_capacity(entry.commands.len());
         for command in &entry.commands {
-            // So that a submit and the placement of its tasks may share an entry.
-            if matches!(command, Command::Place(_)) {
+            // So that a submit and the placement of its tasks may share an entry, and a write finds what a retry before it
+            // has opened.
+            let retried = || self.chores.iter().any(|chore| matches!(chore, Chore::Retry { .. }));
+            if matches!(command, Command::Place(_)) || (matches!(command, Command::Write(_)) && retried()) {
                 self.run_chores(&mut budget);
             }
             replies.push(self.apply_command(command));
@@ -52,8 +55,10 @@ impl State {
         self.meta.index = index;
         let before = self.meta.stamp;
         let elapsed = entry.stamp.elapsed.max(before.elapsed);
-        let leaps =
-            entry.commands.iter().any(|command| matches!(command, Command::SetClock | Command::Bootstrap(_)));
+        let first = !self.is_bootstrapped();
+        let leaps = entry.commands.iter().any(|command| {
+            matches!(command, Command::SetClock) || (first && matches!(command, Command::Bootstrap(_)))
+        });
         let ceiling = before.wall.plus(elapsed.since(before.elapsed)).plus(WALL_SLEW_MAX);
         let wall = if leaps { entry.stamp.wall } else { entry.stamp.wall.min(ceiling) };
         self.meta.stamp = Stamp { elapsed, wall: wall.max(before.wall) };

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::views::TaskState;
-use model::{Blob, Elapsed, JobId, Outcome, Reason, Retry, Run, RunSet, SessionId, Timestamp, Verdict};
+use model::{Elapsed, JobId, Outcome, Reason, Retry, Run, RunSet, SessionId, Timestamp, Verdict};
 
 use crate::apply::cancel::cancel_positions;
 use crate::apply::deps::{each_final, tell};
+use crate::apply::outcomes::{keep_result, record, results_changed, truncate};
 use crate::apply::place::{charge, release};
 use crate::state::State;
 use crate::state::index::Timer;
-use crate::state::jobs::{Group, OutcomeRun};
 use crate::state::sessions::{Allocation, Phase};
 use crate::{Ended, Event, News, Rejection, Reply, Report, ReportBatch};
 
@@ -168,7 +168,7 @@ fn finish(
             cancel_positions(state, id, place, positions);
             continue;
         }
-        let outcome = Arc::new(outcome(state, id, allocation, ended, worker));
+        let outcome = Arc::new(outcome(state, id, positions.len, allocation, ended, worker));
         match outcome.verdict {
             Verdict::Succeeded => succeed(state, id, place, positions, &outcome),
             // Nobody asked, or the task would not be live: the worker gave it up on its own.
@@ -193,16 +193,26 @@ fn remember_cancelled(
     let settings = state.meta.settings.clone();
     let reason = if ended.reason == Reason::Exited { Reason::Cancelled } else { ended.reason };
     let ended = Ended { verdict: Verdict::Cancelled, reason, result: None, ..ended.clone() };
-    let outcome = Arc::new(outcome(state, id, allocation, &ended, worker));
-    state.change_group(id, place, |group| {
-        gone.runs().for_each(|run| record(group, run, &outcome, &settings.limits));
+    let outcome = Arc::new(outcome(state, id, gone.len(), allocation, &ended, worker));
+    let change = state.change_group(id, place, |group| {
+        gone.runs().map(|run| record(group, run, &outcome, &settings.limits)).sum()
     });
+    results_changed(state, id, change);
 }
 
-fn outcome(state: &mut State, id: JobId, allocation: &Allocation, ended: &Ended, worker: &str) -> Outcome {
+fn outcome(
+    state: &State,
+    id: JobId,
+    tasks: u32,
+    allocation: &Allocation,
+    ended: &Ended,
+    worker: &str,
+) -> Outcome {
     let mut message = ended.message.clone();
     truncate(&mut message, state.limits().tail_bytes_max as usize);
-    let result = keep_result(state, id, ended.result.clone(), &mut message);
+    // A success of several tasks is one record, a failure one for each.
+    let copies = if ended.verdict == Verdict::Succeeded { 1 } else { tasks };
+    let result = keep_result(state, id, copies, ended.result.clone(), &mut message);
     Outcome {
         verdict: ended.verdict,
         reason: ended.reason,
@@ -222,51 +232,17 @@ fn outcome(state: &mut State, id: JobId, allocation: &Allocation, ended: &Ended,
     }
 }
 
-fn truncate(text: &mut String, max: usize) {
-    if text.len() > max {
-        let end = (0..=max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-    }
-}
-
-/// The result, if the limits leave room for it; else the message says what was cut.
-fn keep_result(
-    state: &mut State,
-    id: JobId,
-    result: Option<Box<Blob>>,
-    message: &mut String,
-) -> Option<Box<Blob>> {
-    let blob = result?;
-    let size = blob.inline_bytes().map_or(0, |bytes| bytes.len() as u64);
-    let limits = state.limits();
-    let (one, per_job, all) =
-        (limits.result_bytes_max, limits.results_bytes_per_job_max, limits.results_bytes_max);
-    let total = state.meta.results_bytes;
-    let job = state.jobs.get_mut(id.0)?;
-    let over = [
-        (size > one, "result_bytes_max"),
-        (job.results_bytes + size > per_job, "results_bytes_per_job_max"),
-        (total + size > all, "results_bytes_max"),
-    ];
-    if let Some((_, limit)) = over.iter().find(|(over, _)| *over) {
-        message.push_str(&format!("[result of {size} bytes not kept: above the limit {limit}]"));
-        return None;
-    }
-    job.results_bytes += size;
-    state.meta.results_bytes += size;
-    Some(blob)
-}
-
 fn succeed(state: &mut State, id: JobId, place: usize, positions: Run, outcome: &Arc<Outcome>) {
     let limits = state.meta.settings.clone();
-    state.change_group(id, place, |group| {
+    let change = state.change_group(id, place, |group| {
         group.take_live(positions, None);
         group.succeeded.insert(positions);
         if let Some(row) = group.rows.get_mut(&positions.first) {
             row.attempts = outcome.attempt;
         }
-        record(group, positions, outcome, &limits.limits);
+        record(group, positions, outcome, &limits.limits)
     });
+    results_changed(state, id, change);
     tell_ended(state, id, place, positions, TaskState::Succeeded, outcome);
     each_final(state, id, place, RunSet::of(positions), true);
 }
@@ -277,43 +253,6 @@ fn tell_ended(state: &mut State, id: JobId, place: usize, positions: Run, to: Ta
     state.event(Event::Tasks { job: id, tasks, state: to, attempt: outcome.attempt, worker });
 }
 
-/// Keeps the outcome as the last one of its tasks, and the one before as an earlier one.
-fn record(group: &mut Group, positions: Run, outcome: &Arc<Outcome>, limits: &model::settings::Limits) {
-    if let Some(before) = group.outcomes.remove(&positions.first) {
-        if before.len > positions.len {
-            let rest = Run::new(positions.end(), before.len - positions.len);
-            group.outcomes.insert(rest.first, OutcomeRun { len: rest.len, outcome: before.outcome.clone() });
-        }
-        let row = group.rows.entry(positions.first).or_default();
-        row.earlier.push(before.outcome);
-        let excess = row.earlier.len().saturating_sub(limits.earlier_outcomes_max as usize);
-        row.earlier.drain(..excess);
-    } else if let Some((first, before)) =
-        group.outcomes.range(..positions.first).next_back().map(|(f, o)| (*f, o.clone()))
-        && first + before.len > positions.first
-    {
-        split(group, first, &before, positions);
-    }
-    let full = group.outcomes.len() >= limits.outcomes_per_group_max as usize;
-    let plain = outcome.verdict == Verdict::Succeeded && outcome.result.is_none();
-    if !(full && plain) {
-        group.outcomes.insert(positions.first, OutcomeRun { len: positions.len, outcome: outcome.clone() });
-    }
-}
-
-/// Takes `positions` out of the middle of an earlier run of outcomes.
-fn split(group: &mut Group, first: u32, before: &OutcomeRun, positions: Run) {
-    let end = first + before.len;
-    group
-        .outcomes
-        .insert(first, OutcomeRun { len: positions.first - first, outcome: before.outcome.clone() });
-    if positions.end() < end {
-        let len = end - positions.end();
-        group.outcomes.insert(positions.end(), OutcomeRun { len, outcome: before.outcome.clone() });
-    }
-    group.rows.entry(positions.first).or_default().earlier.push(before.outcome.clone());
-}
-
 /// The task tries again, at once or later, or has failed for good.
 fn fail(state: &mut State, id: JobId, place: usize, position: u32, outcome: &Arc<Outcome>) {
     let Some(job) = state.job(id) else { return };
@@ -322,9 +261,9 @@ fn fail(state: &mut State, id: JobId, place: usize, position: u32, outcome: &Arc
     let now = state.now();
     let own = outcome.verdict == Verdict::Failed;
     let run = Run::new(position, 1);
-    let next = state.change_group(id, place, |group| {
+    let (next, change) = state.change_group(id, place, |group| {
         group.take_live(run, None);
-        record(group, run, outcome, &settings.limits);
+        let change = record(group, run, outcome, &settings.limits);
         let row = group.rows.entry(position).or_default();
         row.attempts = outcome.attempt;
         if own {
@@ -338,8 +277,9 @@ fn fail(state: &mut State, id: JobId, place: usize, position: u32, outcome: &Arc
             Some(wait) if wait.is_zero() => group.ready.insert(run),
             Some(wait) => drop(group.delayed.insert(position, now.plus(wait))),
         }
-        next
+        (next, change)
     });
+    results_changed(state, id, change);
     let to = match next {
         None => TaskState::Failed,
         Some(wait) if wait.is_zero() => TaskState::Ready,

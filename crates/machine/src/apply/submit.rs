@@ -1,6 +1,6 @@
 //! A job is accepted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::validate::validate;
@@ -208,14 +208,14 @@ fn group(
     places: &BTreeMap<&str, u32>,
     earlier: &EarlierJobs,
 ) -> Group {
-    let mut after: Vec<On> = Vec::new();
+    let (mut after, mut seen): (Vec<On>, BTreeSet<On>) = Default::default();
     for dependency in &task.after {
         let on = match dependency {
             Dependency::Task(name) => On::Group(places[name.as_str()]),
             Dependency::Job(job) => On::Job(*job),
         };
         // Named twice is waited for once.
-        if !after.contains(&on) {
+        if seen.insert(on) {
             after.push(on);
         }
     }
@@ -255,5 +255,6 @@ fn group(
         began: RunSet::new(),
         rows: BTreeMap::new(),
         outcomes: BTreeMap::new(),
+        earlier_len: 0,
     }
 }

@@ -98,7 +98,11 @@ fn evict_job(state: &mut State, id: JobId) {
     if queue.deleted && queue.jobs == 0 {
         drop_queue(state, job.queue);
     }
-    while state.tombstones.len() > state.limits().tombstones_max {
+    // One more than comes: they get fewer, and a limit that was lowered is reached by and by.
+    for _ in 0..2 {
+        if state.tombstones.len() <= state.limits().tombstones_max {
+            return;
+        }
         let Some(oldest) = state.tombstones.first() else { return };
         state.tombstones.remove(oldest);
         state.meta.forgotten = state.meta.forgotten.max(JobId(oldest));

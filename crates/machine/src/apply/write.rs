@@ -11,6 +11,10 @@ pub(crate) fn apply(state: &mut State, write: &Write) -> Reply {
         return reply;
     }
     let reply = done(state, write).unwrap_or_else(Reply::Rejected);
+    // The proposer's number was at fault, not the client's write: with another number it may be done yet.
+    if reply == Reply::Rejected(Rejection::StaleId) {
+        return reply;
+    }
     let now = state.now();
     state.requests.remember(write.request, write.body_hash, reply.clone(), now);
     reply

@@ -61,7 +61,7 @@ pub struct Dependent {
 }
 
 /// What a group waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum On {
     Group(u32),
@@ -121,6 +121,9 @@ pub struct Group {
     pub rows: BTreeMap<u32, TaskRow>,
     /// The last outcomes, by first position.
     pub outcomes: BTreeMap<u32, OutcomeRun>,
+    /// How many earlier outcomes its rows hold together.
+    #[serde(default)]
+    pub earlier_len: u32,
 }
 
 /// A run of positions in one allocation.
@@ -313,6 +316,11 @@ impl Group {
         for position in self.began.take(run).into_iter().flat_map(|run| run.first..run.end()) {
             self.rows.entry(position).or_default().attempts = 1;
         }
+    }
+
+    /// Outcomes kept, last and earlier ones.
+    pub fn outcomes_kept(&self) -> usize {
+        self.outcomes.len() + self.earlier_len as usize
     }
 
     pub fn outcome_at(&self, position: u32) -> Option<&Arc<Outcome>> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machine::state::State;
+use machine::state::jobs::On;
 use machine::{
     Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, QueueSpec,
     Report, ReportBatch, Reservation, Stamp, Target, Write,
@@ -101,7 +102,7 @@ impl Chaos {
             1 => self.wall.minus(Duration::from_secs(600)),
             _ => BEGIN.plus(self.elapsed),
         };
-        let count = if self.draw.chance(80) { 1 } else { 2 + self.draw.below(3) };
+        let count = if self.draw.chance(70) { 1 } else { 2 + self.draw.below(4) };
         let commands = (0..count).map(|nth| self.command(state, nth)).collect();
         self.entry_of(commands)
     }
@@ -368,13 +369,25 @@ impl Chaos {
             change.add_after.push(self.edge(state));
         }
         if self.draw.chance(40) {
-            let existing = state.job(job).and_then(|job| job.after.first().copied());
-            change.remove_after.push(match existing {
-                Some(on) => Edge { task: None, on: Dependency::Job(on) },
-                None => self.edge(state),
-            });
+            let existing = self.existing_edge(state, job);
+            change.remove_after.push(existing.unwrap_or_else(|| self.edge(state)));
         }
         change
+    }
+
+    fn existing_edge(&mut self, state: &State, id: JobId) -> Option<Edge> {
+        let job = state.job(id)?;
+        let mut all: Vec<Edge> =
+            job.after.iter().map(|on| Edge { task: None, on: Dependency::Job(*on) }).collect();
+        for (group, spec) in job.groups.iter().zip(&job.spec.tasks) {
+            let on = |on: &On| match on {
+                On::Job(id) => Dependency::Job(*id),
+                On::Group(place) => Dependency::Task(job.spec.tasks[*place as usize].name.clone()),
+            };
+            let edge = |after: &On| Edge { task: Some(spec.name.clone()), on: on(after) };
+            all.extend(group.after.iter().map(edge));
+        }
+        self.draw.pick(&all)
     }
 
     fn edge(&mut self, state: &State) -> Edge {
