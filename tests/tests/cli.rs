@@ -203,6 +203,195 @@ async fn logs_tell_streams_attempts_and_tasks_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn logs_follow_what_begins_later_and_every_attempt_of_it() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let gate = cli.path("gate");
+    let file = json!({"tasks": [
+        {"name": "first", "script": format!("echo a; while ! [ -e {} ]; do sleep 0.1; done", gate.display())},
+        {"name": "second", "script": "echo b $BATON_ATTEMPT; [ $BATON_ATTEMPT = 2 ]", "after": ["first"],
+         "retry": {"max": 1, "backoff": "10ms..10ms"}},
+        {"name": "third", "array": "5-6", "script": "echo c; echo err >&2", "after": ["second"]}]});
+    let job = cli.submit(&[cli.file("steps.json", &file.to_string())]).await;
+    let follow = |name: &str, args: &[&str]| {
+        let out = std::fs::File::create(cli.path(name)).expect("a file");
+        cli.command(&[&["logs", "-f"], args].concat()).stdout(out).stderr(Stdio::piped()).spawn()
+    };
+    let read = |name: &str| std::fs::read_to_string(cli.path(name)).expect("output");
+    let whole = follow("whole", &[&job]).expect("baton starts");
+    let second = format!("{job}.second");
+    let part = follow("part", &[&second, "--stream", "stdout", "-o", "json"]).expect("baton starts");
+    wait_until("the first output is shown", async || read("whole") == "[first] a\n").await;
+    std::fs::write(&gate, "").expect("the gate opens");
+    let whole = said(whole, &["logs", "-f"]).await;
+    assert_eq!(whole.status, 0, "{whole:#?}");
+    let text = read("whole");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["[first] a", "[second] b 1", "[second] b 2", "[third[5]] c", "[third[6]] c"]);
+    assert!(whole.stderr.contains("[third[6]] err"), "{whole:#?}");
+    let part = said(part, &["logs", "-f"]).await;
+    assert_eq!(part.status, 0, "{part:#?}");
+    let list: Value = serde_json::from_str(&read("part")).expect("one JSON document");
+    let items = list["items"].as_array().expect("a list");
+    let mut texts: Vec<&str> = items.iter().filter_map(|item| item["text"].as_str()).collect();
+    texts.sort_unstable();
+    assert_eq!((texts, &list["next"]), (vec!["b 1\n", "b 2\n"], &Value::Null));
+    // Of the other stream there is nothing, in JSON as on a terminal.
+    let err = cli.json(&["logs", &format!("{job}.third[5]"), "--stream", "stderr"]).await;
+    assert_eq!(err["items"].as_array().map(Vec::len), Some(1), "{err:#}");
+    assert_eq!(err["items"][0]["text"], "err\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_show_themselves_again_when_something_changes() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let watched = [
+        ("jobs", vec!["ps"]),
+        ("queues", vec!["queue", "list"]),
+        ("workers", vec!["worker", "list"]),
+        ("cluster", vec!["cluster", "status"]),
+    ];
+    let mut children = Vec::new();
+    for (name, args) in &watched {
+        let out = std::fs::File::create(cli.path(name)).expect("a file");
+        let args = [&args[..], &["--watch", "-o", "jsonl"]].concat();
+        children.push(cli.command(&args).stdout(out).stderr(Stdio::null()).spawn().expect("baton starts"));
+    }
+    let shown = |name: &str| std::fs::read_to_string(cli.path(name)).unwrap_or_default();
+    // An empty list of jobs is no line.
+    for name in ["queues", "workers", "cluster"] {
+        wait_until("the first picture", async || shown(name).ends_with("}\n")).await;
+    }
+    cli.ok(&["queue", "put", "reports"]).await;
+    cli.ok(&["worker", "cordon", "w1"]).await;
+    let job = cli.submit(&["--name", "seen", "--queue", "reports", "--delay", "1h", "--", "true"]).await;
+    for (name, word) in [
+        ("jobs", "\"seen\""),
+        ("queues", "\"reports\""),
+        ("workers", "cordoned"),
+        ("cluster", "\"unfinished_jobs\":1"),
+    ] {
+        wait_until("the change is shown", async || shown(name).contains(word)).await;
+    }
+    cli.ok(&["cancel", &job]).await;
+    wait_until("the next change is shown", async || shown("jobs").contains("\"cancelled\"")).await;
+    for mut child in children {
+        assert!(child.try_wait().expect("it can be asked").is_none(), "a watch does not end by itself");
+        child.kill().expect("it is killed");
+        child.wait().expect("it ends");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_are_listed_in_pages_wide_and_by_whether_they_are_finished() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let first = cli.submit(&["--array", "0-2", "--", "true"]).await;
+    let second = cli.submit(&["--array", "0-1", "--delay", "1h", "--", "true"]).await;
+    cli.ok(&["wait", &first]).await;
+    let mut seen = Vec::new();
+    let mut from: Option<String> = None;
+    loop {
+        let mut args = vec!["ps", &first, &second, "--limit", "2"];
+        args.extend(from.as_deref().into_iter().flat_map(|from| ["--from", from]));
+        let page = cli.json(&args).await;
+        let items = page["items"].as_array().expect("a list");
+        assert!(items.len() <= 2, "{page:#}");
+        seen.extend(items.iter().map(|task| task["id"].as_str().expect("an id").to_owned()));
+        match page["next"].as_str() {
+            Some(next) => from = Some(next.to_owned()),
+            None => break,
+        }
+    }
+    let all: Vec<String> = [(&first, 0..3), (&second, 0..2)]
+        .into_iter()
+        .flat_map(|(job, numbers)| numbers.map(move |number| format!("{job}.{number}")))
+        .collect();
+    assert_eq!(seen, all);
+    let unfinished = cli.ok(&["ps", &first, &second, "--unfinished", "-o", "name"]).await;
+    assert_eq!(unfinished, format!("{second}.0\n{second}.1\n"));
+    let (table, wide) = (cli.ok(&["ps", &first]).await, cli.ok(&["ps", &first, "-o", "wide"]).await);
+    let columns = |text: &str| text.lines().next().map_or(0, |line| line.split_whitespace().count());
+    assert!(columns(&wide) > columns(&table), "{table}\n{wide}");
+    let said = cli.run(&["ps", &first, "--queue", "default"]).await;
+    assert_says(&said, 2, &["--queue"]);
+    let mut coloured = cli.command(&["ps", "--color", "always"]);
+    let coloured = coloured.env("NO_COLOR", "1").output().expect("baton runs");
+    assert!(String::from_utf8_lossy(&coloured.stdout).contains('\x1b'), "a flag comes before NO_COLOR");
+    let mut plain = cli.command(&["ps"]);
+    let plain = plain.env("NO_COLOR", "1").output().expect("baton runs");
+    assert!(!String::from_utf8_lossy(&plain.stdout).contains('\x1b'));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_job_moves_to_another_queue_and_gets_and_loses_what_it_waits_for() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    cli.ok(&["queue", "put", "held"]).await;
+    cli.ok(&["queue", "pause", "held"]).await;
+    let gate = cli.submit(&["--delay", "1h", "--", "true"]).await;
+    let file = cli.file("two.yaml", "queue: held\ntasks: [{name: a, noop: true}, {name: b, noop: true}]\n");
+    let job = cli.submit(&[file]).await;
+    let blocked = ["ps", &job, "--state", "blocked", "-o", "name"];
+    assert_eq!(cli.ok(&blocked).await, "");
+    cli.ok(&["job", "set", &job, "--add-after", "b:a", "--add-after", &gate]).await;
+    cli.ok(&["job", "set", &job, "--queue", "default"]).await;
+    let view = cli.json(&["job", "get", &job]).await;
+    assert_eq!(
+        (&view["queue"], &view["groups"][1]["after"][0]),
+        (&json!("default"), &json!("a")),
+        "{view:#}"
+    );
+    assert_eq!(cli.ok(&blocked).await, format!("{job}.0\n{job}.1\n"));
+    let said = cli.run(&["job", "set", &job, "--add-after", "a:b"]).await;
+    assert_says(&said, 2, &["cycle: a -> b -> a", "Nothing was changed"]);
+    cli.ok(&["job", "set", &job, "--remove-after", "b:a", "--remove-after", &gate]).await;
+    cli.ok(&["wait", &job]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_member_waits_for_the_one_at_its_own_place() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let file = "tasks:\n  - {name: a, array: 0-2, script: 'exit $((BATON_ARRAY_INDEX == 1))'}\n  \
+                - {name: b, array: 0-2, noop: true, after_each: [a]}\n";
+    let job = cli.submit(&[cli.file("each.yaml", file)]).await;
+    assert_eq!(cli.run(&["wait", &job]).await.status, 10);
+    let tasks = cli.json(&["ps", &job]).await;
+    let states: Vec<&str> = (0..6).filter_map(|place| tasks["items"][place]["state"].as_str()).collect();
+    assert_eq!(states, ["succeeded", "failed", "succeeded", "succeeded", "skipped", "succeeded"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_takes_its_settings_from_a_file_and_gives_its_secrets_to_tasks() {
+    let (mut cluster, cli) = cluster_and_cli().await;
+    std::fs::create_dir(cli.path("secrets")).expect("a folder");
+    cli.file("secrets/key", "hush");
+    let folder = cli.path("secrets");
+    cli.file("worker.toml", &format!("secrets_dir = {folder:?}\nlabels = {{vault = \"yes\"}}\n"));
+    let config = cli.path("worker.toml");
+    cluster.add_worker("w2", &["--config", config.to_str().expect("a plain path")]);
+    cluster.wait_ready(2).await;
+    let file = "tasks:\n  - name: t\n    script: echo <$KEY>\n    constraints: [vault=yes]\n    \
+                env: {KEY: {secret: key}}\n";
+    let file = file.replace("echo <$KEY>", "echo \"<$KEY>\"");
+    let said = cli.run(&["run", cli.file("secret.yaml", &file)]).await;
+    assert_eq!((said.status, said.stdout.as_str()), (0, "<hush>\n"), "{said:#?}");
+    assert!(!cli.ok(&["job", "export", "last"]).await.contains("hush"), "only the name is kept");
+    let tasks = cli.json(&["ps", "last.t"]).await;
+    assert_eq!(tasks["items"][0]["worker"], "w2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_example_can_be_printed_and_submitted_from_anywhere() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    for (name, file) in [("pipeline", "pipeline.yaml"), ("toml", "pipeline.toml")] {
+        let text = cli.ok(&["example", name]).await;
+        let job = cli.submit(&[cli.file(file, &text)]).await;
+        cli.ok(&["wait", &job]).await;
+        let fetched = cli.ok(&["logs", &format!("{job}.fetch")]).await;
+        assert_eq!(fetched, "fetched the data of 2026-11-22\n");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn jobs_are_paused_resumed_cancelled_retried_and_changed() {
     let (_cluster, cli) = cluster_and_cli().await;
     let flag = cli.path("flag");
@@ -367,6 +556,26 @@ async fn workers_replicas_and_settings_are_shown_and_changed() {
     assert_eq!(cli.ok(&["config", "get", "limits.starve_after_s"]).await, "60\n");
     cli.ok(&["config", "set", "limits.starve_after_s", "30"]).await;
     assert_eq!(cli.ok(&["config", "get", "limits.starve_after_s"]).await, "30\n");
+    // Two writers of two settings do not undo each other, and a repeat is the same write.
+    let set = ["config", "set", "limits.queues_max", "7", "-o", "json"];
+    let told: Value = serde_json::from_str(&cli.ok(&set).await).expect("JSON");
+    cli.ok(&["config", "set", "limits.retries_max", "9"]).await;
+    let id = told["request_id"].as_str().expect("an id");
+    cli.ok(&[&set[..], &["--request-id", id]].concat()).await;
+    let limits: Value = cli.json(&["config", "get", "limits"]).await;
+    let values = ["queues_max", "retries_max", "starve_after_s"].map(|name| limits[name].as_u64());
+    assert_eq!(values, [Some(7), Some(9), Some(30)]);
+    assert_eq!(cli.ok(&["config", "get", "-o", "jsonl"]).await.lines().count(), 1);
+    assert_says(
+        &cli.run(&["config", "set", "limits.queue_max", "7"]).await,
+        2,
+        &["did you mean `queues_max`?"],
+    );
+    // The limits that the cluster has set are those that a file is checked against.
+    let eager = cli.file("eager.yaml", "tasks: [{name: a, noop: true, retry: {max: 10}}]\n");
+    let also = cli.file("also.yaml", "tasks: [{name: a}]\n");
+    let said = cli.run(&["job", "validate", eager, also]).await;
+    assert_says(&said, 2, &["eager.yaml:1:", "retries_max = 9", "also.yaml:1:", "2 errors in 2 files"]);
     assert_eq!(cli.run(&["health"]).await.status, 0);
 }
 
@@ -398,6 +607,8 @@ async fn without_a_cluster_it_says_what_why_and_how_to_mend_it() {
     assert_eq!(cli.run(&["health", "--within", "1s"]).await.status, 6);
     let said = cli.run(&["run", "--call-timeout", "1s", "--", "true"]).await;
     assert_says(&said, 125, &["error[unavailable]"]);
+    let said = cli.run(&["cluster", "transfer-leader", "--call-timeout", "1s"]).await;
+    assert_says(&said, 6, &["was not transferred", "a retry is safe"]);
     assert_eq!(cli.run(&["no-such-verb"]).await.status, 2);
     assert_eq!(cli.run(&["submit"]).await.status, 2);
 }
@@ -410,14 +621,24 @@ async fn without_a_majority_a_submit_ends_with_six_and_says_whether_it_happened(
     }
     let said = cli.run(&["submit", "--call-timeout", "3s", "--", "true"]).await;
     assert_says(&said, 6, &["why:", "fix:", "safe"]);
+    // Which of them depends on whether the leader was frozen with the write in its hands.
     assert!(said.stderr.contains("NOT accepted") || said.stderr.contains("UNKNOWN"), "{said:#?}");
     assert_eq!(said.stdout, "");
+    let submit = ["submit", "--call-timeout", "3s", "-o", "json", "--name", "again", "--", "true"];
+    let said = cli.run(&submit).await;
+    let error: Value = serde_json::from_str(&said.stderr).expect("one JSON object on stderr");
+    let happened = error["error"]["happened"].as_str().expect("whether it happened");
+    assert!(matches!((said.status, happened), (6, "no" | "maybe")), "{said:#?}");
+    let id = error["error"]["request_id"].as_str().expect("a request id");
     for replica in &cluster.replicas[..2] {
         replica.thaw();
     }
     cluster.wait_ready(1).await;
-    let job = cli.submit(&["--", "true"]).await;
+    let submit = ["--request-id", id, "--name", "again", "--", "true"];
+    let job = cli.submit(&submit).await;
+    assert_eq!(cli.submit(&submit).await, job);
     cli.ok(&["wait", &job]).await;
+    assert_eq!(cli.ok(&["ps", "--name", "again", "-o", "name"]).await, format!("{job}\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
