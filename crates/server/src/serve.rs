@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use replica::{Cut, Listen, Real, Replica, Seams};
+use replica::{Listen, Real, Replica, Seams};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic_health::ServingStatus;
