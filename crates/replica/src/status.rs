@@ -145,6 +145,7 @@ pub(crate) fn index(id: &Option<LogId>) -> u64 {
     id.map_or(0, |id| id.index)
 }
 
+#[allow(clippy::disallowed_methods)] // Its instants are openraft's own, which no clock but openraft's can read.
 pub(crate) fn quorum_acked(metrics: &Metrics) -> Option<Duration> {
     metrics.last_quorum_acked.as_ref().map(|at| at.elapsed())
 }
