@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::sys::{self, ProcessId};
 
+/// Where worker and keeper are, beside the groups of the attempts.
+const LEAF: &str = "baton-worker";
+
 /// Where groups for attempts can be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Parent {
@@ -81,6 +84,12 @@ fn v1(own: &str) -> Option<Parent> {
 fn v2(own: &str) -> Option<Parent> {
     let mount = Path::new("/sys/fs/cgroup");
     let path = own_directory(mount, own, |line| line.starts_with("0::"))?;
+    // A worker was here before, and its keeper may still be; or the service's `DelegateSubgroup=` says so.
+    if path.file_name().is_some_and(|name| name == LEAF) {
+        let path = path.parent()?.to_owned();
+        fs::write(path.join("cgroup.subtree_control"), "+memory").ok()?;
+        return try_out(Parent::V2 { path });
+    }
     let controllers = fs::read_to_string(path.join("cgroup.controllers")).ok()?;
     if !controllers.split_whitespace().any(|name| name == "memory") {
         return None;
@@ -90,7 +99,7 @@ fn v2(own: &str) -> Option<Parent> {
     if inside.lines().any(|pid| pid != own_id) {
         return None;
     }
-    let leaf = path.join("baton-worker");
+    let leaf = path.join(LEAF);
     fs::create_dir_all(&leaf).ok()?;
     fs::write(leaf.join("cgroup.procs"), "0").ok()?;
     if fs::write(path.join("cgroup.subtree_control"), "+memory").is_err() {
