@@ -20,7 +20,7 @@ const WORKERS_PER_RESERVATION: usize = 4;
 pub(crate) fn for_starving(round: &mut Round<'_>, passed_over: Vec<(ReadyKey, ClassId)>) {
     let state = round.state;
     let mut starving: Vec<(Elapsed, ReadyKey, ClassId)> =
-        passed_over.into_iter().filter_map(|(key, class)| Some((since(state, key)?, key, class))).collect();
+        passed_over.into_iter().filter_map(|(key, class)| Some((since(round, key)?, key, class))).collect();
     starving.sort();
     let reservations_max = (round.rooms.len() / WORKERS_PER_RESERVATION).max(1);
     for (_, key, class) in starving {
@@ -32,9 +32,16 @@ pub(crate) fn for_starving(round: &mut Round<'_>, passed_over: Vec<(ReadyKey, Cl
 }
 
 /// Since when the group has been passed over, if that is too long.
-fn since(state: &State, key: ReadyKey) -> Option<Elapsed> {
+fn since(round: &Round<'_>, key: ReadyKey) -> Option<Elapsed> {
+    let state = round.state;
     let job = state.job(key.job)?;
-    let since = job.groups[key.group as usize].passed_since.max(state.queue(job.queue)?.resumed);
+    let group = &job.groups[key.group as usize];
+    let taken = round.taken.tasks.get(&key.job);
+    if taken.is_some_and(|taken| !taken.overlap(group.numbers()).is_empty()) {
+        // Something of it is on its way.
+        return None;
+    }
+    let since = group.passed_since.max(state.queue(job.queue)?.resumed);
     let patience = Duration::from_secs(state.limits().starve_after_s);
     (state.stamp().elapsed.since(since) >= patience).then_some(since)
 }

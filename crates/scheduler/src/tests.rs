@@ -47,6 +47,10 @@ impl World {
     }
 
     fn session_with(&mut self, name: &str, capacity: Capacity) -> SessionId {
+        self.session_of(name, capacity, &[("name", name)])
+    }
+
+    fn session_of(&mut self, name: &str, capacity: Capacity, labels: &[(&str, &str)]) -> SessionId {
         self.sessions += 1;
         let session = SessionId(self.sessions);
         let reply = self.apply(Command::OpenSession(OpenSession {
@@ -54,7 +58,7 @@ impl World {
             worker: name.to_owned(),
             secret_hash: 1,
             capacity,
-            labels: BTreeMap::from([("name".to_owned(), name.to_owned())]),
+            labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             kinds: vec![model::Kind::Process, model::Kind::Noop],
             functions: Vec::new(),
             isolation: String::new(),
@@ -287,6 +291,21 @@ fn a_reservation_leaves_a_worker_that_nothing_ends_on() {
     wait(&mut w, 61);
     w.round();
     assert_eq!((w.reserved("a"), w.reserved("b")), (None, task));
+}
+
+/// The reservation was made for the very task that the plan placed, and so came to nothing.
+#[test]
+fn what_gets_a_worker_in_a_round_does_not_starve_in_it() {
+    let mut w = full_of_endless(&["a"], 1);
+    let mut array = task(1);
+    array.array = Some("0-2".parse().unwrap());
+    let id = w.submit(JobSpec::of("", vec![array]));
+    wait(&mut w, 61);
+    w.round();
+    assert_eq!(w.reserved("a"), Some((id, 0)));
+    random::finish(&mut w, 0);
+    assert_eq!(w.round(), [format!("{id}.0@a")]);
+    assert!(w.plan().is_empty());
 }
 
 #[test]
@@ -583,6 +602,32 @@ fn what_was_sent_ahead_is_asked_back_when_another_worker_has_room() {
     w.submit(job(1));
     assert_eq!(recalls(&w.state, &Overlay::default()), [], "somebody waits for that room");
 }
+
+#[test]
+fn a_plan_beside_one_in_flight_takes_what_that_one_left() {
+    let ask = [1, 2, 3, 1, 2, 3];
+    for early in 0..=ask.len() {
+        let mut w = World::new();
+        for name in ["a", "b", "c"] {
+            w.session(name, 4);
+        }
+        for cores in ask {
+            w.submit(job(cores));
+        }
+        let mut part = w.plan();
+        part.placements.truncate(early);
+        let mut overlay = Overlay::default();
+        overlay.add(7, &part);
+        let rest = plan(&w.state, &mut Scratch::default(), &overlay, Budget::default());
+        for plan in [part, rest] {
+            let taken = plan.placements.len() as u32;
+            assert_eq!(w.apply(Command::Place(plan)), machine::Reply::Placed { taken, dropped: 0 });
+        }
+        assert!(w.plan().is_empty());
+    }
+}
+
+mod random;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]

@@ -1,0 +1,246 @@
+//! Properties over random events: jobs, workers, reports, pauses, time, and plans that are late or lost.
+
+use std::time::Duration;
+
+use machine::{Ended, News, Report, ReportBatch, Target};
+use model::{Offer, Placement, Reason, Verdict};
+
+use super::*;
+
+const GIB: u64 = 1 << 30;
+
+#[derive(Clone, Debug)]
+enum Event {
+    Submit {
+        ask: Ask,
+        priority: i32,
+        queue: usize,
+        spread: bool,
+        len: u32,
+    },
+    Open {
+        cores: u64,
+        memory: u64,
+        gpus: u32,
+    },
+    End {
+        worker: usize,
+    },
+    Cordon {
+        worker: usize,
+    },
+    Uncordon {
+        worker: usize,
+    },
+    Drain {
+        worker: usize,
+    },
+    /// Of what runs, one allocation after so many.
+    Finish {
+        place: usize,
+    },
+    Cancel {
+        job: usize,
+    },
+    PauseJob {
+        job: usize,
+        on: bool,
+    },
+    PauseQueue {
+        queue: usize,
+        on: bool,
+    },
+    RunningMax {
+        queue: usize,
+        max: Option<u32>,
+    },
+    Wait {
+        seconds: u64,
+    },
+    /// An earlier plan is applied, or never will be.
+    Land,
+    Lose,
+}
+
+/// What a task asks for.
+#[derive(Clone, Debug)]
+struct Ask {
+    cores: u64,
+    memory: u64,
+    /// Ten-thousandths of units that can be told apart.
+    gpus: u64,
+    /// On a worker with an even number, or with an odd one.
+    parity: Option<bool>,
+    noop: bool,
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    let gpus = prop_oneof![4 => Just(0), 1 => Just(5_000u64), 1 => Just(10_000), 1 => Just(20_000)];
+    let noop = prop::bool::weighted(0.1);
+    (1u64..5, 0u64..5, gpus, prop::option::weighted(0.2, any::<bool>()), noop).prop_map(
+        |(cores, memory, gpus, parity, noop)| Ask { cores, memory: memory * GIB, gpus, parity, noop },
+    )
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let submit = (ask(), -2i32..3, 0usize..3, any::<bool>(), 1u32..5)
+        .prop_map(|(ask, priority, queue, spread, len)| Event::Submit { ask, priority, queue, spread, len });
+    let open = (1u64..6, 1u64..6, 0u32..4).prop_map(|(cores, memory, gpus)| Event::Open {
+        cores,
+        memory: memory * GIB,
+        gpus,
+    });
+    let worker = || 0usize..8;
+    prop_oneof![
+        8 => submit,
+        2 => open,
+        1 => worker().prop_map(|worker| Event::End { worker }),
+        1 => worker().prop_map(|worker| Event::Cordon { worker }),
+        1 => worker().prop_map(|worker| Event::Uncordon { worker }),
+        1 => worker().prop_map(|worker| Event::Drain { worker }),
+        6 => (0usize..16).prop_map(|place| Event::Finish { place }),
+        1 => (0usize..20).prop_map(|job| Event::Cancel { job }),
+        2 => (0usize..20, any::<bool>()).prop_map(|(job, on)| Event::PauseJob { job, on }),
+        1 => (0usize..3, any::<bool>()).prop_map(|(queue, on)| Event::PauseQueue { queue, on }),
+        1 => (0usize..3, prop::option::of(0u32..6)).prop_map(|(queue, max)| Event::RunningMax { queue, max }),
+        4 => (1u64..200).prop_map(|seconds| Event::Wait { seconds }),
+        4 => Just(Event::Land),
+        1 => Just(Event::Lose),
+    ]
+}
+
+const QUEUES: [&str; 3] = ["default", "one", "two"];
+
+fn world() -> World {
+    let mut w = World::new();
+    for name in &QUEUES[1..] {
+        w.write(Op::PutQueue(QueueSpec { name: (*name).to_owned(), weight: 100, running_max: None }));
+    }
+    w
+}
+
+/// What the cluster refuses, for example to cordon a worker that there is not, changes nothing and is well.
+fn happen(w: &mut World, event: &Event) {
+    let name = |worker: &usize| format!("w{worker}");
+    let job = |w: &World, place: &usize| JobId(*place as u64 % w.jobs.max(1) + 1);
+    let queue = |place: &usize| QUEUES[*place].to_owned();
+    match event {
+        Event::Submit { ask, priority, queue, spread, len } => {
+            let spec = spec(ask, *priority, QUEUES[*queue], *spread, *len);
+            drop(w.submit(spec));
+        }
+        Event::Open { cores, memory, gpus } => open(w, *cores, *memory, *gpus),
+        Event::End { worker } => {
+            let session = w.state.worker(&name(worker)).and_then(|worker| worker.session);
+            session.map(|session| w.apply(Command::EndSession { session }));
+        }
+        Event::Cordon { worker } => drop(w.write(Op::Cordon { worker: name(worker) })),
+        Event::Uncordon { worker } => drop(w.write(Op::Uncordon { worker: name(worker) })),
+        Event::Drain { worker } => drop(w.write(Op::Drain { worker: name(worker) })),
+        Event::Finish { place } => finish(w, *place),
+        Event::Cancel { job: place } => {
+            let targets = vec![Target::job(job(w, place))];
+            drop(w.write(Op::Cancel { targets }));
+        }
+        Event::PauseJob { job: place, on } => {
+            let jobs = vec![job(w, place)];
+            drop(w.write(if *on { Op::Pause { jobs } } else { Op::Resume { jobs } }));
+        }
+        Event::PauseQueue { queue: place, on } => {
+            let name = queue(place);
+            drop(w.write(if *on { Op::PauseQueue { name } } else { Op::ResumeQueue { name } }));
+        }
+        Event::RunningMax { queue: place, max } => {
+            drop(w.write(Op::PutQueue(QueueSpec { name: queue(place), weight: 100, running_max: *max })));
+        }
+        Event::Wait { seconds } => wait(w, *seconds),
+        Event::Land | Event::Lose => {}
+    }
+}
+
+fn spec(ask: &Ask, priority: i32, queue: &str, spread: bool, len: u32) -> JobSpec {
+    let mut task = wants(ask.cores, ask.memory);
+    if ask.noop {
+        task.work = Work::Noop;
+    }
+    task.resources.set("gpu", ask.gpus);
+    task.array = Some(model::ArrayRange { first: 0, last: len - 1, step: 1 });
+    let parity = |even: bool| model::Constraint::Equals {
+        label: "parity".to_owned(),
+        value: if even { "even" } else { "odd" }.to_owned(),
+    };
+    task.constraints = ask.parity.map(parity).into_iter().collect();
+    let placement = if spread { Placement::Spread } else { Placement::Pack };
+    JobSpec { priority, placement, queue: queue.to_owned(), ..JobSpec::of("", vec![task]) }
+}
+
+/// The first worker without a session comes.
+fn open(w: &mut World, cores: u64, memory: u64, gpus: u32) {
+    let is_gone =
+        |number: &usize| w.state.worker(&format!("w{number}")).and_then(|worker| worker.session).is_none();
+    let Some(number) = (0..8).find(is_gone) else { return };
+    let mut capacity = offers(cores, memory);
+    if gpus > 0 {
+        capacity.offer("gpu", Offer::Indexed(gpus));
+    }
+    let parity = if number % 2 == 0 { "even" } else { "odd" };
+    w.session_of(&format!("w{number}"), capacity, &[("parity", parity)]);
+}
+
+/// The attempt succeeds.
+pub(super) fn finish(w: &mut World, place: usize) {
+    let running: Vec<_> = w
+        .state
+        .sessions()
+        .filter(|session| !session.ended)
+        .flat_map(|session| session.allocations.values().map(|allocation| (session.id, allocation.clone())))
+        .collect();
+    let Some((session, allocation)) = running.get(place % running.len().max(1)) else { return };
+    let ended = Ended {
+        verdict: Verdict::Succeeded,
+        reason: Reason::Exited,
+        exit_code: Some(0),
+        signal: None,
+        message: String::new(),
+        result: None,
+        started: None,
+        ended: model::Timestamp(0),
+        cpu_time: Duration::ZERO,
+        memory_peak: 0,
+    };
+    let (seq, token, tasks) = (allocation.seq, allocation.token, allocation.tasks);
+    let report = Report { seq, token, tasks, news: News::Ended(Box::new(ended)) };
+    w.apply(Command::Report(ReportBatch { session: *session, reports: vec![report] }));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// What is kept between evaluations only saves work: plans in flight, late and lost, included.
+    #[test]
+    fn a_fresh_scratch_gives_the_same_plan(
+        events in prop::collection::vec(event(), 1..80),
+        placements_max in prop_oneof![Just(2usize), Just(Budget::default().placements_max)],
+    ) {
+        let (mut w, mut kept, mut overlay) = (world(), Scratch::default(), Overlay::default());
+        let mut in_flight: Vec<(u64, Plan)> = Vec::new();
+        let budget = Budget { placements_max };
+        for (number, event) in (1u64..).zip(&events) {
+            happen(&mut w, event);
+            if matches!(event, Event::Land | Event::Lose) && !in_flight.is_empty() {
+                let (id, landing) = in_flight.remove(0);
+                if matches!(event, Event::Land) {
+                    w.apply(Command::Place(landing));
+                }
+                overlay.remove(id);
+            }
+            let made = plan(&w.state, &mut kept, &overlay, budget);
+            let fresh = plan(&w.state, &mut Scratch::default(), &overlay, budget);
+            prop_assert_eq!(&made, &fresh, "after event {}, {:?}", number, event);
+            if !made.is_empty() {
+                overlay.add(number, &made);
+                in_flight.push((number, made));
+            }
+        }
+    }
+}
