@@ -58,7 +58,8 @@ fn every_command_that_a_message_names_is_understood() {
         sources(&entry.path().join("src"), &mut files);
     }
     let mut count = 0;
-    for file in files {
+    // This file names some that must not be understood.
+    for file in files.into_iter().filter(|file| !file.ends_with("cli/src/fixes.rs")) {
         let text = std::fs::read_to_string(&file).expect("a source file");
         for command in commands(&text) {
             count += 1;
