@@ -24,6 +24,8 @@ pub(crate) struct Round<'a> {
     /// The last choice for a class: with best fit it stays the best until it is full.
     last: BTreeMap<ClassId, SessionId>,
     full: BTreeSet<ClassId>,
+    /// A task went elsewhere than to the session that drained for it.
+    released: bool,
     pub plan: Plan,
 }
 
@@ -40,24 +42,31 @@ impl<'a> Round<'a> {
             }
         }
         let (takers, last, full) = Default::default();
-        Round { state, taken, rooms, reserved, takers, last, full, plan: Plan::default() }
+        Round { state, taken, rooms, reserved, takers, last, full, released: false, plan: Plan::default() }
     }
 
     pub fn run(&mut self, budget: Budget) -> Plan {
         // Before anything in line: whoever is ahead of it may not use its worker, and must not keep it from it.
         self.place_reserved();
         let mut lines = lines(self.state, &self.taken.running);
-        let mut passed_over = Vec::new();
+        let mut done = Vec::new();
         while self.plan.placements.len() < budget.placements_max {
-            let Some(turn) = next_turn(&lines) else { break };
+            let Some(turn) = next_turn(&lines) else {
+                if !std::mem::take(&mut self.released) {
+                    break;
+                }
+                lines.append(&mut done);
+                lines.iter_mut().for_each(Line::retry);
+                continue;
+            };
             let line = &mut lines[turn];
             let head = if line.room > 0 { line.head() } else { None };
             match head {
                 Some((class, key)) => self.place_head(line, class, key),
-                None => passed_over.extend(lines.swap_remove(turn).passed_over()),
+                None => done.push(lines.swap_remove(turn)),
             }
         }
-        passed_over.extend(lines.into_iter().flat_map(Line::passed_over));
+        let passed_over = lines.into_iter().chain(done).flat_map(Line::passed_over).collect();
         reserve::for_starving(self, passed_over);
         std::mem::take(&mut self.plan)
     }
@@ -176,8 +185,9 @@ impl<'a> Round<'a> {
         {
             room.take(&row.key.resources, &units);
         }
-        if self.reserved.get(&session).is_some_and(|(other, task)| *other == job && tasks.contains(*task)) {
-            self.reserved.remove(&session);
+        let served = |(other, task): &(JobId, u32)| *other == job && tasks.contains(*task);
+        for (drained, _) in self.reserved.extract_if(.., |_, task| served(task)) {
+            self.released |= drained != session;
         }
         self.taken.tasks.entry(job).or_default().insert(tasks);
         self.plan.placements.push(Placement { job, tasks, session, held: false });

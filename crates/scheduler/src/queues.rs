@@ -20,7 +20,7 @@ pub(crate) struct Line<'a> {
     pub room: u64,
     classes: BTreeMap<ClassId, Keys<'a>>,
     /// Heads that found no room, in order.
-    unplaced: Vec<(ReadyKey, ClassId)>,
+    unplaced: Vec<(ReadyKey, ClassId, Keys<'a>)>,
     /// How many of them something was placed behind.
     passed: usize,
 }
@@ -45,14 +45,21 @@ impl<'a> Line<'a> {
 
     /// Nothing of this class, whose first group is at `key`, finds room any more.
     pub fn pass_over(&mut self, class: ClassId, key: ReadyKey) {
-        self.classes.remove(&class);
-        self.unplaced.push((key, class));
+        if let Some(keys) = self.classes.remove(&class) {
+            self.unplaced.push((key, class, keys));
+        }
+    }
+
+    /// There may be room again for what found none.
+    pub fn retry(&mut self) {
+        self.classes.extend(self.unplaced.drain(..).map(|(_, class, keys)| (class, keys)));
+        self.passed = 0;
     }
 
     /// Heads that something of the queue went before, and the first that found no room in any case.
-    pub fn passed_over(mut self) -> Vec<(ReadyKey, ClassId)> {
-        self.unplaced.truncate(self.passed.max(1));
-        self.unplaced
+    pub fn passed_over(self) -> impl Iterator<Item = (ReadyKey, ClassId)> {
+        let passed = self.passed.max(1);
+        self.unplaced.into_iter().take(passed).map(|(key, class, _)| (key, class))
     }
 
     /// Something was placed.

@@ -632,42 +632,6 @@ mod random;
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
-    fn plans_are_complete_repeatable_and_never_over_commit(
-        workers in prop::collection::vec(1u64..6, 1..6),
-        jobs in prop::collection::vec((1u64..5, -2i32..3, 1u32..6, any::<bool>()), 1..40),
-        early in 0usize..20,
-    ) {
-        let mut w = World::new();
-        for (place, cores) in workers.iter().enumerate() {
-            w.session(&format!("w{place}"), *cores);
-        }
-        for (cores, priority, len, spread) in jobs {
-            let mut task = task(cores);
-            task.array = Some(model::ArrayRange { first: 0, last: len - 1, step: 1 });
-            let placement = if spread { model::Placement::Spread } else { model::Placement::Pack };
-            w.submit(JobSpec { priority, placement, ..JobSpec::of("", vec![task]) });
-        }
-        let whole = w.plan();
-        prop_assert_eq!(&w.plan(), &whole);
-        // A part in flight and the rest planned beside it are the same as the whole at once.
-        let mut part = whole.clone();
-        part.placements.truncate(early);
-        let mut overlay = Overlay::default();
-        overlay.add(7, &part);
-        let rest = plan(&w.state, &mut Scratch::default(), &overlay, Budget::default());
-        // `round` asserts that apply drops none, and `apply` that nothing is over-committed.
-        w.apply(Command::Place(part));
-        let reply = w.apply(Command::Place(rest.clone()));
-        prop_assert_eq!(reply, machine::Reply::Placed { taken: rest.placements.len() as u32, dropped: 0 });
-        w.round();
-        let again = w.plan();
-        prop_assert!(again.is_empty(), "{:?}", again);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-    #[test]
     fn what_is_placed_with_its_submit_is_taken_whole(
         workers in prop::collection::vec(1u64..6, 1..6),
         running in 0usize..4,

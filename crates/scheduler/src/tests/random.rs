@@ -243,4 +243,16 @@ proptest! {
             }
         }
     }
+
+    /// `World::apply` checks after every entry that nothing is over-committed.
+    #[test]
+    fn a_plan_is_taken_whole_and_planning_again_adds_nothing(events in prop::collection::vec(event(), 1..80)) {
+        let mut w = world();
+        for event in &events {
+            happen(&mut w, event);
+            w.round();
+            let again = w.plan();
+            prop_assert!(again.is_empty(), "after {:?}: {:?}", event, again);
+        }
+    }
 }
