@@ -38,6 +38,11 @@ impl Invariant for LimitsHold {
         if state.requests_len() > limits.requests_max {
             found.push(format!("{} requests are remembered", state.requests_len()));
         }
+        for group in state.jobs().flat_map(|job| &job.groups) {
+            if group.outcomes_kept() > limits.outcomes_per_group_max as usize {
+                found.push(format!("{} outcomes of one group are kept", group.outcomes_kept()));
+            }
+        }
         // What is moved there while it runs is over the ceiling by the client's own wish.
         let moved =
             step.entry.commands.iter().any(

@@ -1,9 +1,9 @@
 //! A task has at most one owner: in the state always, among the processes unless the older one's host stood still, or it
-//! was cancelled and is on its way out, or it runs on without a lease by its own wish.
+//! runs on without a lease by its own wish. One that was cancelled and is on its way out is an owner still.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use machine::{Effect, Phase};
+use machine::Phase;
 use model::{JobId, OnDisconnect, Seq, SessionId, Token};
 
 use super::{Found, Invariant, Step};
@@ -13,8 +13,6 @@ use crate::worker::Execution;
 pub struct OneOwner {
     /// By task: processes that run it.
     running: BTreeMap<(JobId, u32), Vec<Process>>,
-    /// Attempts that were told to stop.
-    stopped: BTreeSet<(JobId, u32, Token)>,
     looked: u64,
 }
 
@@ -45,7 +43,6 @@ impl Invariant for OneOwner {
                 }
             }
         }
-        self.note_stops(step);
     }
 
     fn started(&mut self, worker: usize, execution: &Execution, found: &mut Found) {
@@ -53,10 +50,7 @@ impl Invariant for OneOwner {
         let order = &execution.order;
         for number in execution.tasks.first..execution.tasks.end() {
             let processes = self.running.entry((order.job, number)).or_default();
-            let stopped = &self.stopped;
-            let excused =
-                |other: &&Process| other.is_excused || stopped.contains(&(order.job, number, other.token));
-            if let Some(other) = processes.iter().find(|other| !excused(other)) {
+            if let Some(other) = processes.iter().find(|other| !other.is_excused) {
                 found.push(format!(
                     "{}.{number} starts on w{worker} ({}) and still runs on w{} ({})",
                     order.job, execution.token, other.worker, other.token
@@ -91,34 +85,4 @@ fn is_owned(step: &Step, (job, number): (JobId, u32), token: Token) -> bool {
     let Some(job) = step.state.job(job) else { return false };
     let Some((_, group)) = job.group_of(number) else { return false };
     group.live_at(number - group.first).is_some_and(|(_, live)| live.token == token)
-}
-
-impl OneOwner {
-    /// A cancel makes a task final while its process may still run; a retry may place it anew at once.
-    fn note_stops(&mut self, step: &Step) {
-        let stops = step.applied.effects.iter().filter_map(|effect| match effect {
-            Effect::Stop { session, seq } => Some((*session, *seq)),
-            Effect::Run { .. }
-            | Effect::SessionOpened { .. }
-            | Effect::SessionEnded { .. }
-            | Effect::Wake => None,
-        });
-        for (session, seq) in stops {
-            let allocation = step.state.session(session).and_then(|row| row.allocations.get(&seq));
-            if let Some(row) = allocation {
-                let numbers = row.tasks.first..row.tasks.end();
-                self.stopped.extend(numbers.map(|number| (row.job, number, row.token)));
-            }
-        }
-        // Of an allocation of several tasks some may be cancelled while it goes on.
-        for session in step.state.sessions() {
-            for row in session.allocations.values() {
-                for number in row.tasks.first..row.tasks.end() {
-                    if !row.reported.contains(number) && !is_owned(step, (row.job, number), row.token) {
-                        self.stopped.insert((row.job, number, row.token));
-                    }
-                }
-            }
-        }
-    }
 }
