@@ -174,19 +174,25 @@ impl Client {
         self.write(message, |mut stub: Stub, request| async move { stub.set_job(request).await }).await
     }
 
-    /// Creates a queue or changes it. `weight` absent: the default.
+    /// Creates a queue or changes it. What is absent stays as it is, or is the default of a new queue.
     pub async fn put_queue(
         &self,
         name: &str,
         weight: Option<u32>,
         running_max: Option<u32>,
     ) -> Result<Changed, Error> {
-        let message = |header| v1::PutQueueRequest {
-            header: Some(header),
-            name: name.to_owned(),
-            weight: weight.unwrap_or(0),
-            running_max,
-        };
+        let name = name.to_owned();
+        self.put(v1::PutQueueRequest { name, weight, running_max, ..Default::default() }).await
+    }
+
+    /// As `put_queue`, and takes away the ceiling on tasks that may be placed at once.
+    pub async fn put_queue_unbounded(&self, name: &str, weight: Option<u32>) -> Result<Changed, Error> {
+        let name = name.to_owned();
+        self.put(v1::PutQueueRequest { name, weight, no_running_max: true, ..Default::default() }).await
+    }
+
+    async fn put(&self, queue: v1::PutQueueRequest) -> Result<Changed, Error> {
+        let message = |header| v1::PutQueueRequest { header: Some(header), ..queue.clone() };
         self.write(message, |mut stub: Stub, request| async move { stub.put_queue(request).await }).await
     }
 

@@ -160,24 +160,24 @@ pub struct Edge {
     pub on: Dependency,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A queue is made, or changed: what is absent stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueueSpec {
     pub name: String,
-    /// Share of the capacity relative to other queues, 1 to 10,000.
-    #[serde(default = "weight_default")]
-    pub weight: u32,
-    /// Tasks of the queue that may be placed at once.
+    /// Share of the capacity relative to other queues, 1 to 10,000. A new queue has `WEIGHT_DEFAULT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// Tasks of the queue that may be placed at once. A new queue has no such ceiling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running_max: Option<u32>,
+    /// Takes the ceiling away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_running_max: bool,
 }
 
 pub const WEIGHT_DEFAULT: u32 = 100;
 pub const WEIGHT_MAX: u32 = 10_000;
-
-fn weight_default() -> u32 {
-    WEIGHT_DEFAULT
-}
 
 /// The placements of one evaluation. Each is checked again when applied; what is no longer eligible is dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

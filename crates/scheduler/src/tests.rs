@@ -313,7 +313,7 @@ fn a_long_queue_does_not_starve_a_short_one() {
     let mut w = World::new();
     w.session("a", 10);
     for name in ["long", "short"] {
-        let spec = QueueSpec { name: name.to_owned(), weight: 100, running_max: None };
+        let spec = QueueSpec { name: name.to_owned(), weight: Some(100), ..QueueSpec::default() };
         w.write(Op::PutQueue(spec));
     }
     let queued = |queue: &str| JobSpec { queue: queue.to_owned(), ..job(1) };
@@ -335,7 +335,11 @@ fn weights_divide_the_capacity() {
     let mut w = World::new();
     w.session("a", 8);
     for (name, weight) in [("one", 100), ("three", 300)] {
-        w.write(Op::PutQueue(QueueSpec { name: name.to_owned(), weight, running_max: None }));
+        w.write(Op::PutQueue(QueueSpec {
+            name: name.to_owned(),
+            weight: Some(weight),
+            ..QueueSpec::default()
+        }));
         for _ in 0..20 {
             w.submit(JobSpec { queue: name.to_owned(), ..job(1) });
         }
@@ -349,7 +353,7 @@ fn weights_divide_the_capacity() {
 fn a_queue_keeps_its_ceiling_with_plans_in_flight() {
     let mut w = World::new();
     w.session("a", 8);
-    w.write(Op::PutQueue(QueueSpec { name: "q".to_owned(), weight: 100, running_max: Some(3) }));
+    w.write(Op::PutQueue(QueueSpec { name: "q".to_owned(), running_max: Some(3), ..QueueSpec::default() }));
     let mut array = task(1);
     array.array = Some("0-9".parse().unwrap());
     w.submit(JobSpec { queue: "q".to_owned(), ..JobSpec::of("", vec![array]) });

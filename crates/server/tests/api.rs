@@ -178,7 +178,8 @@ async fn writes_of_every_kind_go_through_a_follower() {
         client.list_tasks(v1::ListTasksRequest { job, ..Default::default() }).await.unwrap().into_inner();
     assert_eq!((tasks.tasks.len(), tasks.tasks[0].round), (1, 2));
 
-    let queue = v1::PutQueueRequest { name: "q".to_owned(), weight: 5, running_max: Some(1), header: None };
+    let name = "q".to_owned();
+    let queue = v1::PutQueueRequest { name, weight: Some(5), running_max: Some(1), ..Default::default() };
     client.put_queue(queue).await.unwrap();
     let named = || v1::QueueRequest { header: None, name: "q".to_owned() };
     client.pause_queue(named()).await.unwrap();

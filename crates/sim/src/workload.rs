@@ -27,8 +27,9 @@ pub fn op(chance: &mut Chance, known: &[JobId], workers: usize) -> Op {
         86..91 => Op::SetJob { job, change: change(chance) },
         91..94 => Op::PutQueue(QueueSpec {
             name: queue(chance),
-            weight: chance.between(1, 10) as u32,
+            weight: Some(chance.between(1, 10) as u32),
             running_max: chance.in_thousand(400).then(|| chance.between(1, 12) as u32),
+            no_running_max: false,
         }),
         94 => Op::PauseQueue { name: queue(chance) },
         95 | 96 => Op::ResumeQueue { name: queue(chance) },

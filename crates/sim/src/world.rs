@@ -272,7 +272,7 @@ impl World {
         errands.extend(queues.map(|queue| Op::ResumeQueue { name: queue.name.clone() }));
         let narrow = state.queues().filter(|queue| queue.running_max.is_some() && !queue.deleted);
         errands.extend(narrow.map(|queue| {
-            Op::PutQueue(QueueSpec { name: queue.name.clone(), weight: queue.weight, running_max: None })
+            Op::PutQueue(QueueSpec { name: queue.name.clone(), no_running_max: true, ..QueueSpec::default() })
         }));
         let cordoned = state.workers().filter(|worker| worker.cordoned);
         errands.extend(cordoned.map(|worker| Op::Uncordon { worker: worker.name.clone() }));

@@ -18,7 +18,7 @@ use crate::output::rows::counts_text;
 pub enum QueueArgs {
     /// List queues
     List(WatchArgs),
-    /// Create a queue, or change it
+    /// Create a queue, or change what is given of it
     Put {
         name: String,
         /// Share of the capacity relative to other queues, 1 to 10000
@@ -27,6 +27,9 @@ pub enum QueueArgs {
         /// Tasks of it that may be placed at once
         #[arg(long)]
         running_max: Option<u32>,
+        /// Take away --running-max
+        #[arg(long, conflicts_with = "running_max")]
+        no_running_max: bool,
         #[command(flatten)]
         write: WriteArgs,
     },
@@ -48,7 +51,10 @@ pub struct QueueName {
 pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
     let (name, done, result) = match args {
         QueueArgs::List(args) => return list_queues(args, app).await,
-        QueueArgs::Put { name, weight, running_max, write } => {
+        QueueArgs::Put { name, weight, no_running_max: true, running_max: _, write } => {
+            (name, "is set", app.writer(write).put_queue_unbounded(name, *weight).await)
+        }
+        QueueArgs::Put { name, weight, running_max, no_running_max: false, write } => {
             (name, "is set", app.writer(write).put_queue(name, *weight, *running_max).await)
         }
         QueueArgs::Pause(of) => (&of.name, "is paused", app.writer(&of.write).pause_queue(&of.name).await),

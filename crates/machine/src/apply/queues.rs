@@ -6,44 +6,52 @@ use model::Settings;
 use model::validate::is_name;
 
 use crate::apply::write::within;
-use crate::command::WEIGHT_MAX;
+use crate::command::{WEIGHT_DEFAULT, WEIGHT_MAX};
 use crate::state::State;
 use crate::state::queues::Queue;
 use crate::{Event, QueueSpec, Rejection, Reply};
 
 pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejection> {
-    if !is_name(&spec.name) {
-        let message = "a queue name has letters, digits, -, _ and . only".to_owned();
-        return Err(Rejection::Invalid {
-            errors: vec![model::SpecError { path: "name".to_owned(), message }],
-        });
-    }
-    within(spec.weight.into(), WEIGHT_MAX.into(), "weight", "the queue's weight")?;
-    if spec.weight == 0 {
-        let message = "a weight is 1 to 10,000".to_owned();
-        return Err(Rejection::Invalid {
-            errors: vec![model::SpecError { path: "weight".to_owned(), message }],
-        });
-    }
+    check(spec)?;
     let id = match state.index.queue_names.get(&spec.name) {
         Some(id) => *id,
         None => {
             let count = state.queues.len() as u64 + 1;
             within(count, state.limits().queues_max.into(), "queues_max", "queues")?;
-            add(state, &spec.name, spec.weight)
+            add(state, &spec.name)
         }
     };
     let queue = state.queues.get_mut(&id).expect("found or added above");
-    // One that comes back is as a new one would be.
-    queue.paused &= !queue.deleted;
-    (queue.weight, queue.running_max, queue.deleted) = (spec.weight, spec.running_max, false);
+    if std::mem::take(&mut queue.deleted) {
+        // One that comes back is as a new one would be.
+        (queue.paused, queue.weight, queue.running_max) = (false, WEIGHT_DEFAULT, None);
+    }
+    queue.weight = spec.weight.unwrap_or(queue.weight);
+    queue.running_max = if spec.no_running_max { None } else { spec.running_max.or(queue.running_max) };
     changed(state, &spec.name)
 }
 
-fn add(state: &mut State, name: &str, weight: u32) -> u32 {
+fn check(spec: &QueueSpec) -> Result<(), Rejection> {
+    let refuse = |path: &str, message: &str| {
+        let error = model::SpecError { path: path.to_owned(), message: message.to_owned() };
+        Err(Rejection::Invalid { errors: vec![error] })
+    };
+    if !is_name(&spec.name) {
+        return refuse("name", "a queue name has letters, digits, -, _ and . only");
+    }
+    if spec.weight == Some(0) {
+        return refuse("weight", "a weight is 1 to 10,000");
+    }
+    if spec.no_running_max && spec.running_max.is_some() {
+        return refuse("running_max", "give either running_max or no_running_max");
+    }
+    within(spec.weight.unwrap_or(1).into(), WEIGHT_MAX.into(), "weight", "the queue's weight")
+}
+
+fn add(state: &mut State, name: &str) -> u32 {
     let id = state.meta.next_queue;
     state.meta.next_queue += 1;
-    let queue = Queue::new(id, name, weight, state.now());
+    let queue = Queue::new(id, name, WEIGHT_DEFAULT, state.now());
     state.queues.insert(id, queue);
     state.index.queue_names.insert(name.to_owned(), id);
     id

@@ -276,8 +276,9 @@ impl Chaos {
             73..83 => Op::SetJob { job, change: self.change(state, job) },
             83..86 => Op::PutQueue(QueueSpec {
                 name: self.queue(),
-                weight: 1 + self.draw.below(10) as u32,
+                weight: self.draw.chance(50).then(|| 1 + self.draw.below(10) as u32),
                 running_max: self.draw.chance(30).then(|| self.draw.below(9) as u32),
+                no_running_max: self.draw.chance(20),
             }),
             86 => Op::PauseQueue { name: self.queue() },
             87..90 => Op::ResumeQueue { name: self.queue() },

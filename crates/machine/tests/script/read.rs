@@ -289,10 +289,11 @@ fn edge(text: &str) -> Read<Edge> {
 fn queue(rest: &str) -> Read<QueueSpec> {
     let mut words = rest.split_whitespace();
     let name = words.next().ok_or("name the queue")?.to_owned();
-    let mut spec = QueueSpec { name, weight: machine::command::WEIGHT_DEFAULT, running_max: None };
+    let mut spec = QueueSpec { name, ..QueueSpec::default() };
     for (name, value) in words.map(pair) {
         match name {
-            "weight" => spec.weight = value.parse().map_err(|_| "weight")?,
+            "weight" => spec.weight = Some(value.parse().map_err(|_| "weight")?),
+            "max" if value == "none" => spec.no_running_max = true,
             "max" => spec.running_max = Some(value.parse().map_err(|_| "max")?),
             other => return Err(format!("a queue has no `{other}`")),
         }

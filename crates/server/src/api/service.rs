@@ -112,9 +112,7 @@ impl Baton for Api {
     }
 
     async fn put_queue(&self, request: Request<v1::PutQueueRequest>) -> Reply<v1::ChangeReply> {
-        let read = |asked: v1::PutQueueRequest| {
-            convert::queue_spec(asked.name, asked.weight, asked.running_max).map(Op::PutQueue)
-        };
+        let read = |asked: v1::PutQueueRequest| convert::queue_spec(asked).map(Op::PutQueue);
         self.change(request, read, send!(put_queue)).await
     }
 

@@ -1,6 +1,6 @@
 //! What writes carry beside a spec: who asks, under which request id, and for which tasks.
 
-use machine::command::{WEIGHT_DEFAULT, WEIGHT_MAX};
+use machine::command::WEIGHT_MAX;
 use machine::{Edge, JobChange, QueueSpec, Target};
 use model::actor::TENANT_DEFAULT;
 use model::validate::{NAME_BYTES_MAX, is_name};
@@ -121,12 +121,15 @@ pub fn job_change(request: v1::SetJobRequest) -> Result<(JobId, JobChange), Malf
     errors.finish((JobId(request.job), change))
 }
 
-pub fn queue_spec(name: String, weight: u32, running_max: Option<u32>) -> Result<QueueSpec, Malformed> {
+pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> {
     let mut errors = Errors::default();
-    let weight = if weight == 0 { WEIGHT_DEFAULT } else { weight };
-    if weight > WEIGHT_MAX {
-        errors.refuse("weight", format!("{weight} is above {WEIGHT_MAX}"));
+    let v1::PutQueueRequest { header: _, name, weight, running_max, no_running_max } = request;
+    if let Some(weight) = weight.filter(|weight| !(1..=WEIGHT_MAX).contains(weight)) {
+        errors.refuse("weight", format!("{weight} is not 1 to {WEIGHT_MAX}"));
     }
     refuse_unless_name(&mut errors, "name", &name);
-    errors.finish(QueueSpec { name, weight, running_max })
+    if no_running_max && running_max.is_some() {
+        errors.refuse("running_max", "give either running_max or no_running_max");
+    }
+    errors.finish(QueueSpec { name, weight, running_max, no_running_max })
 }
