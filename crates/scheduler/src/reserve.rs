@@ -18,7 +18,6 @@ const WORKERS_PER_RESERVATION: usize = 4;
 
 /// Reserves for those of the groups at these keys, whose classes have found no room, that have waited long enough.
 pub(crate) fn for_starving(round: &mut Round<'_>, passed_over: Vec<(ReadyKey, ClassId)>) {
-    let state = round.state;
     let mut starving: Vec<(Elapsed, ReadyKey, ClassId)> =
         passed_over.into_iter().filter_map(|(key, class)| Some((since(round, key)?, key, class))).collect();
     starving.sort();

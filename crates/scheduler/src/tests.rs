@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use machine::{Bootstrap, Command, Entry, Op, OpenSession, QueueSpec, Stamp, Write};

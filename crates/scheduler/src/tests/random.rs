@@ -114,7 +114,7 @@ const QUEUES: [&str; 3] = ["default", "one", "two"];
 fn world() -> World {
     let mut w = World::new();
     for name in &QUEUES[1..] {
-        w.write(Op::PutQueue(QueueSpec { name: (*name).to_owned(), weight: 100, running_max: None }));
+        w.write(Op::PutQueue(QueueSpec { name: (*name).to_owned(), ..QueueSpec::default() }));
     }
     w
 }
@@ -127,7 +127,7 @@ fn happen(w: &mut World, event: &Event) {
     match event {
         Event::Submit { ask, priority, queue, spread, len } => {
             let spec = spec(ask, *priority, QUEUES[*queue], *spread, *len);
-            drop(w.submit(spec));
+            w.submit(spec);
         }
         Event::Open { cores, memory, gpus } => open(w, *cores, *memory, *gpus),
         Event::End { worker } => {
@@ -151,7 +151,12 @@ fn happen(w: &mut World, event: &Event) {
             drop(w.write(if *on { Op::PauseQueue { name } } else { Op::ResumeQueue { name } }));
         }
         Event::RunningMax { queue: place, max } => {
-            drop(w.write(Op::PutQueue(QueueSpec { name: queue(place), weight: 100, running_max: *max })));
+            drop(w.write(Op::PutQueue(QueueSpec {
+                name: queue(place),
+                running_max: *max,
+                no_running_max: max.is_none(),
+                ..QueueSpec::default()
+            })));
         }
         Event::Wait { seconds } => wait(w, *seconds),
         Event::Land | Event::Lose => {}
