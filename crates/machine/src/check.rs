@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use model::views::{Counts, JobState};
+use model::views::Counts;
 use model::{JobId, Run, RunSet, SessionId};
 
+use crate::apply::deps::is_unsatisfied;
 use crate::state::State;
 use crate::state::index::Index;
 use crate::state::jobs::{Group, Job, On};
@@ -181,12 +182,6 @@ fn check_waiting(state: &State, job: &Job, found: &mut Vec<String>) {
             found.push(format!("{} group {place}: waits for nothing and is not ready", job.id));
         }
     }
-}
-
-/// `None`: it is so old that nobody knows.
-fn is_unsatisfied(state: &State, id: JobId) -> Option<bool> {
-    let hot = state.job(id).map(|job| job.state);
-    hot.or_else(|| state.tombstone(id).map(|row| row.state)).map(|state| state != JobState::Succeeded)
 }
 
 fn count_open(each: impl Iterator<Item = Option<bool>>) -> Option<u32> {

@@ -407,7 +407,8 @@ mod tests {
     fn what_cannot_be_handed_to_a_process_is_refused() {
         let found = errors(
             r#"{"tasks":[{"name":"a","script":"x\u0000","workdir":"/a\u0000","env":{"A":"\u0000"}},
-                         {"name":"b","noop":true,"each_line":{"url":"http://host/list"}}]}"#,
+                         {"name":"b","noop":true,"each_line":{"url":"http://host/list","size":3,
+                          "sha256":"0000000000000000000000000000000000000000000000000000000000000000"}}]}"#,
         );
         let paths: Vec<&str> = found.iter().filter_map(|error| error.split(": ").next()).collect();
         let expected = ["tasks[0].script", "tasks[0].env.A", "tasks[0].workdir", "tasks[1].each_line"];

@@ -144,14 +144,19 @@ impl Worker {
         drop(self.say.send(v1::WorkerMessage { message: Some(message) }).await);
     }
 
-    /// The next message; none when the stream has ended.
+    /// The next message; none when the stream has ended. That it does not drain it is told whenever its row changes.
     async fn next(&mut self) -> Option<Said> {
-        let message =
-            tokio::time::timeout(PATIENCE, self.hear.message()).await.expect("a word from the leader");
-        let message = message.ok()??;
-        assert!(message.term >= self.term);
-        self.term = message.term;
-        message.message
+        loop {
+            let message =
+                tokio::time::timeout(PATIENCE, self.hear.message()).await.expect("a word from the leader");
+            let message = message.ok()??;
+            assert!(message.term >= self.term);
+            self.term = message.term;
+            match message.message {
+                Some(Said::Resume(_)) => {}
+                other => return other,
+            }
+        }
     }
 
     async fn order(&mut self) -> v1::Order {

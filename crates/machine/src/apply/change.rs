@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{Dependency, JobId};
 
 use crate::apply::cancel::unknown;
-use crate::apply::deps::{job_satisfied, satisfied, skip_group};
+use crate::apply::deps::{recount_group, recount_job, skip_group};
 use crate::apply::submit::outcome_of;
 use crate::apply::write::within;
 use crate::chores::Chore;
@@ -361,7 +361,7 @@ fn skip_edge(state: &mut State, id: JobId, edge: &Resolved) {
 
 fn remove_edge(state: &mut State, id: JobId, edge: &Resolved) {
     let had_succeeded = match edge.on {
-        // Of what is forgotten nothing waits any more.
+        // Whether what is forgotten had been counted comes out when the rest is counted.
         On::Job(other) => {
             outcome_of(state, other).is_ok_and(|outcome| outcome == Some(JobState::Succeeded))
                 || outcome_of(state, other).is_err()
@@ -393,10 +393,10 @@ pub(crate) fn drop_edge(state: &mut State, id: JobId, group: Option<u32>, on: On
             }
         }
     }
+    let less = u32::from(!had_succeeded);
     match group {
-        _ if had_succeeded => {}
-        Some(group) => satisfied(state, id, group as usize),
-        None => job_satisfied(state, id),
+        Some(group) => recount_group(state, id, group as usize, less),
+        None => recount_job(state, id, less),
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn release_all(state: &mut State, id: JobId, place: usize) {
 /// Makes ready what of `positions` waits for nothing any more.
 pub(crate) fn release(state: &mut State, id: JobId, place: usize, positions: Run) {
     let Some(job) = state.job(id) else { return };
-    let free = releasable(job, place, positions);
+    let free = releasable(state, job, place, positions);
     if free.is_empty() {
         return;
     }
@@ -54,14 +54,16 @@ pub(crate) fn release(state: &mut State, id: JobId, place: usize, positions: Run
     tell(state, id, place, &free, TaskState::Ready);
 }
 
-fn releasable(job: &Job, place: usize, positions: Run) -> RunSet {
+fn releasable(state: &State, job: &Job, place: usize, positions: Run) -> RunSet {
     let group = &job.groups[place];
     let mut free = RunSet::new();
     if !job.open || job.cancelled || group.waiting > 0 {
         return free;
     }
     free.extend(group.blocked.overlap(positions));
-    group.stopping.overlap(positions).into_iter().for_each(|run| free.remove(run));
+    if !state.is_unfenced() {
+        group.stopping.overlap(positions).into_iter().for_each(|run| free.remove(run));
+    }
     for upstream in &group.each {
         free = free.intersection(&job.groups[*upstream as usize].succeeded);
     }
@@ -109,11 +111,50 @@ pub(crate) fn group_settled(
 
 /// One of the things that the group waits for has succeeded.
 pub(crate) fn satisfied(state: &mut State, id: JobId, place: usize) {
+    recount_group(state, id, place, 1);
+}
+
+/// Counts anew what the group waits for; `less` of it is known to count no longer.
+pub(crate) fn recount_group(state: &mut State, id: JobId, place: usize, less: u32) {
+    let Some(job) = state.job(id) else { return };
+    let group = &job.groups[place];
+    let open = |on: &On| match on {
+        On::Group(other) => Some(!job.groups[*other as usize].all_succeeded()),
+        On::Job(other) => is_unsatisfied(state, *other),
+    };
+    let waiting = counted(group.after.iter().map(open), group.waiting.saturating_sub(less));
     let Some(job) = state.jobs.get_mut(id.0) else { return };
-    job.groups[place].waiting = job.groups[place].waiting.saturating_sub(1);
-    if job.groups[place].waiting == 0 {
+    job.groups[place].waiting = waiting;
+    if waiting == 0 {
         release_all(state, id, place);
     }
+}
+
+/// The same for the whole job.
+pub(crate) fn recount_job(state: &mut State, id: JobId, less: u32) {
+    let Some(job) = state.job(id) else { return };
+    let open = job.after.iter().map(|other| is_unsatisfied(state, *other));
+    let waiting = counted(open, job.waiting.saturating_sub(less));
+    let Some(job) = state.jobs.get_mut(id.0) else { return };
+    job.waiting = waiting;
+    open_if_free(state, id);
+}
+
+/// How many are open. Of those that nobody remembers, no more than were counted so far: what had succeeded before it was
+/// forgotten was not.
+fn counted(each: impl Iterator<Item = Option<bool>>, so_far: u32) -> u32 {
+    let (mut open, mut forgotten) = (0, 0);
+    for is_open in each {
+        open += u32::from(is_open == Some(true));
+        forgotten += u32::from(is_open.is_none());
+    }
+    open + forgotten.min(so_far.saturating_sub(open))
+}
+
+/// `None`: it is so old that nobody knows.
+pub(crate) fn is_unsatisfied(state: &State, id: JobId) -> Option<bool> {
+    let hot = state.job(id).map(|job| job.state);
+    hot.or_else(|| state.tombstone(id).map(|row| row.state)).map(|state| state != JobState::Succeeded)
 }
 
 /// Everything of the group that still waits is skipped.
@@ -209,9 +250,7 @@ fn waits_for(state: &State, id: JobId, group: Option<usize>, on: On) -> bool {
 }
 
 pub(crate) fn job_satisfied(state: &mut State, id: JobId) {
-    let Some(job) = state.jobs.get_mut(id.0) else { return };
-    job.waiting = job.waiting.saturating_sub(1);
-    open_if_free(state, id);
+    recount_job(state, id, 1);
 }
 
 pub(crate) fn skip_job(

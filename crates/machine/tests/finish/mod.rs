@@ -45,7 +45,10 @@ fn write(state: &mut State, op: Op) {
 fn unpause(state: &mut State) {
     let names: Vec<String> = state.queues().filter(|q| !q.deleted).map(|queue| queue.name.clone()).collect();
     for name in names {
-        write(state, Op::PutQueue(QueueSpec { name: name.clone(), weight: Some(1), ..QueueSpec::default() }));
+        write(
+            state,
+            Op::PutQueue(QueueSpec { name: name.clone(), no_running_max: true, ..QueueSpec::default() }),
+        );
         write(state, Op::ResumeQueue { name });
     }
     let paused: Vec<_> =

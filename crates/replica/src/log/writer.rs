@@ -114,13 +114,13 @@ impl Writer {
             bytes += request.bytes();
             requests.push(request);
         }
-        let waiting = self.write(requests);
-        self.delete_purged();
+        let (waiting, result) = self.write(requests);
         if self.closed {
             // The store must be closed, its lock released, before the closer is told.
             self.backend = Box::new(Closed);
         }
-        answer(waiting.0, &waiting.1);
+        answer(waiting, &result);
+        self.delete_purged();
     }
 
     /// Writes and syncs; returns who waits and what to tell them.
