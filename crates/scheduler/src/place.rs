@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use machine::eligible::{accepts, drains_for, still_waits};
 use machine::state::index::ReadyKey;
+use machine::state::queues::QueueId;
 use machine::state::sessions::{Class, Room};
 use machine::{Group, Phase, Placement, Plan, Session, State, TASKS_PER_PLACEMENT_MAX};
 use model::{ClassId, JobId, Kind, Run, SessionId};
@@ -63,12 +64,26 @@ impl<'a> Round<'a> {
             let head = if line.room > 0 { line.head() } else { None };
             match head {
                 Some((class, key)) => self.place_head(line, class, key),
-                None => done.push(lines.swap_remove(turn)),
+                None => {
+                    let line = lines.swap_remove(turn);
+                    if line.room == 0 {
+                        self.release_reserved(line.queue);
+                    }
+                    done.push(line);
+                }
             }
         }
         let passed_over = lines.into_iter().chain(done).flat_map(Line::passed_over).collect();
         reserve::for_starving(self, passed_over);
         std::mem::take(&mut self.plan)
+    }
+
+    /// The queue runs as many as it may: who drains for one of its tasks is open to others until that changes.
+    fn release_reserved(&mut self, queue: QueueId) {
+        let before = self.reserved.len();
+        let state = self.state;
+        self.reserved.retain(|_, (job, _)| state.job(*job).is_some_and(|job| job.queue != queue));
+        self.released |= self.reserved.len() < before;
     }
 
     /// Tasks whose worker has drained for them.

@@ -58,7 +58,8 @@ impl<'a> Line<'a> {
 
     /// Heads that something of the queue went before, and the first that found no room in any case.
     pub fn passed_over(self) -> impl Iterator<Item = (ReadyKey, ClassId)> {
-        let passed = self.passed.max(1);
+        // Where the queue may run no more, a worker with room would not help.
+        let passed = if self.room > 0 { self.passed.max(1) } else { 0 };
         self.unplaced.into_iter().take(passed).map(|(key, class, _)| (key, class))
     }
 
