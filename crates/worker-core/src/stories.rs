@@ -355,7 +355,7 @@ fn an_order_that_cannot_be_read_is_answered_once() {
     let report = Report { seq: 1, token: Token(101), job: JobId(1), tasks: Run::new(1, 1), news };
     world.say(Message::Unreadable(Box::new(report.clone())));
     let batch = batches(&world.tick()).remove(0);
-    assert_eq!(batch.reports, [report.clone()]);
+    assert_eq!(batch.reports, std::slice::from_ref(&report));
     world.say(Message::Unreadable(Box::new(report)));
     assert_eq!(batches(&world.tick()), []);
     assert_eq!(world.reattach().watermark, 1);
