@@ -109,10 +109,17 @@ impl Leader {
         }
     }
 
-    pub(crate) fn send_recall(&mut self, session: SessionId, seq: Seq, state: &State, out: &mut Vec<Action>) {
-        if let Some((stream, token)) = self.sent(session, seq, state) {
-            out.push(Action::Send { stream, message: ToWorker::Recall { seq, token } });
-        }
+    /// Whether there was somebody to ask.
+    pub(crate) fn send_recall(
+        &self,
+        session: SessionId,
+        seq: Seq,
+        state: &State,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some((stream, token)) = self.sent(session, seq, state) else { return false };
+        out.push(Action::Send { stream, message: ToWorker::Recall { seq, token } });
+        true
     }
 
     /// Where the order of this number went, if the worker is here and has had it.

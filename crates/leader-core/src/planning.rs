@@ -119,9 +119,17 @@ impl Planning {
         if !self.recalled.is_empty() {
             return Vec::new();
         }
-        let recalls = scheduler::recalls(state, &self.overlay);
-        self.recalled.extend(&recalls);
-        recalls
+        scheduler::recalls(state, &self.overlay)
+    }
+
+    pub fn recalled(&mut self, session: SessionId, seq: Seq) {
+        self.recalled.insert((session, seq));
+    }
+
+    /// What was asked of this session may not have been heard: it is asked anew when it is back.
+    pub fn forget_recalls(&mut self, session: SessionId) {
+        self.recalled.retain(|(other, _)| *other != session);
+        self.woken = true;
     }
 
     fn is_wanted(&self) -> bool {

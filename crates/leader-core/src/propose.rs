@@ -230,7 +230,9 @@ impl Leader {
         }
         self.expire(now);
         for (session, seq) in self.planning.recalls(state) {
-            self.send_recall(session, seq, state, out);
+            if self.send_recall(session, seq, state, out) {
+                self.planning.recalled(session, seq);
+            }
         }
         while self.flight.len() < PROPOSALS_IN_FLIGHT_MAX {
             let batch = self.next_batch(state, now);

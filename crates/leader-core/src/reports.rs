@@ -34,6 +34,7 @@ impl Leader {
             return self.tell_ended(stream, out);
         };
         self.streams.insert(stream, Stage::Attached { session: id, sent: session.last_seq });
+        self.planning.forget_recalls(id);
         let newest = Token::new(state.epoch(), state.index());
         for held in &hello.holds {
             let known = session.allocations.get(&held.seq).filter(|known| known.token == held.token);

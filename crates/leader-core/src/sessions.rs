@@ -325,6 +325,7 @@ impl Leader {
                 "limit",
                 "raise it with `baton config set limits.workers_max N`, or `baton worker forget` the gone",
             ),
+            Rejection::Invalid { .. } => ("invalid", "correct its name, labels or resources"),
             _ => ("internal", "start it again; if that does not help, report it"),
         };
         let message = ToWorker::Refused { code, message: rejection.to_string(), fix };

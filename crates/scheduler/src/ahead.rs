@@ -5,7 +5,7 @@
 //! Only for where nothing else waits: whoever calls it sees to that, so that nobody is overtaken.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use machine::eligible::{accepts, drains_for};
 use machine::state::queues::QueueId;
@@ -68,6 +68,8 @@ struct Round<'a> {
     rooms: BTreeMap<SessionId, Room>,
     /// Sessions that take a class at all.
     takers: BTreeMap<ClassKey, Vec<SessionId>>,
+    /// Classes that find no room any more: rooms only shrink.
+    full: BTreeSet<ClassKey>,
     ahead: Ahead,
 }
 
@@ -81,7 +83,7 @@ impl<'a> Round<'a> {
         let open = state.sessions().filter(|session| !session.ended && !drains(session));
         let rooms = open.map(|session| (session.id, room(state, session, &taken))).collect();
         let ahead = Ahead { is_whole: true, ..Ahead::default() };
-        Round { state, taken, rooms, takers: BTreeMap::new(), ahead }
+        Round { state, taken, rooms, takers: BTreeMap::new(), full: BTreeSet::new(), ahead }
     }
 
     fn add_job(&mut self, id: JobId, spec: &JobSpec, placements_max: usize) {
@@ -132,6 +134,9 @@ impl<'a> Round<'a> {
 
     fn choose(&mut self, class: &ClassKey) -> Option<SessionId> {
         let state = self.state;
+        if self.full.contains(class) {
+            return None;
+        }
         if !self.takers.contains_key(class) {
             let takes = |id: &&SessionId| {
                 state.session(**id).is_some_and(|session| accepts(state, session, class).is_ok())
@@ -141,10 +146,14 @@ impl<'a> Round<'a> {
         }
         let open = self.takers[class].iter().filter(|id| self.rooms[id].fit(&class.resources).is_some());
         let free = |session: &SessionId| self.rooms[session].free.dominant_share(state.total());
-        match class.placement {
+        let chosen = match class.placement {
             model::Placement::Pack => open.min_by_key(|id| (free(id), **id)).copied(),
             model::Placement::Spread => open.min_by_key(|id| (Reverse(free(id)), **id)).copied(),
+        };
+        if chosen.is_none() {
+            self.full.insert(class.clone());
         }
+        chosen
     }
 
     fn take(&mut self, job: JobId, tasks: Run, session: SessionId, resources: &Resources, queue: QueueId) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use machine::eligible::{accepts, drains_for, has_credit, has_room};
 use machine::state::sessions::Class;
 use machine::{Allocation, Group, Phase, Session, State};
-use model::{Seq, SessionId};
+use model::{Seq, SessionId, Verdict};
 
 use crate::overlay::Overlay;
 use crate::place::{Round, room};
@@ -28,16 +28,29 @@ pub(crate) fn choose(
     }
     let held = |id: SessionId| {
         let session = state.session(id).filter(|session| has_credit(state, session, &row.key).is_ok())?;
+        // Behind something long it would wait as long.
+        if !session.allocations.values().all(|allocation| is_short_work(state, allocation)) {
+            return None;
+        }
         let count = held_by(session).count() as u32 + round.taken.held.get(&id).copied().unwrap_or(0);
         (count < state.limits().credit_per_session_max).then_some((count, id))
     };
     takers.iter().filter_map(|id| held(*id)).min().map(|(_, id)| id)
 }
 
-/// Whether the last task of the group that succeeded was short.
+fn is_short_work(state: &State, allocation: &Allocation) -> bool {
+    let group = state.job(allocation.job).and_then(|job| job.group_of(allocation.tasks.first));
+    group.is_some_and(|(_, group)| is_short(group))
+}
+
+/// Outcomes looked at, from the end of the group.
+const OUTCOMES_MAX: usize = 8;
+
+/// Whether the last member of the group that is known to have succeeded took little time.
 fn is_short(group: &Group) -> bool {
-    let last = group.outcomes.values().next_back().map(|run| &run.outcome);
-    let took = last.and_then(|outcome| Some(outcome.ended.since(outcome.started?)));
+    let mut last = group.outcomes.values().rev().take(OUTCOMES_MAX).map(|run| &run.outcome);
+    let succeeded = last.find(|outcome| outcome.verdict == Verdict::Succeeded);
+    let took = succeeded.and_then(|outcome| Some(outcome.ended.since(outcome.started?)));
     took.is_some_and(|took| took <= HELD_RUN_TIME_MAX)
 }
 
@@ -45,12 +58,13 @@ fn held_by(session: &Session) -> impl Iterator<Item = &Allocation> {
     session.allocations.values().filter(|allocation| allocation.phase == Phase::Held)
 }
 
-/// What should be given back, because nothing else waits and another worker has room for it now.
+/// What should be given back, because another worker has room for it now. To be asked after a plan that found nothing
+/// to do: what waits then has no use for that room.
 pub fn recalls(state: &State, overlay: &Overlay) -> Vec<(SessionId, Seq)> {
     let mut out = Vec::new();
     let holders: Vec<&Session> =
         state.sessions().filter(|session| !session.ended && held_by(session).next().is_some()).collect();
-    if holders.is_empty() || !state.ready().is_empty() {
+    if holders.is_empty() {
         return out;
     }
     let taken = overlay.taken(state);

@@ -27,6 +27,8 @@ pub(crate) struct Round<'a> {
     full: BTreeSet<ClassId>,
     /// A task went elsewhere than to the session that drained for it.
     released: bool,
+    /// Something found no room in this round.
+    has_passed: bool,
     pub plan: Plan,
 }
 
@@ -43,7 +45,18 @@ impl<'a> Round<'a> {
             }
         }
         let (takers, last, full) = Default::default();
-        Round { state, taken, rooms, reserved, takers, last, full, released: false, plan: Plan::default() }
+        Round {
+            state,
+            taken,
+            rooms,
+            reserved,
+            takers,
+            last,
+            full,
+            released: false,
+            has_passed: false,
+            plan: Plan::default(),
+        }
     }
 
     pub fn run(&mut self, budget: Budget) -> Plan {
@@ -123,6 +136,7 @@ impl<'a> Round<'a> {
         } else if let Some(session) = self.choose_busy(class, row, group) {
             self.send_ahead(key.job, tasks, session);
         } else {
+            self.has_passed = true;
             return line.pass_over(class, key);
         }
         line.charge(row.key.resources.dominant_share(state.total()), tasks.len);
@@ -179,6 +193,10 @@ impl<'a> Round<'a> {
 
     /// Who gets it although there is no room.
     fn choose_busy(&self, class: ClassId, row: &Class, group: &Group) -> Option<SessionId> {
+        // Whoever came before and found no room is to have the next that there is.
+        if self.has_passed {
+            return None;
+        }
         held::choose(self, row, group, self.takers.get(&class)?)
     }
 

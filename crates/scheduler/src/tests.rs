@@ -575,6 +575,31 @@ fn a_busy_worker_is_sent_ahead_what_has_shown_to_be_short() {
 }
 
 #[test]
+fn nothing_is_sent_ahead_of_what_has_found_no_room() {
+    let mut w = World::new();
+    let a = w.session("a", 2);
+    w.submit(array(8));
+    w.round();
+    // Of another class, longer or not known, and more urgent.
+    w.submit(JobSpec { priority: 5, ..job(2) });
+    ran_for(&mut w, a, 1, 10);
+    let plan = w.plan();
+    assert!(plan.placements.iter().all(|placement| !placement.held), "{plan:?}");
+}
+
+#[test]
+fn nothing_is_sent_ahead_behind_long_work_or_after_a_failure() {
+    let mut w = World::new();
+    let a = w.session("a", 2);
+    w.submit(job(1));
+    w.submit(array(8));
+    assert_eq!(w.round().len(), 2);
+    ran_for(&mut w, a, 2, 10);
+    let plan = w.plan();
+    assert_eq!(held(&plan), [false], "the other one may take hours");
+}
+
+#[test]
 fn nothing_is_sent_ahead_while_a_worker_drains() {
     let mut w = World::new();
     let a = w.session("a", 2);
@@ -603,7 +628,8 @@ fn what_was_sent_ahead_is_asked_back_when_another_worker_has_room() {
     // The last of the two: it would wait longest.
     assert_eq!(recalls(&w.state, &Overlay::default()), [(a, 4)]);
     w.submit(job(1));
-    assert_eq!(recalls(&w.state, &Overlay::default()), [], "somebody waits for that room");
+    assert_eq!(w.round(), ["j2.0@b"]);
+    assert_eq!(recalls(&w.state, &Overlay::default()), []);
 }
 
 #[test]
