@@ -1,6 +1,6 @@
 //! A program that is a worker: its own functions are tasks of kind `function`, next to commands and scripts.
 //!
-//!     baton dev --keep-up --exec 'cargo run --example function_worker'
+//!     baton dev --keep-up --exec 'cargo run -p baton-worker --example function_worker'
 //!
 //! A job for it, and what a program must do to be a worker, is in docs/recipes/functions.md.
 

@@ -67,14 +67,14 @@ impl Logs {
         if self.ended {
             return Ok(None);
         }
-        let mut deadline = Deadline::after(self.client.shared.options.deadline);
-        let mut tries = 0;
+        // From the first failure after something has arrived: a task may be silent for as long as it likes.
+        let (mut failing, mut tries) = (None, 0);
         loop {
             let failure = match self.receive().await {
                 Ok(Some(reply)) => match self.take(reply) {
                     Some(chunk) => return Ok(Some(chunk)),
                     None => {
-                        deadline = Deadline::after(self.client.shared.options.deadline);
+                        (failing, tries) = (None, 0);
                         continue;
                     }
                 },
@@ -87,6 +87,7 @@ impl Logs {
             self.inbound = None;
             let shared = &self.client.shared;
             let (place, address) = shared.current();
+            let deadline = failing.get_or_insert_with(|| Deadline::after(shared.options.deadline));
             if !is_passing(&failure) || deadline.has_passed() {
                 self.ended = true;
                 return Err(Error { tried: vec![(address.to_owned(), failure.message.clone())], failure });

@@ -102,16 +102,18 @@ impl Watch {
         if self.ended {
             return None;
         }
-        // Counted anew whenever something arrives: a quiet cluster is not a gone one.
-        let deadline = Deadline::after(self.client.shared.options.deadline);
-        let mut tries = 0;
+        // From the first failure after something has arrived: a quiet cluster is not a gone one.
+        let (mut failing, mut tries) = (None, 0);
         loop {
             if let Some(watched) = self.ready.pop_front() {
                 return Some(Ok(watched));
             }
             let failure = match self.receive().await {
                 Ok(reply) => match self.take(reply) {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        (failing, tries) = (None, 0);
+                        continue;
+                    }
                     Err(error) => return Some(Err(error)),
                 },
                 Err(failure) => failure,
@@ -119,6 +121,7 @@ impl Watch {
             self.inbound = None;
             let shared = &self.client.shared;
             let (place, address) = shared.current();
+            let deadline = failing.get_or_insert_with(|| Deadline::after(shared.options.deadline));
             if !is_passing(&failure) || deadline.has_passed() {
                 let tried = vec![(address.to_owned(), failure.message.clone())];
                 return Some(Err(Error { failure, tried }));

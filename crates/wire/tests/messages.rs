@@ -300,8 +300,8 @@ fn a_hello_that_every_replica_would_have_to_keep_has_bounds() {
     assert!(open(hello.clone()).is_ok());
     assert_eq!(paths(open(v1::Hello::default())), ["worker"]);
     let labels = |count: usize| (0..count).map(|n| (format!("l{n}"), "v".to_owned())).collect();
-    assert!(open(v1::Hello { labels: labels(64), ..hello.clone() }).is_ok());
-    assert_eq!(paths(open(v1::Hello { labels: labels(65), ..hello.clone() })), ["labels"]);
+    assert!(open(v1::Hello { labels: labels(256), ..hello.clone() }).is_ok());
+    assert_eq!(paths(open(v1::Hello { labels: labels(257), ..hello.clone() })), ["labels"]);
     let odd = [("a b".to_owned(), "v".to_owned())].into();
     assert_eq!(paths(open(v1::Hello { labels: odd, ..hello.clone() })), ["labels"]);
     for functions in [vec!["x".repeat(129)], vec!["f".to_owned(); 1_025], vec![String::new()]] {

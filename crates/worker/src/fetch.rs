@@ -60,7 +60,7 @@ pub fn fetch(wanted: &Wanted<'_>, to: &Path, is_unwanted: &AtomicBool) -> Result
     if status.split_whitespace().nth(1) != Some("200") {
         return Err(FetchError::Status { url: url(), status });
     }
-    let max = if wanted.size == 0 { FETCH_BYTES_MAX } else { wanted.size };
+    let max = if wanted.size == 0 { FETCH_BYTES_MAX } else { wanted.size.min(FETCH_BYTES_MAX) };
     let (found, hash) = copy(&mut body.take(max + 1), to, wanted.url)?;
     if found > max {
         return Err(FetchError::TooLarge { url: url(), max });

@@ -149,10 +149,13 @@ impl Api {
 
     async fn try_until_late<M: Headed, R>(&self, journey: &Journey<M, R>) -> Result<Done<R>, Failure> {
         let (id, deadline) = (journey.write.write.request, &journey.call.deadline);
-        let mut maybe = false;
-        for tries in 0.. {
+        let (mut maybe, mut tries, mut last) = (false, 0, None);
+        loop {
             // Before the try: a leader that comes during it is not to be waited for.
             let leader = self.running().ok().and_then(Running::leader_id);
+            // One that has only just been elected may need a moment more.
+            tries = if leader == last { tries + 1 } else { 0 };
+            last = leader;
             let failure = match self.try_once(journey).await {
                 Ok(done) => return Ok(done),
                 Err(failure) => failure,
@@ -166,7 +169,6 @@ impl Api {
             let limit = deadline.left().saturating_sub(RETRY_PAUSE);
             self.pause(leader, retry_pause(id, tries).min(limit)).await;
         }
-        unreachable!("the tries do not end")
     }
 
     /// Until another leads than `leader`, or this replica has begun or ceased to; at most for so long.
@@ -240,7 +242,9 @@ fn is_passing(failure: &Failure) -> bool {
 /// The failure of the last try where an earlier one may have been done: only the state's own answer speaks for both,
 /// since they had one request id.
 fn after_unknown(failure: Failure) -> Failure {
-    let is_of_this_try = is_passing(&failure) || failure.code == code::OVERLOADED;
+    // What is expired was forgotten, done or not.
+    let is_of_this_try =
+        is_passing(&failure) || failure.code == code::OVERLOADED || failure.code == code::REQUEST_EXPIRED;
     if is_of_this_try { failure.maybe_happened() } else { failure }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use machine::{Ended, News, OpenSession, Report};
 use model::constraint::is_label;
 use model::time::micros;
-use model::validate::{NAME_BYTES_MAX, is_name};
+use model::validate::{NAME_BYTES_MAX, WORKER_LABELS_MAX, is_name};
 use model::{Kind, Run, SessionId, Timestamp, Token};
 
 use super::{Errors, Malformed, at, blob, outcome, word};
@@ -19,8 +19,6 @@ pub fn kinds(words: &[String]) -> Vec<Kind> {
 
 /// Functions that one worker may offer.
 pub const FUNCTIONS_MAX: usize = 1_024;
-/// Labels of one worker.
-pub const LABELS_MAX: usize = 64;
 
 /// The command that registers the worker that says `hello`. The session's id and the hash of the secret are the
 /// leader's to make.
@@ -49,8 +47,8 @@ fn check_identity(errors: &mut Errors, hello: &v1::Hello) {
     if !is_name(&hello.worker) {
         errors.refuse("worker", format!("has 1 to {NAME_BYTES_MAX} letters, digits, -, _ and . only"));
     }
-    if hello.labels.len() > LABELS_MAX {
-        errors.refuse("labels", format!("{} labels are above {LABELS_MAX}", hello.labels.len()));
+    if hello.labels.len() > WORKER_LABELS_MAX {
+        errors.refuse("labels", format!("{} labels are above {WORKER_LABELS_MAX}", hello.labels.len()));
     }
     if !hello.labels.iter().all(|(label, value)| is_label(label) && is_label(value)) {
         errors.refuse("labels", "labels and values have letters, digits, -, _, . and / only");
