@@ -80,7 +80,11 @@ async fn banner(face: &Face, cluster: &Cluster, ready: Duration, has_keys: bool)
         paint.tone(Tone::Bold, &head),
         ready.as_secs_f64()
     );
-    text += &format!("  gRPC      {first}  {}    {}\n", rest.join("  "), leader_text(cluster).await);
+    text += &format!(
+        "  gRPC      {first}  {}    {}\n",
+        rest.join("  "),
+        leader_text(cluster).await.unwrap_or_else(|| "no leader".to_owned())
+    );
     text += &format!("  Status    http://127.0.0.1:{}\n", cluster.ports[0].http);
     let kept =
         if cluster.plan.data_dir.is_some() { "kept" } else { "deleted on exit; --data-dir PATH keeps it" };
@@ -98,19 +102,13 @@ async fn banner(face: &Face, cluster: &Cluster, ready: Duration, has_keys: bool)
     text
 }
 
-async fn leader_text(cluster: &Cluster) -> String {
-    let status = cluster.status().await;
-    let leader = status.as_ref().and_then(|status| status.leader.clone());
-    match (leader, status) {
-        (Some(leader), Some(status)) => {
-            let process = cluster.replicas.iter().find(|replica| replica.name == leader);
-            let pid = process
-                .and_then(|process| process.pid())
-                .map_or_else(String::new, |pid| format!(" (pid {pid})"));
-            format!("leader {leader}{pid} · term {}", status.term)
-        }
-        _ => "no leader".to_owned(),
-    }
+async fn leader_text(cluster: &Cluster) -> Option<String> {
+    let status = cluster.status().await?;
+    let leader = status.leader?;
+    let process = cluster.replicas.iter().find(|replica| replica.name == leader);
+    let pid =
+        process.and_then(|process| process.pid()).map_or_else(String::new, |pid| format!(" (pid {pid})"));
+    Some(format!("leader {leader}{pid} · term {}", status.term))
 }
 
 async fn exec(command: &str, keep_up: bool, cluster: &mut Cluster) -> Result<Exit, Fault> {
@@ -245,8 +243,9 @@ fn stop_majority(cluster: &mut Cluster, face: &Face) {
 async fn tell_leader(cluster: &Cluster, face: &Face) {
     let watch = Stopwatch::start();
     while watch.elapsed() < Duration::from_secs(10) {
-        if cluster.leader().await.is_some() {
-            return face.note(&leader_text(cluster).await);
+        // Whoever led a moment ago may not lead any more.
+        if let Some(text) = leader_text(cluster).await {
+            return face.note(&text);
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
