@@ -69,27 +69,28 @@ impl Planning {
         Some((id, plan))
     }
 
-    /// Places what is about to be submitted, if nobody waits who could be overtaken. Nothing: where nothing fits.
+    /// Places what is about to be submitted, if nobody waits who could be overtaken. Returns the plan, if anything was
+    /// placed, and whether nothing that could run at once was left out.
     pub fn make_ahead(
         &mut self,
         state: &State,
         jobs: &[(JobId, &JobSpec)],
         room: &mut Room,
-    ) -> Option<(Option<(u64, Plan)>, bool)> {
+    ) -> (Option<(u64, Plan)>, bool) {
         if self.made.is_some() || !state.ready().is_empty() {
-            return None;
+            return (None, false);
         }
         let placements_max = (room.left() / PLACEMENT_BYTES).saturating_sub(1).min(PLACEMENTS_AHEAD_MAX);
         let Ahead { plan, asked, is_whole } = scheduler::plan_new(state, &self.overlay, jobs, placements_max);
         if plan.is_empty() {
-            return Some((None, is_whole));
+            return (None, is_whole);
         }
         room.take(PLACEMENT_BYTES * (1 + plan.placements.len()));
         self.last += 1;
         self.overlay.add_new(self.last, &plan, asked);
         self.in_flight.insert(self.last, self.calls);
         self.ahead.insert(self.last);
-        Some((Some((self.last, plan)), is_whole))
+        (Some((self.last, plan)), is_whole)
     }
 
     /// The plan's entry was applied.

@@ -335,15 +335,17 @@ impl Leader {
         if batch.submits.is_none() {
             return;
         }
+        batch.leaves_unplaced = true;
+        if self.flight.leaving_unplaced > 0 {
+            return;
+        }
         let submitted = |command: &'_ Command| match command {
             Command::Write(Write { op: Op::Submit { job, spec }, .. }) => Some((*job, spec.clone())),
             _ => None,
         };
         let specs: Vec<(JobId, Arc<JobSpec>)> = batch.commands.iter().filter_map(submitted).collect();
         let jobs: Vec<(JobId, &JobSpec)> = specs.iter().map(|(job, spec)| (*job, spec.as_ref())).collect();
-        let may_overtake = self.flight.leaving_unplaced > 0;
-        let made = if may_overtake { None } else { self.planning.make_ahead(state, &jobs, room) };
-        let (plan, is_whole) = made.unwrap_or((None, false));
+        let (plan, is_whole) = self.planning.make_ahead(state, &jobs, room);
         batch.leaves_unplaced = !is_whole;
         if let Some((id, plan)) = plan {
             batch.push(Command::Place(plan), Item::Plan { id });

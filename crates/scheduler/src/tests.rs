@@ -1,9 +1,12 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use machine::{Bootstrap, Command, Entry, Op, OpenSession, QueueSpec, Stamp, Write};
+use machine::{
+    Bootstrap, Command, Ended, Entry, News, Op, OpenSession, QueueSpec, Report, ReportBatch, Stamp, Write,
+};
 use model::{
-    Actor, Capacity, Elapsed, JobId, JobSpec, RequestId, Resources, SessionId, Settings, TaskId, TaskSpec,
-    Work,
+    Actor, Capacity, Elapsed, JobId, JobSpec, Reason, RequestId, Resources, SessionId, Settings, TaskId,
+    TaskSpec, Verdict, Work,
 };
 use proptest::prelude::*;
 
@@ -100,6 +103,26 @@ impl World {
     }
 }
 
+/// Says that an attempt began at 0 and ended after so many milliseconds.
+fn end(w: &mut World, session: SessionId, seq: u64, verdict: Verdict, ms: u64) {
+    let allocation = w.state.session(session).unwrap().allocations[&seq].clone();
+    let ended = Ended {
+        verdict,
+        reason: Reason::Exited,
+        exit_code: Some(i32::from(verdict == Verdict::Failed)),
+        signal: None,
+        message: String::new(),
+        result: None,
+        started: Some(model::Timestamp(0)),
+        ended: model::Timestamp(ms * 1_000),
+        cpu_time: Duration::ZERO,
+        memory_peak: 0,
+    };
+    let (token, tasks) = (allocation.token, allocation.tasks);
+    let report = Report { seq, token, tasks, news: News::Ended(Box::new(ended)) };
+    w.apply(Command::Report(ReportBatch { session, reports: vec![report] }));
+}
+
 fn task(cores: u64) -> TaskSpec {
     let mut task = TaskSpec::new("t", Work::Run(vec!["true".to_owned()]));
     task.resources = Resources::cores(cores);
@@ -173,22 +196,7 @@ fn a_reserved_worker_is_used_although_others_stand_ahead() {
     // Of the same class, with a higher priority, and too late for this worker.
     w.submit(JobSpec { priority: 9, ..job(2) });
     w.write(Op::Cancel { targets: vec![machine::Target::job(small)] });
-    let allocation = w.state.session(SessionId(1)).unwrap().allocations[&1].clone();
-    let ended = machine::Ended {
-        verdict: model::Verdict::Cancelled,
-        reason: model::Reason::Cancelled,
-        exit_code: None,
-        signal: None,
-        message: String::new(),
-        result: None,
-        started: None,
-        ended: model::Timestamp(0),
-        cpu_time: std::time::Duration::ZERO,
-        memory_peak: 0,
-    };
-    let (tasks, news) = (allocation.tasks, machine::News::Ended(Box::new(ended)));
-    let report = machine::Report { seq: 1, token: allocation.token, tasks, news };
-    w.apply(Command::Report(machine::ReportBatch { session: SessionId(1), reports: vec![report] }));
+    end(&mut w, SessionId(1), 1, Verdict::Cancelled, 0);
     assert_eq!(w.round(), ["j2.0@a"]);
 }
 
@@ -363,31 +371,6 @@ fn a_queue_keeps_its_ceiling_with_plans_in_flight() {
     assert!(plan(&w.state, &mut Scratch::default(), &overlay, Budget::default()).is_empty());
 }
 
-#[test]
-fn explain_says_by_how_much_it_does_not_fit() {
-    let mut w = World::new();
-    let id = w.submit(job(16));
-    let task = TaskId { job: id, number: 0 };
-    assert_eq!(explain(&w.state, task).unwrap().reasons[0].code, "no_workers");
-    w.session("a", 4);
-    let why = explain(&w.state, task).unwrap();
-    assert_eq!(why.reasons[0].message, "asks for cpu 16, the largest worker has 4: 12 too much");
-    w.write(Op::Pause { jobs: vec![id] });
-    let codes: Vec<String> =
-        explain(&w.state, task).unwrap().reasons.into_iter().map(|reason| reason.code).collect();
-    assert!(codes.contains(&"job_paused".to_owned()), "{codes:?}");
-}
-
-/// Code, message and workers of each reason.
-fn told(w: &World, job: JobId) -> Vec<(String, String, String)> {
-    let why = explain(&w.state, TaskId { job, number: 0 }).unwrap();
-    why.reasons.into_iter().map(|reason| (reason.code, reason.message, reason.workers.join(" "))).collect()
-}
-
-fn is_hopeless(w: &World, job: JobId) -> bool {
-    explain(&w.state, TaskId { job, number: 0 }).unwrap().hopeless
-}
-
 fn offers(cores: u64, memory: u64) -> Capacity {
     Capacity::of(Resources { memory, ..Resources::cores(cores) })
 }
@@ -402,114 +385,6 @@ fn only_on(name: &str, task: TaskSpec) -> TaskSpec {
     TaskSpec { constraints: vec![constraint], ..task }
 }
 
-fn row(code: &str, message: &str, workers: &str) -> (String, String, String) {
-    (code.to_owned(), message.to_owned(), workers.to_owned())
-}
-
-#[test]
-fn explain_says_by_how_much_among_workers_of_other_labels() {
-    let mut w = World::new();
-    w.session("a", 4);
-    w.session("b", 32);
-    let id = w.submit(JobSpec::of("", vec![only_on("a", task(16))]));
-    let expected = [
-        row(
-            "fits_no_worker",
-            "asks for cpu 16, the largest worker that suits it otherwise has 4: 12 too much",
-            "",
-        ),
-        row("labels", "the worker's labels do not satisfy `name=a`", "b"),
-        row("too_large", "asks for cpu 16, the worker has 4 in all: 12 too much", "a"),
-    ];
-    assert_eq!((told(&w, id), is_hopeless(&w, id)), (expected.to_vec(), true));
-}
-
-#[test]
-fn explain_names_every_obstacle_of_every_worker() {
-    const GIB: u64 = 1 << 30;
-    let mut w = World::new();
-    w.session_with("a", offers(2, 8 * GIB));
-    w.session_with("b", offers(8, GIB));
-    let id = w.submit(JobSpec::of("", vec![wants(4, 4 * GIB)]));
-    let expected = [
-        row(
-            "fits_no_worker",
-            "no one worker has all that it asks for; the nearest, a, has cpu 2 of 4: 2 too little",
-            "",
-        ),
-        row("too_large", "asks for cpu 4, the worker has 2 in all: 2 too much", "a"),
-        row("too_large", "asks for memory 4GiB, the worker has 1GiB in all: 3GiB too much", "b"),
-    ];
-    assert_eq!((told(&w, id), is_hopeless(&w, id)), (expected.to_vec(), true));
-
-    // Two of a size are one reason, with the range; what is busy and cordoned says both.
-    w.session_with("c", offers(4, 8 * GIB));
-    w.session_with("d", offers(5, 8 * GIB));
-    w.submit(JobSpec { priority: 1, ..JobSpec::of("", vec![only_on("c", task(2))]) });
-    w.submit(JobSpec { priority: 1, ..JobSpec::of("", vec![only_on("d", task(2))]) });
-    w.write(Op::Pause { jobs: vec![id] });
-    w.round();
-    w.write(Op::Resume { jobs: vec![id] });
-    w.write(Op::Cordon { worker: "d".to_owned() });
-    let told = told(&w, id);
-    assert!(told.contains(&row(
-        "no_room",
-        "asks for cpu 4, the workers have 2 to 3 free now: 1 to 2 too little",
-        "c d"
-    )));
-    assert!(told.contains(&row("cordoned", "the worker is cordoned", "d")), "{told:?}");
-    assert!(!is_hopeless(&w, id));
-}
-
-#[test]
-fn a_worker_is_too_small_even_when_cordoned_and_even_for_what_still_waits() {
-    let mut w = World::new();
-    w.session("a", 4);
-    w.write(Op::Cordon { worker: "a".to_owned() });
-    let big = w.submit(job(16));
-    let delayed = JobSpec { delay: Some(std::time::Duration::from_secs(3_600)), ..job(16) };
-    let later = w.submit(delayed);
-    assert!(is_hopeless(&w, big) && is_hopeless(&w, later));
-    w.now += 1_500_000;
-    w.apply(Command::Tick);
-    let expected = [
-        row("delayed", "its job starts in 59m59s", ""),
-        row("fits_no_worker", "asks for cpu 16, the largest worker has 4: 12 too much", ""),
-    ];
-    assert_eq!(told(&w, later), expected);
-    let elsewhere = w.submit(JobSpec::of("", vec![only_on("z", task(1))]));
-    assert_eq!(told(&w, elsewhere)[0].1, "no live worker could take it, however idle");
-    // One that was here and may come back could take it.
-    let large = w.session("big", 16);
-    assert!(!is_hopeless(&w, big));
-    w.apply(Command::EndSession { session: large });
-    assert!(!is_hopeless(&w, big));
-    w.write(Op::ForgetWorker { worker: "big".to_owned() });
-    assert!(is_hopeless(&w, big));
-}
-
-#[test]
-fn what_would_mend_it_names_the_ids() {
-    let mut w = World::new();
-    let fixes = |w: &World, job| -> Vec<String> {
-        let why = explain(&w.state, TaskId { job, number: 0 }).unwrap();
-        why.reasons.into_iter().map(|reason| reason.fix).collect()
-    };
-    w.session("a", 4);
-    let first = w.submit(job(1));
-    let behind = w.submit(JobSpec { priority: 3, ..job(1) });
-    let last = w.submit(job(1));
-    assert_eq!(fixes(&w, behind), Vec::<String>::new());
-    assert_eq!(fixes(&w, last), [format!("wait, or `baton job set {last} --priority 4`")]);
-    let after = w.submit(JobSpec { after: vec![first], ..job(1) });
-    let fix = format!(
-        "see `baton explain {first}`, or let it go with `baton job set {after} --remove-after {first}`"
-    );
-    assert_eq!(fixes(&w, after), [fix]);
-    w.write(Op::Cordon { worker: "a".to_owned() });
-    assert_eq!(fixes(&w, first), ["`baton worker uncordon a`"]);
-}
-
 #[test]
 fn noops_travel_in_runs() {
     let mut w = World::new();
@@ -520,116 +395,6 @@ fn noops_travel_in_runs() {
     let plan = w.plan();
     let lens: Vec<u32> = plan.placements.iter().map(|placement| placement.tasks.len).collect();
     assert_eq!(lens, [1024, 1024]);
-}
-
-/// An attempt that ran for so many milliseconds and succeeded.
-fn ran_for(w: &mut World, session: SessionId, seq: u64, ms: u64) {
-    let allocation = w.state.session(session).unwrap().allocations[&seq].clone();
-    let ended = machine::Ended {
-        verdict: model::Verdict::Succeeded,
-        reason: model::Reason::Exited,
-        exit_code: Some(0),
-        signal: None,
-        message: String::new(),
-        result: None,
-        started: Some(model::Timestamp(0)),
-        ended: model::Timestamp(ms * 1_000),
-        cpu_time: std::time::Duration::ZERO,
-        memory_peak: 0,
-    };
-    let (tasks, news) = (allocation.tasks, machine::News::Ended(Box::new(ended)));
-    let report = machine::Report { seq, token: allocation.token, tasks, news };
-    w.apply(Command::Report(machine::ReportBatch { session, reports: vec![report] }));
-}
-
-fn array(len: u32) -> JobSpec {
-    let mut task = task(1);
-    task.array = Some(model::ArrayRange { first: 0, last: len - 1, step: 1 });
-    JobSpec::of("", vec![task])
-}
-
-fn held(plan: &Plan) -> Vec<bool> {
-    plan.placements.iter().map(|placement| placement.held).collect()
-}
-
-#[test]
-fn a_busy_worker_is_sent_ahead_what_has_shown_to_be_short() {
-    let mut w = World::new();
-    let a = w.session("a", 1);
-    w.submit(array(9));
-    assert_eq!(held(&w.plan()), [false], "nobody knows yet how long it takes");
-    w.round();
-    ran_for(&mut w, a, 1, 5_000);
-    assert_eq!(held(&w.plan()), [false]);
-    w.round();
-    ran_for(&mut w, a, 2, 10);
-    assert_eq!(held(&w.plan()), [false, true, true], "credit_per_session_max is 2");
-    w.round();
-    assert!(w.plan().is_empty());
-    // What is in flight counts too.
-    ran_for(&mut w, a, 3, 10);
-    let plan = w.plan();
-    let mut overlay = Overlay::default();
-    overlay.add(1, &plan);
-    assert!(super::plan(&w.state, &mut Scratch::default(), &overlay, Budget::default()).is_empty());
-}
-
-#[test]
-fn nothing_is_sent_ahead_of_what_has_found_no_room() {
-    let mut w = World::new();
-    let a = w.session("a", 2);
-    w.submit(array(8));
-    w.round();
-    // Of another class, longer or not known, and more urgent.
-    w.submit(JobSpec { priority: 5, ..job(2) });
-    ran_for(&mut w, a, 1, 10);
-    let plan = w.plan();
-    assert!(plan.placements.iter().all(|placement| !placement.held), "{plan:?}");
-}
-
-#[test]
-fn nothing_is_sent_ahead_behind_long_work_or_after_a_failure() {
-    let mut w = World::new();
-    let a = w.session("a", 2);
-    w.submit(job(1));
-    w.submit(array(8));
-    assert_eq!(w.round().len(), 2);
-    ran_for(&mut w, a, 2, 10);
-    let plan = w.plan();
-    assert_eq!(held(&plan), [false], "the other one may take hours");
-}
-
-#[test]
-fn nothing_is_sent_ahead_while_a_worker_drains() {
-    let mut w = World::new();
-    let a = w.session("a", 2);
-    w.submit(array(6));
-    w.round();
-    w.submit(JobSpec { priority: 1, ..job(2) });
-    w.now += 61_000_000;
-    w.apply(Command::Tick);
-    w.round();
-    assert!(w.state.session(a).unwrap().reserved.is_some());
-    ran_for(&mut w, a, 1, 10);
-    assert!(w.plan().is_empty(), "{:?}", w.plan());
-}
-
-#[test]
-fn what_was_sent_ahead_is_asked_back_when_another_worker_has_room() {
-    let mut w = World::new();
-    let a = w.session("a", 1);
-    w.submit(array(4));
-    w.round();
-    ran_for(&mut w, a, 1, 10);
-    w.round();
-    assert!(w.state.ready().is_empty());
-    assert_eq!(recalls(&w.state, &Overlay::default()), []);
-    w.session("b", 1);
-    // The last of the two: it would wait longest.
-    assert_eq!(recalls(&w.state, &Overlay::default()), [(a, 4)]);
-    w.submit(job(1));
-    assert_eq!(w.round(), ["j2.0@b"]);
-    assert_eq!(recalls(&w.state, &Overlay::default()), []);
 }
 
 #[test]
@@ -656,50 +421,7 @@ fn a_plan_beside_one_in_flight_takes_what_that_one_left() {
     }
 }
 
+mod ahead;
+mod explaining;
+mod held;
 mod random;
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-    #[test]
-    fn what_is_placed_with_its_submit_is_taken_whole(
-        workers in prop::collection::vec(1u64..6, 1..6),
-        running in 0usize..4,
-        jobs in prop::collection::vec((1u64..5, -2i32..3, 1u32..6, any::<bool>()), 1..20),
-    ) {
-        let mut w = World::new();
-        for (place, cores) in workers.iter().enumerate() {
-            w.session(&format!("w{place}"), *cores);
-        }
-        for _ in 0..running {
-            w.submit(job(1));
-            w.round();
-        }
-        prop_assume!(w.state.ready().is_empty());
-        let specs: Vec<(JobId, JobSpec)> = jobs
-            .into_iter()
-            .map(|(cores, priority, len, spread)| {
-                let mut task = task(cores);
-                task.array = Some(model::ArrayRange { first: 0, last: len - 1, step: 1 });
-                let placement = if spread { model::Placement::Spread } else { model::Placement::Pack };
-                w.jobs += 1;
-                (JobId(w.jobs), JobSpec { priority, placement, ..JobSpec::of("", vec![task]) })
-            })
-            .collect();
-        let new: Vec<(JobId, &JobSpec)> = specs.iter().map(|(id, spec)| (*id, spec)).collect();
-        let ahead = plan_new(&w.state, &Overlay::default(), &new, 1_000);
-        // Until it is applied, a plan beside it takes nothing of the same room.
-        let mut overlay = Overlay::default();
-        overlay.add_new(1, &ahead.plan, ahead.asked.clone());
-        prop_assert!(plan_new(&w.state, &overlay, &[], 1_000).plan.is_empty());
-        for (id, spec) in &specs {
-            let reply = w.write(Op::Submit { job: *id, spec: Arc::new(spec.clone()) });
-            prop_assert_eq!(reply, machine::Reply::Submitted { job: *id });
-        }
-        // `apply` asserts that nothing is over-committed.
-        let reply = w.apply(Command::Place(ahead.plan.clone()));
-        prop_assert_eq!(reply, machine::Reply::Placed { taken: ahead.plan.placements.len() as u32, dropped: 0 });
-        // What is said to be whole leaves nothing ready, and what is left finds no room.
-        prop_assert_eq!(ahead.is_whole, w.state.ready().is_empty());
-        prop_assert!(w.plan().placements.is_empty(), "{:?}", w.plan());
-    }
-}

@@ -1,9 +1,7 @@
 //! Properties over random events: jobs, workers, reports, pauses, time, and plans that are late or lost.
 
-use std::time::Duration;
-
-use machine::{Ended, News, Report, ReportBatch, Target};
-use model::{Offer, Placement, Reason, Verdict};
+use machine::Target;
+use model::{Offer, Placement};
 
 use super::*;
 
@@ -201,21 +199,8 @@ pub(super) fn finish(w: &mut World, place: usize) {
         .flat_map(|session| session.allocations.values().map(|allocation| (session.id, allocation.clone())))
         .collect();
     let Some((session, allocation)) = running.get(place % running.len().max(1)) else { return };
-    let ended = Ended {
-        verdict: Verdict::Succeeded,
-        reason: Reason::Exited,
-        exit_code: Some(0),
-        signal: None,
-        message: String::new(),
-        result: None,
-        started: None,
-        ended: model::Timestamp(0),
-        cpu_time: Duration::ZERO,
-        memory_peak: 0,
-    };
-    let (seq, token, tasks) = (allocation.seq, allocation.token, allocation.tasks);
-    let report = Report { seq, token, tasks, news: News::Ended(Box::new(ended)) };
-    w.apply(Command::Report(ReportBatch { session: *session, reports: vec![report] }));
+    // Longer than what is sent ahead: `held.rs` tries that.
+    end(w, *session, allocation.seq, Verdict::Succeeded, 5_000);
 }
 
 proptest! {

@@ -1,0 +1,103 @@
+//! Work sent ahead, and asked back.
+
+use super::*;
+
+fn array(len: u32) -> JobSpec {
+    let mut task = task(1);
+    task.array = Some(model::ArrayRange { first: 0, last: len - 1, step: 1 });
+    JobSpec::of("", vec![task])
+}
+
+fn held(plan: &Plan) -> Vec<bool> {
+    plan.placements.iter().map(|placement| placement.held).collect()
+}
+
+#[test]
+fn a_busy_worker_is_sent_ahead_what_has_shown_to_be_short() {
+    let mut w = World::new();
+    let a = w.session("a", 1);
+    w.submit(array(9));
+    assert_eq!(held(&w.plan()), [false], "nobody knows yet how long it takes");
+    w.round();
+    end(&mut w, a, 1, Verdict::Succeeded, 5_000);
+    assert_eq!(held(&w.plan()), [false]);
+    w.round();
+    end(&mut w, a, 2, Verdict::Succeeded, 10);
+    assert_eq!(held(&w.plan()), [false, true, true], "credit_per_session_max is 2");
+    w.round();
+    assert!(w.plan().is_empty());
+    // What is in flight counts too.
+    end(&mut w, a, 3, Verdict::Succeeded, 10);
+    let plan = w.plan();
+    let mut overlay = Overlay::default();
+    overlay.add(1, &plan);
+    assert!(super::plan(&w.state, &mut Scratch::default(), &overlay, Budget::default()).is_empty());
+}
+
+#[test]
+fn nothing_is_sent_ahead_of_what_has_found_no_room() {
+    let mut w = World::new();
+    let a = w.session("a", 2);
+    w.submit(array(8));
+    w.round();
+    // Of another class, longer or not known, and more urgent.
+    w.submit(JobSpec { priority: 5, ..job(2) });
+    end(&mut w, a, 1, Verdict::Succeeded, 10);
+    let plan = w.plan();
+    assert!(plan.placements.iter().all(|placement| !placement.held), "{plan:?}");
+}
+
+#[test]
+fn nothing_is_sent_ahead_behind_long_work() {
+    let mut w = World::new();
+    let a = w.session("a", 2);
+    w.submit(job(1));
+    w.submit(array(8));
+    assert_eq!(w.round().len(), 2);
+    end(&mut w, a, 2, Verdict::Succeeded, 10);
+    let plan = w.plan();
+    assert_eq!(held(&plan), [false], "the other one may take hours");
+}
+
+#[test]
+fn nothing_is_sent_ahead_while_a_worker_drains() {
+    let mut w = World::new();
+    let a = w.session("a", 2);
+    w.submit(array(6));
+    w.round();
+    w.submit(JobSpec { priority: 1, ..job(2) });
+    w.now += 61_000_000;
+    w.apply(Command::Tick);
+    w.round();
+    assert!(w.state.session(a).unwrap().reserved.is_some());
+    end(&mut w, a, 1, Verdict::Succeeded, 10);
+    assert!(w.plan().is_empty(), "{:?}", w.plan());
+}
+
+#[test]
+fn what_was_sent_ahead_is_asked_back_when_another_worker_has_room() {
+    let mut w = World::new();
+    let a = w.session("a", 1);
+    w.submit(array(4));
+    w.round();
+    end(&mut w, a, 1, Verdict::Succeeded, 10);
+    w.round();
+    assert!(w.state.ready().is_empty());
+    assert_eq!(recalls(&w.state, &Overlay::default()), []);
+    w.session("b", 1);
+    // The last of the two: it would wait longest.
+    assert_eq!(recalls(&w.state, &Overlay::default()), [(a, 4)]);
+    w.submit(job(1));
+    assert_eq!(w.round(), ["j2.0@b"]);
+    assert_eq!(recalls(&w.state, &Overlay::default()), []);
+}
+
+#[test]
+fn a_quick_failure_does_not_show_that_work_is_short() {
+    let mut w = World::new();
+    let a = w.session("a", 1);
+    w.submit(array(8));
+    w.round();
+    end(&mut w, a, 1, Verdict::Failed, 10);
+    assert_eq!(held(&w.plan()), [false]);
+}
