@@ -38,8 +38,9 @@ pub(crate) enum Item {
         session: SessionId,
         number: u64,
     },
-    /// Reports made here, on behalf of a worker that knows nothing of these attempts.
-    Lost,
+    /// Reports whose reply nobody waits for: made here, on behalf of a worker that knows nothing of these attempts, or the
+    /// first part of a worker's batch.
+    Unanswered,
     Open {
         worker: String,
     },
@@ -421,7 +422,7 @@ impl Leader {
                 }
                 Item::Plan { id } => self.planned(id, &reply),
                 Item::Bootstrap => self.greet_waiting(state, now, out),
-                Item::Lost | Item::Tick | Item::Clock => {}
+                Item::Unanswered | Item::Tick | Item::Clock => {}
             }
         }
     }

@@ -1,10 +1,12 @@
 //! What a worker has and says, against what the state says it has.
 
+use machine::chores::ROWS_PER_APPLY_MAX;
 use machine::state::State;
 use machine::state::sessions::{Allocation, Phase};
-use machine::{Command, Ended, News, Reply, Report, ReportBatch};
+use machine::{Command, Ended, News, Reply, Report, ReportBatch, TASKS_PER_PLACEMENT_MAX};
 use model::{Reason, RunSet, SessionId, Timestamp, Token, Verdict};
 
+use crate::lanes::ENTRY_BYTES_MAX;
 use crate::propose::Item;
 use crate::sessions::Stage;
 use crate::{Action, Hello, Leader, Now, Reports, StreamId, ToWorker};
@@ -17,6 +19,35 @@ fn ended_attempts(report: &Report) -> Option<(Verdict, u64)> {
         News::Ended(ended) => Some((ended.verdict, report.tasks.len.into())),
         News::Started { .. } | News::Recalled => None,
     }
+}
+
+/// What a row counts against an entry's bytes, so that no entry has more of them than apply may change at once.
+const ROW_BYTES: usize = ENTRY_BYTES_MAX / ROWS_PER_APPLY_MAX;
+
+/// Rows that the report changes: a success of several tasks is one, any other end is one for each.
+fn rows(report: &Report) -> usize {
+    match &report.news {
+        News::Ended(ended) if ended.verdict != Verdict::Succeeded => {
+            report.tasks.len.min(TASKS_PER_PLACEMENT_MAX) as usize
+        }
+        News::Ended(_) | News::Started { .. } | News::Recalled => 1,
+    }
+}
+
+/// The reports in order, in parts of which each may be applied at once.
+fn affordable(reports: Vec<Report>) -> Vec<Vec<Report>> {
+    let (mut parts, mut part, mut left) = (Vec::new(), Vec::new(), ROWS_PER_APPLY_MAX);
+    for report in reports {
+        let rows = rows(&report);
+        if rows > left {
+            parts.push(std::mem::take(&mut part));
+            left = ROWS_PER_APPLY_MAX;
+        }
+        left = left.saturating_sub(rows);
+        part.push(report);
+    }
+    parts.push(part);
+    parts
 }
 
 impl Leader {
@@ -85,8 +116,7 @@ impl Leader {
                 })),
             })
             .collect();
-        let bytes = LOST_BYTES * reports.len();
-        self.lanes.workers.push((Command::Report(ReportBatch { session, reports }), Item::Lost), bytes);
+        self.queue_part(session, reports, LOST_BYTES, Item::Unanswered);
     }
 
     pub(crate) fn report(&mut self, stream: StreamId, reports: Reports, out: &mut Vec<Action>) {
@@ -104,8 +134,17 @@ impl Leader {
         let Reports { number, reports, bytes } = reports;
         self.tally.reports += reports.len() as u64;
         self.tally.attempts_ended.extend(reports.iter().filter_map(ended_attempts));
-        let batch = Command::Report(ReportBatch { session, reports });
-        self.lanes.workers.push((batch, Item::Reports { stream, session, number }), bytes);
+        let each = bytes / reports.len().max(1);
+        let mut parts = affordable(reports);
+        // The last one is what the worker hears of: by then the others are in the state.
+        let last = parts.pop().unwrap_or_default();
+        parts.into_iter().for_each(|part| self.queue_part(session, part, each, Item::Unanswered));
+        self.queue_part(session, last, each, Item::Reports { stream, session, number });
+    }
+
+    fn queue_part(&mut self, session: SessionId, reports: Vec<Report>, bytes_each: usize, item: Item) {
+        let bytes = (bytes_each * reports.len()).max(reports.iter().map(rows).sum::<usize>() * ROW_BYTES);
+        self.lanes.workers.push((Command::Report(ReportBatch { session, reports }), item), bytes);
     }
 
     /// A batch of reports is in the state.

@@ -252,7 +252,13 @@ fn check_queues(state: &State, found: &mut Vec<String>) {
 fn check_index(state: &State, found: &mut Vec<String>) {
     let mut fresh = Index::default();
     state.jobs().for_each(|job| fresh.add_job(job));
+    let reserved = state
+        .sessions()
+        .filter(|session| session.reserved.is_some() && !session.in_vain)
+        .map(|session| session.id);
+    fresh.reserved = reserved.collect();
     for (what, same) in [
+        ("reserved", fresh.reserved == state.index.reserved),
         ("ready", fresh.ready == state.index.ready),
         ("timers", fresh.timers == state.index.timers),
         ("wall timers", fresh.wall_timers == state.index.wall_timers),

@@ -1,14 +1,15 @@
-//! Work that one entry begins and later ones may have to finish: no entry changes more rows than
-//! `ROWS_PER_APPLY_MAX`, so that apply never stalls. What is left stays in the state, and `next_due` asks for a `Tick`.
+//! Work that one entry begins and later ones may have to finish: no entry brings about more than `ROWS_PER_APPLY_MAX`
+//! changes of rows, so that apply never stalls. What is left stays in the state, and `next_due` asks for a `Tick`.
 
 use model::{JobId, RunSet, SessionId};
 use serde::{Deserialize, Serialize};
 
-use crate::apply::{cancel, change, deps, retry, sessions};
+use crate::apply::{cancel, change, deps, parts, retry, sessions};
 use crate::state::State;
 use crate::state::jobs::{Cause, On};
 
-/// How many rows the chores of one entry may change.
+/// How many rows may change because of one entry, beyond what its own commands name. A row is here whatever is kept of
+/// its own: a job, a group, a run of positions within a group, a task's history, an allocation, a timer.
 pub const ROWS_PER_APPLY_MAX: usize = 4_096;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,11 @@ pub enum Chore {
         job: JobId,
         next: u32,
     },
+    CancelTasks {
+        job: JobId,
+        tasks: RunSet,
+        next: u32,
+    },
     SkipJob {
         job: JobId,
         next: u32,
@@ -59,13 +65,27 @@ pub enum Chore {
         group: u32,
         next: u32,
     },
+    /// A job has a new round: the same for later jobs.
     ReopenLaterJobs {
         job: JobId,
         next: u32,
     },
-    /// After a retry: what was opened although something it waits for has ended badly.
+    /// One of the later jobs, or one group of it.
+    ReopenLater {
+        job: JobId,
+        group: Option<u32>,
+        was_finished: bool,
+        next: u32,
+    },
+    /// What waits although something it waits for has ended badly.
     SkipDoomed {
         job: JobId,
+        next: u32,
+    },
+    /// A new edge holds back what was ready of the job, or of one group.
+    HoldBack {
+        job: JobId,
+        group: Option<u32>,
         next: u32,
     },
     /// An edge was taken away, and by now whatever its other end had to say before has been heard: it is forgotten there
@@ -79,13 +99,34 @@ pub enum Chore {
     EndSession {
         session: SessionId,
     },
+    /// What is left of one group in any of these.
+    Part {
+        job: JobId,
+        group: u32,
+        positions: RunSet,
+        change: Change,
+    },
 }
 
-/// How far a chore came.
-pub(crate) enum Progress {
-    Done,
-    /// The rest, to go on with, and before any other.
-    Rest(Chore),
+/// What becomes of positions of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Ready, where nothing holds it back.
+    Release,
+    /// Skipped, where it waits.
+    Skip(Cause),
+    /// Skipped, where it waits for what has ended badly.
+    SkipDoomed,
+    Cancel,
+    /// A new round for what failed or, unless `failed_only`, was cancelled.
+    Reopen {
+        failed_only: bool,
+    },
+    /// A new round for what was skipped and could run now.
+    Revive,
+    /// Ready no longer.
+    HoldBack,
 }
 
 /// Rows that may still be changed.
@@ -95,8 +136,17 @@ impl Budget {
     /// Takes one row; false when there is none left.
     pub fn take(&mut self) -> bool {
         let some = self.0 > 0;
-        self.0 = self.0.saturating_sub(1);
+        self.spend(1);
         some
+    }
+
+    pub fn spend(&mut self, rows: usize) {
+        self.0 = self.0.saturating_sub(rows);
+    }
+
+    /// Whether what cannot be cut may begin now. It may anyway where nothing else was done, so that it is done some time.
+    pub fn has(&self, rows: usize) -> bool {
+        self.0 >= rows.min(ROWS_PER_APPLY_MAX - 1)
     }
 }
 
@@ -105,14 +155,14 @@ impl State {
         while budget.0 > 0 {
             let Some(chore) = self.chores.pop_front() else { return };
             budget.take();
-            if let Progress::Rest(rest) = self.run_chore(chore, budget) {
+            if let Some(rest) = self.run_chore(chore, budget) {
                 self.chores.push_front(rest);
-                return;
             }
         }
     }
 
-    fn run_chore(&mut self, chore: Chore, budget: &mut Budget) -> Progress {
+    /// Returns the rest, to go on with, and before any other.
+    fn run_chore(&mut self, chore: Chore, budget: &mut Budget) -> Option<Chore> {
         match chore {
             Chore::OpenJob { job, next } => deps::open_job(self, job, next, budget),
             Chore::Settled { job, group, next } => deps::group_settled(self, job, group, next, budget),
@@ -121,6 +171,7 @@ impl State {
             }
             Chore::JobFinished { job, next } => deps::job_finished(self, job, next, budget),
             Chore::CancelJob { job, next } => cancel::cancel_groups(self, job, next, budget),
+            Chore::CancelTasks { job, tasks, next } => cancel::cancel_tasks(self, job, tasks, next, budget),
             Chore::SkipJob { job, next, cause } => deps::skip_job(self, job, next, cause, budget),
             Chore::Retry { job, next, tasks, failed_only } => {
                 retry::reopen_groups(self, job, next, tasks, failed_only, budget)
@@ -129,12 +180,44 @@ impl State {
                 retry::reopen_dependents(self, job, group, next, budget)
             }
             Chore::ReopenLaterJobs { job, next } => retry::reopen_later_jobs(self, job, next, budget),
+            Chore::ReopenLater { job, group, was_finished, next } => {
+                retry::reopen_later(self, job, group, was_finished, next, budget)
+            }
             Chore::SkipDoomed { job, next } => retry::skip_doomed(self, job, next, budget),
+            Chore::HoldBack { job, group, next } => change::hold_back(self, job, group, next, budget),
             Chore::DropEdge { job, group, on, had_succeeded } => {
-                change::drop_edge(self, job, group, on, had_succeeded);
-                Progress::Done
+                change::drop_edge(self, job, group, on, had_succeeded, budget)
             }
             Chore::EndSession { session } => sessions::take_back(self, session, budget),
+            Chore::Part { job, group, positions, change } => {
+                parts::change(self, job, group as usize, positions, change, budget)
+            }
         }
+    }
+
+    /// Does `one` for each number from `next` to `len`, as far as the budget goes. `rest` names what is left from a number
+    /// on. Where something is left of one, that comes before the others.
+    pub(crate) fn walk(
+        &mut self,
+        (next, len): (u32, u32),
+        budget: &mut Budget,
+        rest: impl Fn(u32) -> Chore,
+        mut one: impl FnMut(&mut State, u32, &mut Budget) -> Option<Chore>,
+    ) -> Option<Chore> {
+        for number in next..len {
+            if budget.0 == 0 {
+                return Some(rest(number));
+            }
+            let before = budget.0;
+            if let Some(left) = one(self, number, budget) {
+                self.chores.push_front(rest(number + 1));
+                return Some(left);
+            }
+            // Even looking at one costs something.
+            if budget.0 == before {
+                budget.take();
+            }
+        }
+        None
     }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::resources::{choose_units, format_amount};
-use model::{Constraint, JobId, Kind, Resources, Run};
+use model::{Constraint, Elapsed, JobId, Kind, Resources, Run};
 
 use crate::state::State;
+use crate::state::index::is_ready;
 use crate::state::jobs::{Group, Job};
 use crate::state::sessions::{ClassKey, Phase, Room, Session, Worker};
 
@@ -63,7 +64,7 @@ impl std::fmt::Display for Ineligible {
             Ineligible::UnknownJob => f.write_str("the job is unknown"),
             Ineligible::NotReady => f.write_str("the task is not ready"),
             Ineligible::JobPaused => f.write_str("the job is paused"),
-            Ineligible::JobCancelled => f.write_str("the job is being cancelled"),
+            Ineligible::JobCancelled => f.write_str("the job, or this part of it, is being cancelled"),
             Ineligible::QueuePaused => f.write_str("the queue is paused"),
             Ineligible::QueueFull { running_max } => {
                 write!(f, "the queue runs its running_max of {running_max} tasks")
@@ -106,13 +107,13 @@ impl std::fmt::Display for Ineligible {
 
 /// What of job and queue keeps the group from being placed.
 pub fn gate(state: &State, job: &Job, group: &Group) -> Result<(), Ineligible> {
-    if job.cancelled {
+    if job.is_cancelling(group) {
         return Err(Ineligible::JobCancelled);
     }
     if job.paused {
         return Err(Ineligible::JobPaused);
     }
-    if group.ready.is_empty() {
+    if !is_ready(job, group) {
         return Err(Ineligible::NotReady);
     }
     let queue = state.queue(job.queue).ok_or(Ineligible::QueuePaused)?;
@@ -197,11 +198,15 @@ pub fn unreserved(state: &State, session: &Session, job: JobId, tasks: Run) -> R
 /// another one is to drain.
 const DRAIN_PATIENCE: u32 = 8;
 
+/// When the session has drained in vain for long enough.
+pub(crate) fn patience_ends(state: &State, session: &Session) -> Elapsed {
+    let patience = Duration::from_secs(state.limits().starve_after_s.max(1)) * DRAIN_PATIENCE;
+    session.reserved_since.plus(patience)
+}
+
 /// The task that the session drains for, while it waits and there is hope.
 pub fn drains_for(state: &State, session: &Session) -> Option<(JobId, u32)> {
-    let patience = Duration::from_secs(state.limits().starve_after_s.max(1)) * DRAIN_PATIENCE;
-    let waited = state.now().since(session.reserved_since);
-    session.reserved.filter(|(job, task)| waited < patience && still_waits(state, *job, *task))
+    session.reserved.filter(|(job, task)| !session.in_vain && still_waits(state, *job, *task))
 }
 
 /// Whether the task of a reservation could still use it.

@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub mod check;
 pub mod chores;
 pub mod command;
+mod digest;
 pub mod eligible;
 pub mod paged;
 pub mod reply;

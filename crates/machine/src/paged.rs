@@ -23,11 +23,13 @@ impl<T> Page<T> {
 pub struct Paged<T> {
     pages: BTreeMap<u64, Arc<Page<T>>>,
     len: u64,
+    /// Rows that may have changed since somebody last asked.
+    touched: Vec<u64>,
 }
 
 impl<T> Default for Paged<T> {
     fn default() -> Paged<T> {
-        Paged { pages: BTreeMap::new(), len: 0 }
+        Paged { pages: BTreeMap::new(), len: 0, touched: Vec::new() }
     }
 }
 
@@ -53,10 +55,12 @@ impl<T: Clone> Paged<T> {
         let place = (number % PAGE) as usize;
         // Looked at first, so that asking for what is not there copies nothing.
         page.rows[place].as_ref()?;
+        note(&mut self.touched, number);
         Arc::make_mut(page).rows[place].as_mut().map(Arc::make_mut)
     }
 
     pub fn insert(&mut self, number: u64, row: T) -> Option<Arc<T>> {
+        note(&mut self.touched, number);
         let page = self.pages.entry(number / PAGE).or_insert_with(|| Arc::new(Page::empty()));
         let page = Arc::make_mut(page);
         let before = page.rows[(number % PAGE) as usize].replace(Arc::new(row));
@@ -70,6 +74,7 @@ impl<T: Clone> Paged<T> {
     pub fn remove(&mut self, number: u64) -> Option<Arc<T>> {
         let page = self.pages.get_mut(&(number / PAGE))?;
         page.rows[(number % PAGE) as usize].as_ref()?;
+        note(&mut self.touched, number);
         let page = Arc::make_mut(page);
         let row = page.rows[(number % PAGE) as usize].take();
         page.used -= 1;
@@ -93,6 +98,21 @@ impl<T: Clone> Paged<T> {
 
     pub fn first(&self) -> Option<u64> {
         self.iter().next().map(|(number, _)| number)
+    }
+
+    /// The numbers of rows that were put, taken away or lent for a change since this was last asked, in order.
+    pub fn take_touched(&mut self) -> Vec<u64> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+}
+
+fn note(touched: &mut Vec<u64>, number: u64) {
+    // The same row is mostly touched many times in turn.
+    if touched.last() != Some(&number) {
+        touched.push(number);
     }
 }
 
@@ -121,6 +141,12 @@ mod tests {
         assert_eq!((copy.get(100), copy.get(101), copy.len()), (Some(&1000), Some(&1010), 200));
         assert_eq!((table.get(100), table.get(101), table.len()), (Some(&7), None, 199));
         assert_eq!(table.get_mut(5000), None);
+        table.take_touched();
+        *table.get_mut(7).unwrap() = 1;
+        table.insert(3, 1);
+        *table.get_mut(7).unwrap() = 2;
+        table.remove(9);
+        assert_eq!((table.take_touched(), table.take_touched()), (vec![3, 7, 9], vec![]));
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn join(errors: &[SpecError]) -> String {
 }
 
 /// A hint for the leader. If it is lost, the next leader reads the same off the state.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Effect {
     /// A new allocation: send the order.
     Run {
@@ -123,7 +123,7 @@ pub enum Effect {
 }
 
 /// What watchers see. Named by (index of the entry, position in it).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Event {
     Job {
         job: JobId,

@@ -77,6 +77,7 @@ impl State {
         for row in rows {
             state.put_row(row)?;
         }
+        state.forget_touched();
         Ok(state)
     }
 
@@ -95,6 +96,9 @@ impl State {
             Row::Session(session) => {
                 if !session.ended {
                     self.total.add(&session.capacity.total);
+                }
+                if session.reserved.is_some() && !session.in_vain {
+                    self.index.reserved.insert(session.id);
                 }
                 self.sessions.insert(session.id.0, *session);
             }

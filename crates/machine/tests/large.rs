@@ -8,11 +8,14 @@ use std::sync::Arc;
 use machine::chores::ROWS_PER_APPLY_MAX;
 use machine::state::State;
 use machine::{
-    Applied, Bootstrap, Command, Entry, Event, Op, Placement, Plan, Rejection, Reply, Stamp, Target, Write,
-    check,
+    Applied, Bootstrap, Command, Edge, Entry, Event, JobChange, Op, Placement, Plan, Reply, Stamp, Target,
+    Write, check,
 };
 use model::views::{JobState, TaskState};
-use model::{Actor, Dependency, JobId, JobSpec, RequestId, Run, RunSet, Settings, TaskSpec, Work};
+use model::{
+    Actor, Dependency, JobId, JobSpec, RequestId, Retry, Run, RunSet, SessionId, Settings, TaskSpec, Verdict,
+    Work,
+};
 
 const GROUPS: usize = 10_000;
 
@@ -34,16 +37,25 @@ impl World {
     }
 
     fn apply(&mut self, command: Command) -> Applied {
-        let stamp = Stamp { elapsed: Default::default(), wall: model::Timestamp(1_767_225_600_000_000) };
+        let before = self.state.stamp();
+        let wall = before.wall.max(model::Timestamp(1_767_225_600_000_000));
+        let stamp = Stamp { elapsed: before.elapsed, wall };
         let entry = Entry { stamp, commands: vec![command] };
         let applied = self.state.apply(self.state.index() + 1, &entry);
         assert_eq!(check::broken(&self.state), Vec::<String>::new());
         applied
     }
 
+    /// Looking at everything after each of many entries takes long.
+    fn apply_unchecked(&mut self, command: Command) -> Applied {
+        let entry = Entry { stamp: self.state.stamp(), commands: vec![command] };
+        self.state.apply(self.state.index() + 1, &entry)
+    }
+
     fn write(&mut self, op: Op) -> Applied {
         self.requests += 1;
-        let request = RequestId(1_767_225_600_000u128 << 80 | self.requests);
+        let now = self.state.stamp().wall.0 / 1_000;
+        let request = RequestId(u128::from(now) << 80 | self.requests);
         self.apply(Command::Write(Write { request, body_hash: 0, actor: Actor::new("ann", "cli"), op }))
     }
 
@@ -59,7 +71,7 @@ impl World {
         let mut ticks = 0;
         while self.state.next_due().is_some_and(|due| due.elapsed == Some(Default::default())) {
             let applied = self.apply(Command::Tick);
-            assert!(changed(&applied) <= ROWS_PER_APPLY_MAX, "{} rows in one entry", changed(&applied));
+            assert!(changed(&applied) <= ROWS_PER_APPLY_MAX, "{} runs in one entry", changed(&applied));
             ticks += 1;
             assert!(ticks < 100, "chores do not end");
         }
@@ -71,13 +83,46 @@ impl World {
     }
 }
 
-/// Groups that were changed: here each is one task.
+/// Runs of tasks that were changed.
 fn changed(applied: &Applied) -> usize {
     let of_tasks = |event: &Event| match event {
         Event::Tasks { job, tasks, .. } => Some((*job, tasks.first)),
         Event::Job { .. } | Event::Worker { .. } | Event::Queue { .. } => None,
     };
     applied.events.iter().filter_map(of_tasks).collect::<BTreeSet<_>>().len()
+}
+
+/// An array of 2 x GROUPS tasks, and one that waits for it task by task.
+fn arrays() -> Vec<TaskSpec> {
+    let array = |name: &str| TaskSpec {
+        array: Some(format!("0-{}", 2 * GROUPS - 1).parse().unwrap()),
+        retry: Retry { max: 1, ..Retry::default() },
+        ..TaskSpec::new(name, Work::Noop)
+    };
+    let mut second = array("second");
+    second.after_each.push("first".to_owned());
+    vec![array("first"), second]
+}
+
+/// Every second task, from the first on, as a run of its own.
+fn every_second() -> RunSet {
+    let mut some = RunSet::new();
+    some.extend((0..GROUPS as u32).map(|number| Run::new(2 * number, 1)));
+    some
+}
+
+/// Has each of them run alone, and end so.
+fn run_apart(world: &mut World, job: JobId, tasks: &RunSet, verdict: Verdict) -> SessionId {
+    let session = finish::open(&mut world.state);
+    let all: Vec<Run> = tasks.runs().collect();
+    for some in all.chunks(1_000) {
+        let placements =
+            some.iter().map(|tasks| Placement { job, tasks: *tasks, session, held: false }).collect();
+        world.apply_unchecked(Command::Place(Plan { placements, reservations: Vec::new() }));
+        finish::end_all_with(&mut world.state, session, verdict);
+    }
+    assert_eq!(check::broken(&world.state), Vec::<String>::new());
+    session
 }
 
 fn tasks(count: usize) -> Vec<TaskSpec> {
@@ -192,13 +237,111 @@ fn ten_thousand_later_jobs_hear_of_it_even_when_it_leaves_the_hot_state_at_once(
 }
 
 #[test]
-fn naming_too_many_tasks_one_by_one_is_refused() {
+fn many_tasks_named_one_by_one_are_marked_at_once_and_cancelled_by_ticks() {
     let mut world = World::new();
     let job = world.submit(tasks(GROUPS), Vec::new());
     world.settle();
     let mut all_but_one = RunSet::new();
     all_but_one.insert(Run::new(1, GROUPS as u32 - 1));
-    let applied = world.write(Op::Cancel { targets: vec![Target { job, tasks: Some(all_but_one) }] });
-    assert!(matches!(&applied.replies[..], [Reply::Rejected(Rejection::Limit { .. })]), "{applied:?}");
-    assert_eq!(world.state.job(job).unwrap().counts.ready, GROUPS as u64);
+    let cancel = Op::Cancel { targets: vec![Target { job, tasks: Some(all_but_one) }] };
+    let applied = world.write(cancel.clone());
+    assert_eq!(applied.replies, [Reply::Changed { tasks: GROUPS as u64 - 1 }]);
+    assert!(changed(&applied) <= ROWS_PER_APPLY_MAX);
+    let ready: usize = world.state.ready().values().map(|keys| keys.len()).sum();
+    assert_eq!(ready, 1, "nothing that was named is to be planned any more");
+    assert_eq!(world.write(cancel).replies, [Reply::Changed { tasks: 0 }], "they are counted once");
+
+    assert!(world.settle() >= 1);
+    let row = world.state.job(job).unwrap();
+    assert_eq!((row.counts.ready, row.counts.cancelled), (1, GROUPS as u64 - 1));
+    assert!(row.cancelling.is_empty());
+}
+
+#[test]
+fn what_an_array_has_waiting_to_try_again_is_cancelled_by_ticks() {
+    let mut world = World::new();
+    let job = world.submit(arrays(), Vec::new());
+    world.settle();
+    run_apart(&mut world, job, &every_second(), Verdict::Failed);
+    assert_eq!(world.state.job(job).unwrap().counts.delayed, GROUPS as u64);
+
+    let first = RunSet::of(Run::new(0, 2 * GROUPS as u32));
+    let applied = world.write(Op::Cancel { targets: vec![Target { job, tasks: Some(first) }] });
+    assert_eq!(applied.replies, [Reply::Changed { tasks: 2 * GROUPS as u64 }]);
+    assert!(changed(&applied) <= ROWS_PER_APPLY_MAX);
+    assert!(world.state.ready().is_empty());
+    assert!(world.settle() >= 2);
+    let row = world.state.job(job).unwrap();
+    assert_eq!((row.counts.cancelled, row.counts.skipped), (2 * GROUPS as u64, 2 * GROUPS as u64));
+    assert_eq!(world.state_of(job), JobState::Cancelled);
+}
+
+#[test]
+fn a_retry_of_a_broken_up_array_is_done_by_ticks_and_begins_as_a_whole() {
+    let mut world = World::new();
+    let job = world.submit(arrays(), Vec::new());
+    world.settle();
+    run_apart(&mut world, job, &every_second(), Verdict::Succeeded);
+    world.settle();
+    world.write(Op::Cancel { targets: vec![Target::job(job)] });
+    world.settle();
+    let cancelled = 3 * GROUPS as u64;
+    assert_eq!(world.state.job(job).unwrap().counts.cancelled, cancelled);
+
+    let applied = world.write(Op::Retry { targets: vec![Target::job(job)], failed_only: false });
+    assert_eq!(applied.replies, [Reply::Changed { tasks: cancelled }]);
+    assert!(changed(&applied) <= ROWS_PER_APPLY_MAX);
+    let row = world.state.job(job).unwrap();
+    assert!(row.counts.cancelled > 0 && row.counts.ready > 0);
+    assert!(world.state.ready().is_empty(), "nothing begins, and ends, before all have a new round");
+    assert!(world.settle() >= 2);
+    assert!(!world.state.ready().is_empty());
+    finish::everything(&mut world.state);
+    assert_eq!(world.state_of(job), JobState::Succeeded);
+}
+
+#[test]
+fn a_new_edge_holds_back_a_broken_up_array_at_once_and_by_ticks() {
+    let mut world = World::new();
+    let earlier = world.submit(tasks(1), Vec::new());
+    let job = world.submit(arrays(), Vec::new());
+    world.settle();
+    run_apart(&mut world, job, &every_second(), Verdict::Succeeded);
+    world.settle();
+    let ready = |world: &World| world.state.job(job).unwrap().groups[1].ready.runs_len();
+    assert_eq!(ready(&world), GROUPS);
+
+    let edge = Edge { task: Some("second".to_owned()), on: Dependency::Job(earlier) };
+    let change = JobChange { add_after: vec![edge], ..JobChange::default() };
+    let applied = world.write(Op::SetJob { job, change });
+    assert!(changed(&applied) <= ROWS_PER_APPLY_MAX && ready(&world) > 0);
+    let second = Placement {
+        job,
+        tasks: Run::new(4 * GROUPS as u32 - 2, 1),
+        session: world.state.last_session(),
+        held: false,
+    };
+    assert!(machine::eligible(&world.state, &second).is_err(), "the answer has been given");
+    assert!(world.settle() >= 2);
+    assert_eq!(ready(&world), 0);
+    finish::everything(&mut world.state);
+    assert_eq!(world.state_of(job), JobState::Succeeded);
+}
+
+#[test]
+fn a_worker_that_held_much_is_taken_back_by_ticks() {
+    let mut world = World::new();
+    let job = world.submit(arrays(), Vec::new());
+    world.settle();
+    let session = finish::open(&mut world.state);
+    let runs = (0..2 * GROUPS as u32).step_by(1_000).map(|first| Run::new(first, 1_000));
+    let placements = runs.map(|tasks| Placement { job, tasks, session, held: false }).collect();
+    world.apply(Command::Place(Plan { placements, reservations: Vec::new() }));
+    assert_eq!(world.state.job(job).unwrap().counts.running, 2 * GROUPS as u64);
+
+    let applied = world.apply(Command::EndSession { session });
+    assert!(changed(&applied) <= ROWS_PER_APPLY_MAX);
+    assert!(world.settle() >= 3);
+    assert_eq!(world.state.job(job).unwrap().counts.running, 0);
+    assert!(world.state.session(session).is_none());
 }

@@ -132,3 +132,12 @@ fn a_forgotten_job_that_is_waited_for_no_longer_is_not_counted() {
         });
     }
 }
+
+/// Found by chance: what had been skipped in a cancelled job was given a new round when the job that it had been skipped for
+/// was retried, and then waited for ever.
+#[test]
+fn a_cancelled_job_is_not_revived_by_a_retry_of_another() {
+    run(1_444_519_092_916_385_357, 150, |state, entry, _| {
+        assert_eq!(check::broken(state), Vec::<String>::new(), "after {entry:?}");
+    });
+}

@@ -140,11 +140,20 @@ impl RunSet {
 
     /// The parts of `run` that are in the set, in order.
     pub fn overlap(&self, run: Run) -> Vec<Run> {
+        self.parts_of(run).collect()
+    }
+
+    /// The same, one by one.
+    pub fn parts_of(&self, run: Run) -> impl Iterator<Item = Run> + '_ {
         let from = self.runs.range(..=run.first).next_back().map_or(run.first, |(first, _)| *first);
         self.runs
             .range(from..run.end().max(from))
-            .filter_map(|(first, end)| Run::new(*first, end - first).overlap(run))
-            .collect()
+            .filter_map(move |(first, end)| Run::new(*first, end - first).overlap(run))
+    }
+
+    /// Whether any of `run` is in the set.
+    pub fn touches(&self, run: Run) -> bool {
+        self.parts_of(run).next().is_some()
     }
 
     /// Takes the parts of `run` out of the set and returns them.
@@ -215,6 +224,13 @@ mod tests {
                 // Runs that touch would make equal sets look different.
                 let list: Vec<Run> = runs.runs().collect();
                 prop_assert!(list.windows(2).all(|pair| pair[0].end() < pair[1].first));
+            }
+            for first in 0..80 {
+                let run = Run::new(first, 7);
+                let there: Vec<u32> = plain.range(first..first + 7).copied().collect();
+                prop_assert_eq!(runs.touches(run), !there.is_empty());
+                let parts = runs.parts_of(run).flat_map(|part| part.first..part.end());
+                prop_assert_eq!(parts.collect::<Vec<_>>(), there);
             }
             for number in 0..80 {
                 prop_assert_eq!(runs.contains(number), plain.contains(&number));

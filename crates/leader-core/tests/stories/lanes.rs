@@ -358,3 +358,33 @@ fn work_sent_ahead_is_asked_back_for_a_worker_with_room_and_goes_there() {
     let moved = orders(&world.heard(2)).remove(0);
     assert_eq!((moved.tasks, moved.held, moved.attempt), (tasks, false, 1), "it had not begun");
 }
+
+/// Each attempt that fails is a change of its own, however few bytes say so of a thousand.
+#[test]
+fn a_batch_that_changes_much_is_spread_over_entries_and_acknowledged_once() {
+    let mut world = World::new();
+    world.worker(1, "w", 10_000);
+    let mut task = model::TaskSpec::new("t", model::Work::Noop);
+    task.array = Some("0-8191".parse().unwrap());
+    let job = world.job(model::JobSpec::of("array", vec![task]));
+    let orders = orders(&world.heard(1));
+    assert_eq!(orders.iter().map(|order| order.tasks.len).sum::<u32>(), 8_192);
+    let failed = |order: &Order| ended(order.seq, order.token, order.tasks, model::Verdict::Failed);
+    let before = world.entries.len();
+    world.reports(1, 1, orders.iter().map(failed).collect());
+    world.commit();
+    let rows = |entry: &machine::Entry| {
+        let of = |command: &Command| match command {
+            Command::Report(batch) => batch.reports.iter().map(|report| report.tasks.len as usize).sum(),
+            _ => 0,
+        };
+        entry.commands.iter().map(of).sum::<usize>()
+    };
+    let each: Vec<usize> = world.entries[before..].iter().map(rows).filter(|rows| *rows > 0).collect();
+    assert_eq!(each.iter().sum::<usize>(), 8_192);
+    assert!(each.iter().all(|rows| *rows <= machine::chores::ROWS_PER_APPLY_MAX), "{each:?}");
+    let heard = world.heard(1);
+    let acked = heard.iter().filter(|message| matches!(message, ToWorker::Acked { number: 1, .. }));
+    assert_eq!(acked.count(), 1, "{heard:?}");
+    assert_eq!(world.state.job(job).unwrap().counts.running, 0);
+}

@@ -1,39 +1,54 @@
 //! Cancel: a task is final at once; what it took is freed when its worker says that it has ended.
 
+use std::collections::BTreeMap;
+
 use model::views::TaskState;
 use model::{JobId, Run, RunSet, SessionId};
 
 use crate::apply::deps::{each_final, tell};
+use crate::apply::parts;
 use crate::apply::write::within;
-use crate::chores::{Budget, Chore, Progress, ROWS_PER_APPLY_MAX};
+use crate::chores::{Budget, Change, Chore};
 use crate::state::State;
 use crate::state::index::Timer;
-use crate::state::jobs::{Group, Hold};
+use crate::state::jobs::{Group, Hold, Job};
 use crate::state::sessions::Phase;
 use crate::{Effect, Rejection, Reply, Target};
 
+/// Jobs that one command may name.
+pub const TARGETS_MAX: u64 = 4_096;
+
 pub(crate) fn apply(state: &mut State, targets: &[Target]) -> Result<Reply, Rejection> {
     // All or nothing: look before the first change.
-    let mut rows = 0;
-    for target in targets {
-        check(state, target)?;
-        rows += rows_of(state, target);
-    }
-    within(rows, ROWS_PER_APPLY_MAX as u64, "rows_per_apply_max", "groups named one by one in a cancel")?;
-    let tasks = targets.iter().map(|target| cancel(state, target)).sum();
+    let targets = merged(state, targets)?;
+    let tasks = targets.iter().map(|(job, tasks)| cancel(state, *job, tasks.as_ref())).sum();
     // A worker that drained for one of them is open to others.
     state.wake();
     Ok(Reply::Changed { tasks })
 }
 
-/// Groups that are cancelled at once; a whole job is only marked.
-fn rows_of(state: &State, target: &Target) -> u64 {
-    let (Some(job), Some(tasks)) = (state.job(target.job), &target.tasks) else { return 0 };
-    job.groups.iter().filter(|group| !tasks.overlap(group.numbers()).is_empty()).count() as u64
+/// What is named of each job; `None` is all of it. All that is named exists.
+pub(crate) fn merged(
+    state: &State,
+    targets: &[Target],
+) -> Result<BTreeMap<JobId, Option<RunSet>>, Rejection> {
+    within(targets.len() as u64, TARGETS_MAX, "targets_max", "jobs named in one command")?;
+    let mut all = BTreeMap::new();
+    for target in targets {
+        check(state, target)?;
+        match &target.tasks {
+            None => drop(all.insert(target.job, None)),
+            Some(tasks) => {
+                let known = all.entry(target.job).or_insert_with(|| Some(RunSet::new()));
+                known.iter_mut().for_each(|known| known.extend(tasks.runs()));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// The job and all task numbers of the target exist.
-pub(crate) fn check(state: &State, target: &Target) -> Result<(), Rejection> {
+fn check(state: &State, target: &Target) -> Result<(), Rejection> {
     let job = state.job(target.job).ok_or_else(|| unknown(state, target.job))?;
     let beyond = target.tasks.iter().flat_map(RunSet::runs).find(|run| run.end() > job.tasks_count());
     match beyond {
@@ -50,58 +65,90 @@ pub(crate) fn unknown(state: &State, job: JobId) -> Rejection {
     }
 }
 
-fn cancel(state: &mut State, target: &Target) -> u64 {
-    match &target.tasks {
-        None => cancel_job(state, target.job),
-        Some(tasks) => {
-            let groups = state.job(target.job).map_or(0, |job| job.groups.len());
-            (0..groups).map(|place| cancel_tasks(state, target.job, place, tasks)).sum()
-        }
-    }
-}
-
-fn cancel_job(state: &mut State, id: JobId) -> u64 {
-    let Some(job) = state.jobs.get_mut(id.0).filter(|job| !job.is_finished() && !job.cancelled) else {
-        return 0;
+/// Marks at once what is cancelled; a chore makes it final. Returns how many tasks were not final.
+fn cancel(state: &mut State, id: JobId, tasks: Option<&RunSet>) -> u64 {
+    let Some(job) = state.job(id).filter(|job| !job.cancelled) else { return 0 };
+    let unfinished = match tasks {
+        None => job.counts.unfinished() - job.groups.iter().map(|group| marked(job, group)).sum::<u64>(),
+        Some(tasks) => job.groups.iter().map(|group| unfinished(job, group, tasks)).sum(),
     };
-    let unfinished = job.counts.unfinished();
-    let hold = std::mem::take(&mut job.hold);
-    // Out of the ready index before the mark that keeps it out.
-    for place in 0..job.groups.len() {
-        if !job.groups[place].ready.is_empty() {
-            state.index.set_ready(job, place, false);
+    // A retry may be about to open anew what is final now.
+    if unfinished == 0 && job.reopening == 0 {
+        return 0;
+    }
+    match tasks {
+        None => {
+            mark_job(state, id);
+            state.chores.push_back(Chore::CancelJob { job: id, next: 0 });
+        }
+        Some(tasks) => {
+            state.rekeyed(id, |job| job.cancelling.extend(tasks.runs()));
+            state.chores.push_back(Chore::CancelTasks { job: id, tasks: tasks.clone(), next: 0 });
         }
     }
-    job.cancelled = true;
-    if hold != Hold::None {
-        state.index.set_hold(id, hold, false);
-    }
-    state.chores.push_back(Chore::CancelJob { job: id, next: 0 });
     unfinished
 }
 
-pub(crate) fn cancel_groups(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Progress {
-    let Some(groups) = state.job(id).map(|job| job.groups.len()) else { return Progress::Done };
-    for place in next as usize..groups {
-        if !budget.take() {
-            return Progress::Rest(Chore::CancelJob { job: id, next: place as u32 });
-        }
-        let Some(job) = state.job(id) else { return Progress::Done };
-        let positions = job.groups[place].positions();
-        cancel_positions(state, id, place, positions);
+/// Tasks of the group that are not final, and that an earlier cancel has marked.
+fn marked(job: &Job, group: &Group) -> u64 {
+    let marked = job.cancelling.parts_of(group.numbers()).filter_map(|run| group.positions_of(run));
+    marked.map(|run| u64::from(group.unfinished(run))).sum()
+}
+
+/// Those of `tasks` in the group that are not final, and that no earlier cancel has marked.
+fn unfinished(job: &Job, group: &Group, tasks: &RunSet) -> u64 {
+    let mut fresh = RunSet::new();
+    fresh.extend(tasks.parts_of(group.numbers()));
+    if !job.cancelling.is_empty() {
+        job.cancelling.parts_of(group.numbers()).for_each(|run| fresh.remove(run));
     }
-    Progress::Done
+    let positions = fresh.runs().filter_map(|run| group.positions_of(run));
+    positions.map(|run| u64::from(group.unfinished(run))).sum()
 }
 
-fn cancel_tasks(state: &mut State, id: JobId, place: usize, tasks: &RunSet) -> u64 {
-    let Some(job) = state.job(id) else { return 0 };
-    let group = &job.groups[place];
-    let wanted: Vec<Run> =
-        tasks.overlap(group.numbers()).into_iter().filter_map(|run| group.positions_of(run)).collect();
-    wanted.into_iter().map(|run| cancel_positions(state, id, place, run)).sum()
+fn mark_job(state: &mut State, id: JobId) {
+    let mut hold = Hold::None;
+    state.rekeyed(id, |job| {
+        job.cancelled = true;
+        hold = std::mem::take(&mut job.hold);
+    });
+    state.index.set_hold(id, hold, false);
 }
 
-pub(crate) fn cancel_positions(state: &mut State, id: JobId, place: usize, positions: Run) -> u64 {
+pub(crate) fn cancel_groups(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Option<Chore> {
+    if next == 0 && !state.job(id)?.cancelled {
+        // A retry that was asked for before has lifted the mark.
+        mark_job(state, id);
+    }
+    let groups = state.job(id)?.groups.len() as u32;
+    let rest = |next| Chore::CancelJob { job: id, next };
+    state.walk((next, groups), budget, rest, |state, place, budget| {
+        parts::change_all(state, id, place as usize, Change::Cancel, budget)
+    })
+}
+
+pub(crate) fn cancel_tasks(
+    state: &mut State,
+    id: JobId,
+    tasks: RunSet,
+    next: u32,
+    budget: &mut Budget,
+) -> Option<Chore> {
+    let groups = state.job(id)?.groups.len() as u32;
+    let rest = |next| Chore::CancelTasks { job: id, tasks: tasks.clone(), next };
+    let left = state.walk((next, groups), budget, rest, |state, place, budget| {
+        let group = &state.job(id)?.groups[place as usize];
+        let mut positions = RunSet::new();
+        positions.extend(tasks.parts_of(group.numbers()).filter_map(|run| group.positions_of(run)));
+        parts::change(state, id, place as usize, positions, Change::Cancel, budget)
+    });
+    if left.is_none() {
+        state.rekeyed(id, |job| tasks.runs().for_each(|run| job.cancelling.remove(run)));
+    }
+    left
+}
+
+pub(crate) fn cancel_positions(state: &mut State, id: JobId, place: usize, positions: Run) {
     let mut gone = RunSet::new();
     let (live, timers) = state.change_group(id, place, |group| {
         gone.extend(group.blocked.take(positions));
@@ -123,9 +170,7 @@ pub(crate) fn cancel_positions(state: &mut State, id: JobId, place: usize, posit
         stop_if_idle(state, id, place, live.session, live.seq);
     }
     tell(state, id, place, &gone, TaskState::Cancelled);
-    let count = gone.len();
     each_final(state, id, place, gone, false);
-    count.into()
 }
 
 fn take_delayed(group: &mut Group, positions: Run) -> Vec<(u32, model::Elapsed)> {

@@ -3,18 +3,18 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Dependency, JobId};
+use model::views::{JobState, TaskState};
+use model::{Dependency, JobId, Run, RunSet};
 
-use crate::apply::cancel::unknown;
-use crate::apply::deps::{recount_group, recount_job, skip_group};
+use crate::apply::cancel::{TARGETS_MAX, unknown};
+use crate::apply::deps::{recount_group, recount_job, tell};
+use crate::apply::parts;
 use crate::apply::submit::outcome_of;
 use crate::apply::write::within;
-use crate::chores::Chore;
+use crate::chores::{Budget, Change, Chore};
 use crate::state::State;
-use crate::state::index::{Timer, is_ready};
 use crate::state::jobs::{Cause, Dependent, Job, On};
 use crate::{Edge, JobChange, Rejection, Reply};
-use model::views::JobState;
 
 /// Dependencies that one change may add or take away.
 const EDGES_PER_CHANGE_MAX: u64 = 256;
@@ -30,17 +30,18 @@ pub(crate) fn resume(state: &mut State, jobs: &[JobId]) -> Result<Reply, Rejecti
 }
 
 fn set_paused(state: &mut State, jobs: &[JobId], paused: bool) -> Result<Reply, Rejection> {
+    within(jobs.len() as u64, TARGETS_MAX, "targets_max", "jobs named in one command")?;
     for id in jobs {
         unfinished(state, *id)?;
     }
     let (mut tasks, now) = (0, state.now());
     for id in jobs {
-        let waiting = rekeyed(state, *id, |job| {
+        tasks += state.rekeyed(*id, |job| {
             job.paused = paused;
             // Whatever a paused job waits, nobody passes it over.
             job.groups.iter_mut().filter(|_| !paused).for_each(|group| group.passed_since = now);
+            waiting(job)
         });
-        tasks += waiting;
         state.refresh_job(*id);
     }
     // A pause too: a worker that drained for one of them is open to others.
@@ -53,20 +54,8 @@ fn unfinished(state: &State, id: JobId) -> Result<&Job, Rejection> {
     if job.is_finished() { Err(Rejection::JobFinished { job: id, state: job.state }) } else { Ok(job) }
 }
 
-/// Changes what the ready index is keyed by. Returns how many tasks wait. The index is not a row: it moves at once.
-fn rekeyed(state: &mut State, id: JobId, change: impl FnOnce(&mut Job)) -> u64 {
-    let job = state.jobs.get_mut(id.0).expect("looked up by the caller");
-    for place in 0..job.groups.len() {
-        if is_ready(job, &job.groups[place]) {
-            state.index.set_ready(job, place, false);
-        }
-    }
-    change(job);
-    for place in 0..job.groups.len() {
-        if is_ready(job, &job.groups[place]) {
-            state.index.set_ready(job, place, true);
-        }
-    }
+/// Tasks that have not begun.
+fn waiting(job: &Job) -> u64 {
     job.counts.blocked + job.counts.delayed + job.counts.ready
 }
 
@@ -86,7 +75,10 @@ pub(crate) fn set_job(state: &mut State, id: JobId, change: &JobChange) -> Resul
     check_edges(state, id, &add, &remove)?;
 
     let mut tasks = match change.priority {
-        Some(priority) => rekeyed(state, id, |job| job.priority = priority),
+        Some(priority) => state.rekeyed(id, |job| {
+            job.priority = priority;
+            waiting(job)
+        }),
         None => 0,
     };
     if let Some(queue) = queue {
@@ -102,7 +94,10 @@ pub(crate) fn set_job(state: &mut State, id: JobId, change: &JobChange) -> Resul
 fn move_to_queue(state: &mut State, id: JobId, to: u32) -> u64 {
     let Some(job) = state.job(id) else { return 0 };
     let (from, counts) = (job.queue, job.counts);
-    let waiting = rekeyed(state, id, |job| job.queue = to);
+    let waiting = state.rekeyed(id, |job| {
+        job.queue = to;
+        waiting(job)
+    });
     if from == to {
         return waiting;
     }
@@ -291,7 +286,7 @@ fn add_edge(state: &mut State, id: JobId, edge: &Resolved) {
     if outcome == Some(JobState::Succeeded) {
         return;
     }
-    hold_back(state, id, edge);
+    begin_holding(state, id, edge);
     let dependent = Dependent { job: id, group: edge.group.map(|group| group as u32) };
     match edge.on {
         On::Job(other) => {
@@ -316,36 +311,42 @@ fn group_outcome(state: &State, id: JobId, place: usize) -> Option<JobState> {
     group.settled.then_some(state)
 }
 
-/// Takes back to Blocked what the new edge holds.
-fn hold_back(state: &mut State, id: JobId, edge: &Resolved) {
-    let Some(job) = state.jobs.get_mut(id.0) else { return };
-    let places: Vec<usize> = match edge.group {
-        Some(group) => {
-            job.groups[group].waiting += 1;
-            vec![group]
-        }
+/// The new edge holds at once; a chore takes back to Blocked what was ready.
+fn begin_holding(state: &mut State, id: JobId, edge: &Resolved) {
+    state.rekeyed(id, |job| match edge.group {
+        Some(group) => job.groups[group].waiting += 1,
         None => {
             job.waiting += 1;
             job.open = false;
-            (0..job.groups.len()).collect()
         }
-    };
-    for place in places {
-        let waits = |job: &Job| job.groups[place].ready.is_empty() && job.groups[place].delayed.is_empty();
-        if state.job(id).is_none_or(waits) {
-            continue;
-        }
-        let delayed = state.change_group(id, place, |group| {
-            let ready: Vec<_> = group.ready.take(group.positions());
-            group.blocked.extend(ready);
-            let delayed = std::mem::take(&mut group.delayed);
-            group.blocked.extend(delayed.keys().map(|position| model::Run::new(*position, 1)));
-            delayed
-        });
-        for (position, at) in delayed {
-            state.index.timers.remove(&Timer { at, job: id, task: Some((place as u32, position)) });
-        }
-    }
+    });
+    let group = edge.group.map(|group| group as u32);
+    state.chores.push_back(Chore::HoldBack { job: id, group, next: 0 });
+}
+
+pub(crate) fn hold_back(
+    state: &mut State,
+    id: JobId,
+    group: Option<u32>,
+    next: u32,
+    budget: &mut Budget,
+) -> Option<Chore> {
+    let groups = state.job(id)?.groups.len() as u32;
+    let (next, len) = group.map_or((next, groups), |group| (next.max(group), group + 1));
+    let rest = |next| Chore::HoldBack { job: id, group, next };
+    state.walk((next, len), budget, rest, |state, place, budget| {
+        parts::change_all(state, id, place as usize, Change::HoldBack, budget)
+    })
+}
+
+/// Nothing is delayed where nothing has begun.
+pub(crate) fn take_ready_back(state: &mut State, id: JobId, place: usize, part: Run) {
+    let mut held = RunSet::new();
+    state.change_group(id, place, |group| {
+        held.extend(group.ready.take(part));
+        group.blocked.extend(held.runs());
+    });
+    tell(state, id, place, &held, TaskState::Blocked);
 }
 
 fn skip_edge(state: &mut State, id: JobId, edge: &Resolved) {
@@ -353,10 +354,15 @@ fn skip_edge(state: &mut State, id: JobId, edge: &Resolved) {
         On::Job(other) => Cause::Job(other),
         On::Group(other) => Cause::Group(other),
     };
-    match edge.group {
-        Some(group) => skip_group(state, id, group, cause),
-        None => state.chores.push_back(Chore::SkipJob { job: id, next: 0, cause }),
-    }
+    let chore = match edge.group {
+        Some(group) => {
+            let Some(positions) = state.job(id).map(|job| job.groups[group].positions()) else { return };
+            let (positions, change) = (RunSet::of(positions), Change::Skip(cause));
+            Chore::Part { job: id, group: group as u32, positions, change }
+        }
+        None => Chore::SkipJob { job: id, next: 0, cause },
+    };
+    state.chores.push_back(chore);
 }
 
 fn remove_edge(state: &mut State, id: JobId, edge: &Resolved) {
@@ -380,7 +386,14 @@ fn remove_edge(state: &mut State, id: JobId, edge: &Resolved) {
     }
 }
 
-pub(crate) fn drop_edge(state: &mut State, id: JobId, group: Option<u32>, on: On, had_succeeded: bool) {
+pub(crate) fn drop_edge(
+    state: &mut State,
+    id: JobId,
+    group: Option<u32>,
+    on: On,
+    had_succeeded: bool,
+    budget: &mut Budget,
+) -> Option<Chore> {
     match on {
         On::Job(other) => {
             if let Some(earlier) = state.jobs.get_mut(other.0) {
@@ -395,8 +408,11 @@ pub(crate) fn drop_edge(state: &mut State, id: JobId, group: Option<u32>, on: On
     }
     let less = u32::from(!had_succeeded);
     match group {
-        Some(group) => recount_group(state, id, group as usize, less),
-        None => recount_job(state, id, less),
+        Some(group) => recount_group(state, id, group as usize, less, budget),
+        None => {
+            recount_job(state, id, less);
+            None
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use model::views::{JobState, TaskState};
 use model::{JobId, Run, RunSet};
 
 use crate::Event;
-use crate::chores::{Budget, Chore, Progress};
+use crate::apply::parts;
+use crate::chores::{Budget, Change, Chore};
 use crate::state::State;
-use crate::state::jobs::{Cause, Hold, Job, On};
+use crate::state::jobs::{Cause, Dependent, Hold, Job, On};
 
 /// Nothing of the whole job's holds it back any more.
 pub(crate) fn open(state: &mut State, id: JobId) {
@@ -22,20 +23,12 @@ pub(crate) fn open_if_free(state: &mut State, id: JobId) {
     }
 }
 
-pub(crate) fn open_job(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Progress {
-    let Some(groups) = state.job(id).map(|job| job.groups.len()) else { return Progress::Done };
-    for place in next as usize..groups {
-        if !budget.take() {
-            return Progress::Rest(Chore::OpenJob { job: id, next: place as u32 });
-        }
-        release_all(state, id, place);
-    }
-    Progress::Done
-}
-
-pub(crate) fn release_all(state: &mut State, id: JobId, place: usize) {
-    let Some(positions) = state.job(id).map(|job| job.groups[place].positions()) else { return };
-    release(state, id, place, positions);
+pub(crate) fn open_job(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Option<Chore> {
+    let groups = state.job(id)?.groups.len() as u32;
+    let rest = |next| Chore::OpenJob { job: id, next };
+    state.walk((next, groups), budget, rest, |state, place, budget| {
+        parts::change_all(state, id, place as usize, Change::Release, budget)
+    })
 }
 
 /// Makes ready what of `positions` waits for nothing any more.
@@ -86,48 +79,42 @@ pub(crate) fn group_settled(
     place: u32,
     next: u32,
     budget: &mut Budget,
-) -> Progress {
-    let Some(job) = state.job(id) else { return Progress::Done };
-    let group = &job.groups[place as usize];
+) -> Option<Chore> {
+    let group = &state.job(id)?.groups[place as usize];
     // A retry may have opened it again before the chore's turn came; it will settle again.
     if !group.settled {
-        return Progress::Done;
+        return None;
     }
-    let succeeded = group.all_succeeded();
-    let dependents = group.dependents.clone();
-    for (nth, dependent) in dependents.iter().enumerate().skip(next as usize) {
-        if !budget.take() {
-            return Progress::Rest(Chore::Settled { job: id, group: place, next: nth as u32 });
-        }
-        let dependent = *dependent as usize;
+    let (succeeded, len) = (group.all_succeeded(), group.dependents.len() as u32);
+    let rest = |next| Chore::Settled { job: id, group: place, next };
+    state.walk((next, len), budget, rest, |state, nth, budget| {
+        let dependent = state.job(id)?.groups[place as usize].dependents[nth as usize] as usize;
         if succeeded {
-            satisfied(state, id, dependent);
-        } else if waits_for(state, id, Some(dependent), On::Group(place)) {
-            skip_group(state, id, dependent, Cause::Group(place));
+            return recount_group(state, id, dependent, 1, budget);
         }
-    }
-    Progress::Done
-}
-
-/// One of the things that the group waits for has succeeded.
-pub(crate) fn satisfied(state: &mut State, id: JobId, place: usize) {
-    recount_group(state, id, place, 1);
+        let waits = waits_for(state, id, Some(dependent), On::Group(place));
+        let skip = Change::Skip(Cause::Group(place));
+        waits.then(|| parts::change_all(state, id, dependent, skip, budget)).flatten()
+    })
 }
 
 /// Counts anew what the group waits for; `less` of it is known to count no longer.
-pub(crate) fn recount_group(state: &mut State, id: JobId, place: usize, less: u32) {
-    let Some(job) = state.job(id) else { return };
+pub(crate) fn recount_group(
+    state: &mut State,
+    id: JobId,
+    place: usize,
+    less: u32,
+    budget: &mut Budget,
+) -> Option<Chore> {
+    let job = state.job(id)?;
     let group = &job.groups[place];
     let open = |on: &On| match on {
         On::Group(other) => Some(!job.groups[*other as usize].all_succeeded()),
         On::Job(other) => is_unsatisfied(state, *other),
     };
     let waiting = counted(group.after.iter().map(open), group.waiting.saturating_sub(less));
-    let Some(job) = state.jobs.get_mut(id.0) else { return };
-    job.groups[place].waiting = waiting;
-    if waiting == 0 {
-        release_all(state, id, place);
-    }
+    state.jobs.get_mut(id.0)?.groups[place].waiting = waiting;
+    (waiting == 0).then(|| parts::change_all(state, id, place, Change::Release, budget)).flatten()
 }
 
 /// The same for the whole job.
@@ -157,10 +144,11 @@ pub(crate) fn is_unsatisfied(state: &State, id: JobId) -> Option<bool> {
     hot.or_else(|| state.tombstone(id).map(|row| row.state)).map(|state| state != JobState::Succeeded)
 }
 
-/// Everything of the group that still waits is skipped.
-pub(crate) fn skip_group(state: &mut State, id: JobId, place: usize, cause: Cause) {
+/// What of the part still waits is skipped.
+pub(crate) fn skip_waiting(state: &mut State, id: JobId, place: usize, part: Run, cause: Cause) {
     let Some(job) = state.job(id) else { return };
-    let positions = job.groups[place].blocked.clone();
+    let mut positions = RunSet::new();
+    positions.extend(job.groups[place].blocked.parts_of(part));
     skip(state, id, place, &positions, cause);
 }
 
@@ -195,48 +183,37 @@ pub(crate) fn positions_final(
     succeeded: bool,
     next: u32,
     budget: &mut Budget,
-) -> Progress {
-    let Some(job) = state.job(id) else { return Progress::Done };
-    let dependents = job.groups[place as usize].each_dependents.clone();
-    for (nth, dependent) in dependents.iter().enumerate().skip(next as usize) {
-        if !budget.take() {
-            let next = nth as u32;
-            return Progress::Rest(Chore::Each { job: id, group: place, positions, succeeded, next });
-        }
-        let dependent = *dependent as usize;
-        if succeeded {
-            positions.runs().for_each(|run| release(state, id, dependent, run));
-        } else {
-            let Some(job) = state.job(id) else { return Progress::Done };
-            let waiting = job.groups[dependent].blocked.intersection(&positions);
-            skip(state, id, dependent, &waiting, Cause::Group(place));
-        }
-    }
-    Progress::Done
+) -> Option<Chore> {
+    let len = state.job(id)?.groups[place as usize].each_dependents.len() as u32;
+    let change = if succeeded { Change::Release } else { Change::Skip(Cause::Group(place)) };
+    let rest = |next| Chore::Each { job: id, group: place, positions: positions.clone(), succeeded, next };
+    state.walk((next, len), budget, rest, |state, nth, budget| {
+        let dependent = state.job(id)?.groups[place as usize].each_dependents[nth as usize] as usize;
+        parts::change(state, id, dependent, positions.clone(), change, budget)
+    })
 }
 
-pub(crate) fn job_finished(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Progress {
-    let Some(job) = state.job(id).filter(|job| job.is_finished()) else { return Progress::Done };
-    let (succeeded, dependents) = (job.state == JobState::Succeeded, job.dependents.clone());
-    for (nth, dependent) in dependents.iter().enumerate().skip(next as usize) {
-        if !budget.take() {
-            return Progress::Rest(Chore::JobFinished { job: id, next: nth as u32 });
+pub(crate) fn job_finished(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Option<Chore> {
+    let job = state.job(id).filter(|job| job.is_finished())?;
+    let (succeeded, len) = (job.state == JobState::Succeeded, job.dependents.len() as u32);
+    let rest = |next| Chore::JobFinished { job: id, next };
+    state.walk((next, len), budget, rest, |state, nth, budget| {
+        let Dependent { job: later, group } = state.job(id)?.dependents[nth as usize];
+        let place = group.map(|group| group as usize);
+        if !succeeded && !waits_for(state, later, place, On::Job(id)) {
+            return None;
         }
-        let group = dependent.group.map(|group| group as usize);
-        if !succeeded && !waits_for(state, dependent.job, group, On::Job(id)) {
-            continue;
-        }
-        match (dependent.group, succeeded) {
-            (Some(group), true) => satisfied(state, dependent.job, group as usize),
-            (Some(group), false) => skip_group(state, dependent.job, group as usize, Cause::Job(id)),
-            (None, true) => job_satisfied(state, dependent.job),
-            (None, false) => {
-                let cause = Cause::Job(id);
-                state.chores.push_back(Chore::SkipJob { job: dependent.job, next: 0, cause });
+        let cause = Cause::Job(id);
+        match (place, succeeded) {
+            (Some(place), true) => recount_group(state, later, place, 1, budget),
+            (Some(place), false) => parts::change_all(state, later, place, Change::Skip(cause), budget),
+            (None, true) => {
+                recount_job(state, later, 1);
+                None
             }
+            (None, false) => Some(Chore::SkipJob { job: later, next: 0, cause }),
         }
-    }
-    Progress::Done
+    })
 }
 
 /// Whether the edge is still there. The one who waits may have let go of it after the other end was final.
@@ -249,23 +226,16 @@ fn waits_for(state: &State, id: JobId, group: Option<usize>, on: On) -> bool {
     }
 }
 
-pub(crate) fn job_satisfied(state: &mut State, id: JobId) {
-    recount_job(state, id, 1);
-}
-
 pub(crate) fn skip_job(
     state: &mut State,
     id: JobId,
     next: u32,
     cause: Cause,
     budget: &mut Budget,
-) -> Progress {
-    let Some(groups) = state.job(id).map(|job| job.groups.len()) else { return Progress::Done };
-    for place in next as usize..groups {
-        if !budget.take() {
-            return Progress::Rest(Chore::SkipJob { job: id, next: place as u32, cause });
-        }
-        skip_group(state, id, place, cause);
-    }
-    Progress::Done
+) -> Option<Chore> {
+    let groups = state.job(id)?.groups.len() as u32;
+    let rest = |next| Chore::SkipJob { job: id, next, cause };
+    state.walk((next, groups), budget, rest, |state, place, budget| {
+        parts::change_all(state, id, place as usize, Change::Skip(cause), budget)
+    })
 }

@@ -4,6 +4,7 @@ pub(crate) mod cancel;
 pub(crate) mod change;
 pub(crate) mod deps;
 pub(crate) mod outcomes;
+pub(crate) mod parts;
 pub(crate) mod place;
 pub(crate) mod queues;
 pub(crate) mod report;
@@ -13,14 +14,12 @@ pub(crate) mod submit;
 pub(crate) mod tick;
 pub(crate) mod write;
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Elapsed, LogIndex};
-use xxhash_rust::xxh3::Xxh3;
 
-use crate::chores::{Budget, Chore, ROWS_PER_APPLY_MAX};
+use crate::chores::{Budget, ROWS_PER_APPLY_MAX};
 use crate::state::queues::Queue;
 use crate::state::{LEVEL, Out, State};
 use crate::{Applied, Bootstrap, Command, Entry, Rejection, Reply, Stamp};
@@ -35,19 +34,18 @@ impl State {
         let mut budget = Budget(ROWS_PER_APPLY_MAX);
         let mut replies = Vec::with_capacity(entry.commands.len());
         for command in &entry.commands {
-            // So that a submit and the placement of its tasks may share an entry, and a write finds what a retry before it
-            // has opened.
-            let retried = || self.chores.iter().any(|chore| matches!(chore, Chore::Retry { .. }));
-            if matches!(command, Command::Place(_)) || (matches!(command, Command::Write(_)) && retried()) {
+            // So that a submit and the placement of its tasks may share an entry, and a write finds what those before it
+            // have brought about.
+            if matches!(command, Command::Place(_) | Command::Write(_)) {
                 self.run_chores(&mut budget);
             }
-            replies.push(self.apply_command(command));
+            replies.push(self.apply_command(command, &mut budget));
         }
         self.run_chores(&mut budget);
         tick::evict(self);
         let Out { effects, events, woken: _ } = std::mem::take(&mut self.out);
         let applied = Applied { replies, effects, events };
-        self.meta.digest = chained(self.meta.digest, index, self.meta.stamp, &applied);
+        self.meta.digest = self.chained(entry, &applied);
         applied
     }
 
@@ -64,7 +62,7 @@ impl State {
         self.meta.stamp = Stamp { elapsed, wall: wall.max(before.wall) };
     }
 
-    fn apply_command(&mut self, command: &Command) -> Reply {
+    fn apply_command(&mut self, command: &Command, budget: &mut Budget) -> Reply {
         if !self.is_bootstrapped() && !matches!(command, Command::Bootstrap(_)) {
             return Reply::Rejected(Rejection::NotBootstrapped);
         }
@@ -75,7 +73,7 @@ impl State {
             Command::OpenSession(open) => sessions::open(self, open),
             Command::EndSession { session } => sessions::end(self, *session),
             Command::Report(batch) => report::apply(self, batch),
-            Command::Tick => Ok(tick::apply(self)),
+            Command::Tick => Ok(tick::apply(self, budget)),
             Command::SetClock => Ok(Reply::Done),
         };
         result.unwrap_or_else(Reply::Rejected)
@@ -101,14 +99,4 @@ impl State {
         self.queues.insert(0, queue);
         Ok(Reply::Done)
     }
-}
-
-/// Replies, effects and events say what changed; two replicas that agree on all of them agree.
-fn chained(before: u64, index: LogIndex, stamp: Stamp, applied: &Applied) -> u64 {
-    let mut hasher = Xxh3::new();
-    (before, index, stamp).hash(&mut hasher);
-    applied.replies.hash(&mut hasher);
-    applied.effects.hash(&mut hasher);
-    applied.events.hash(&mut hasher);
-    hasher.finish()
 }

@@ -75,10 +75,7 @@ fn take(state: &mut State, placement: &Placement) {
         session.take(&resources, &units);
     }
     session.last_seq += 1;
-    if session.reserved.is_some_and(|(job, task)| job == placement.job && placement.tasks.contains(task)) {
-        session.reserved = None;
-    }
-    let (seq, worker) = (session.last_seq, session.worker.clone());
+    let (seq, worker, reserved) = (session.last_seq, session.worker.clone(), session.reserved);
     let allocation = Allocation {
         seq,
         token,
@@ -97,6 +94,9 @@ fn take(state: &mut State, placement: &Placement) {
         reported: RunSet::new(),
     };
     session.allocations.insert(seq, allocation);
+    if reserved.is_some_and(|(job, task)| job == placement.job && placement.tasks.contains(task)) {
+        state.set_reserved(placement.session, None);
+    }
     if phase == Phase::Running {
         charge(state, queue, share, 0);
     }
@@ -145,12 +145,9 @@ fn reserve(state: &mut State, reservation: &Reservation) {
     if drains_for(state, session).is_some() || accepts(state, session, &class.key).is_err() {
         return;
     }
-    let (task, now) = ((reservation.job, reservation.task), state.now());
+    let task = Some((reservation.job, reservation.task));
     // It may come from a worker that nothing ends on.
-    let earlier = state.sessions().filter(|session| session.reserved == Some(task)).map(|session| session.id);
-    for id in earlier.collect::<Vec<SessionId>>() {
-        state.sessions.get_mut(id.0).expect("listed above").reserved = None;
-    }
-    let session = state.sessions.get_mut(reservation.session.0).expect("looked up above");
-    (session.reserved, session.reserved_since) = (Some(task), now);
+    let earlier = state.sessions().filter(|session| session.reserved == task).map(|session| session.id);
+    earlier.collect::<Vec<SessionId>>().into_iter().for_each(|id| state.set_reserved(id, None));
+    state.set_reserved(reservation.session, task);
 }

@@ -12,6 +12,7 @@ use crate::apply::outcomes::{keep_result, record, results_changed, truncate};
 use crate::apply::place::{charge, release};
 use crate::state::State;
 use crate::state::index::Timer;
+use crate::state::jobs::Job;
 use crate::state::sessions::{Allocation, Phase};
 use crate::{Ended, Event, News, Rejection, Reply, Report, ReportBatch};
 
@@ -163,19 +164,45 @@ fn finish(
 ) {
     let id = allocation.job;
     for (place, positions) in owned(state, session, allocation, tasks) {
+        let Some(job) = state.job(id) else { return };
+        let (cancelled, counts) = cancelled_or_not(job, place, positions);
         // The cancel was answered, though its chore has not come here yet: nothing else may come of it.
-        if state.job(id).is_some_and(|job| job.cancelled) {
-            cancel_positions(state, id, place, positions);
-            continue;
-        }
-        let outcome = Arc::new(outcome(state, id, positions.len, allocation, ended, worker));
-        match outcome.verdict {
-            Verdict::Succeeded => succeed(state, id, place, positions, &outcome),
-            // Nobody asked, or the task would not be live: the worker gave it up on its own.
-            Verdict::Failed | Verdict::Lost | Verdict::Cancelled => {
-                (positions.first..positions.end())
-                    .for_each(|position| fail(state, id, place, position, &outcome));
-            }
+        cancelled.runs().for_each(|run| cancel_positions(state, id, place, run));
+        counts.runs().for_each(|run| finish_run(state, id, place, run, allocation, ended, worker));
+    }
+}
+
+/// Of these positions those that a cancel was answered for, and the others.
+fn cancelled_or_not(job: &Job, place: usize, positions: Run) -> (RunSet, RunSet) {
+    if job.cancelled {
+        return (RunSet::of(positions), RunSet::new());
+    }
+    let group = &job.groups[place];
+    let (mut cancelled, mut others) = (RunSet::new(), RunSet::of(positions));
+    let marked = job.cancelling.parts_of(group.numbers_of(positions));
+    for run in marked.filter_map(|run| group.positions_of(run)) {
+        cancelled.insert(run);
+        others.remove(run);
+    }
+    (cancelled, others)
+}
+
+fn finish_run(
+    state: &mut State,
+    id: JobId,
+    place: usize,
+    positions: Run,
+    allocation: &Allocation,
+    ended: &Ended,
+    worker: &str,
+) {
+    let outcome = Arc::new(outcome(state, id, positions.len, allocation, ended, worker));
+    match outcome.verdict {
+        Verdict::Succeeded => succeed(state, id, place, positions, &outcome),
+        // Nobody asked, or the task would not be live: the worker gave it up on its own.
+        Verdict::Failed | Verdict::Lost | Verdict::Cancelled => {
+            (positions.first..positions.end())
+                .for_each(|position| fail(state, id, place, position, &outcome));
         }
     }
 }

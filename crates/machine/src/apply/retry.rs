@@ -1,72 +1,82 @@
 //! Retry: a logged command opens the next round. What was skipped because of a task gets a new round with it.
 
-use std::collections::BTreeSet;
-
 use model::views::{JobState, TaskState};
-use model::{JobId, RunSet};
+use model::{JobId, Run, RunSet};
 
-use crate::apply::cancel::check;
-use crate::apply::deps::{open_if_free, release_all, skip, tell};
+use crate::apply::cancel::merged;
+use crate::apply::deps::{open_if_free, release, skip, tell};
+use crate::apply::parts;
 use crate::apply::write::within;
-use crate::chores::{Budget, Chore, Progress};
+use crate::chores::{Budget, Change, Chore};
 use crate::state::State;
-use crate::state::jobs::{Cause, Group, Job, On};
+use crate::state::jobs::{Cause, Dependent, Group, Job, On};
 use crate::{Rejection, Reply, Target};
 
 pub(crate) fn apply(state: &mut State, targets: &[Target], failed_only: bool) -> Result<Reply, Rejection> {
-    let mut tasks = 0;
-    let reopened: BTreeSet<JobId> = targets.iter().map(|target| target.job).collect();
-    let reopened = reopened.iter().filter(|id| state.job(**id).is_some_and(Job::is_finished)).count() as u64;
-    for target in targets {
-        check(state, target)?;
-        let found = state.job(target.job).map_or(0, |job| retriable(job, target.tasks.as_ref(), failed_only));
+    let targets = merged(state, targets)?;
+    let (mut tasks, mut reopened) = (0, 0);
+    for (id, named) in &targets {
+        let Some(job) = state.job(*id) else { continue };
+        let found: u64 =
+            job.groups.iter().map(|group| retriable(job, group, named.as_ref(), failed_only)).sum();
         if found == 0 {
-            return Err(Rejection::NothingToRetry { job: target.job });
+            return Err(Rejection::NothingToRetry { job: *id });
         }
         tasks += found;
+        reopened += u64::from(job.is_finished());
     }
-    let unfinished = state.unfinished_jobs() + reopened;
     if reopened > 0 {
+        let unfinished = state.unfinished_jobs() + reopened;
         within(unfinished, state.limits().unfinished_jobs_max, "unfinished_jobs_max", "unfinished jobs")?;
     }
-    for target in targets {
-        begin(state, target, failed_only);
-    }
+    targets.into_iter().for_each(|(job, named)| begin(state, job, named, failed_only));
     Ok(Reply::Changed { tasks })
 }
 
-fn retriable(job: &Job, tasks: Option<&RunSet>, failed_only: bool) -> u64 {
-    job.groups.iter().map(|group| u64::from(chosen(group, tasks, failed_only).len())).sum()
-}
-
-/// The positions of the group that get a new round.
-fn chosen(group: &Group, tasks: Option<&RunSet>, failed_only: bool) -> RunSet {
-    let mut final_ones = group.failed.clone();
-    if !failed_only {
-        final_ones.extend(group.cancelled.runs());
+/// How many tasks of the group get a new round.
+fn retriable(job: &Job, group: &Group, tasks: Option<&RunSet>, failed_only: bool) -> u64 {
+    let all = |positions: Run| {
+        let of = |set: &RunSet| set.parts_of(positions).map(|run| u64::from(run.len)).sum::<u64>();
+        let cancelled = if failed_only { 0 } else { of(&group.cancelled) };
+        // A cancel before this command was answered, and is through before this one begins.
+        let marked = match (failed_only, job.cancelled) {
+            (true, _) => 0,
+            (false, true) => group.unfinished(positions).into(),
+            (false, false) => {
+                let marked = job.cancelling.parts_of(group.numbers_of(positions));
+                let marked = marked.filter_map(|run| group.positions_of(run));
+                marked.map(|run| u64::from(group.unfinished(run))).sum()
+            }
+        };
+        of(&group.failed) + cancelled + marked
+    };
+    match tasks {
+        None => all(group.positions()),
+        Some(tasks) => {
+            let positions = tasks.parts_of(group.numbers()).filter_map(|run| group.positions_of(run));
+            positions.map(all).sum()
+        }
     }
-    let Some(tasks) = tasks else { return final_ones };
-    let mut wanted = RunSet::new();
-    wanted.extend(tasks.overlap(group.numbers()).into_iter().filter_map(|run| group.positions_of(run)));
-    final_ones.intersection(&wanted)
 }
 
-fn begin(state: &mut State, target: &Target, failed_only: bool) {
-    let Some(job) = state.job(target.job) else { return };
+fn begin(state: &mut State, id: JobId, tasks: Option<RunSet>, failed_only: bool) {
+    let Some(job) = state.job(id) else { return };
     let was_finished = job.is_finished();
-    let chore = Chore::Retry { job: target.job, next: 0, tasks: target.tasks.clone(), failed_only };
-    state.chores.push_back(chore);
+    state.rekeyed(id, |job| job.reopening += 1);
+    state.chores.push_back(Chore::Retry { job: id, next: 0, tasks, failed_only });
     if was_finished {
-        state.chores.push_back(Chore::ReopenLaterJobs { job: target.job, next: 0 });
+        state.chores.push_back(Chore::ReopenLaterJobs { job: id, next: 0 });
     }
 }
 
 /// A cancel that was asked for before is through by now, so its mark may go.
 fn lift_cancel(state: &mut State, id: JobId) {
-    if let Some(job) = state.jobs.get_mut(id.0) {
-        job.cancelled = false;
-        open_if_free(state, id);
+    if !state.rekeyed(id, |job| std::mem::take(&mut job.cancelled)) {
+        return;
     }
+    open_if_free(state, id);
+    // What it was skipped for may have been retried meanwhile, which a cancelled job does not follow.
+    state.chores.push_back(Chore::ReopenLater { job: id, group: None, was_finished: false, next: 0 });
 }
 
 pub(crate) fn reopen_groups(
@@ -76,21 +86,53 @@ pub(crate) fn reopen_groups(
     tasks: Option<RunSet>,
     failed_only: bool,
     budget: &mut Budget,
-) -> Progress {
-    let Some(groups) = state.job(id).map(|job| job.groups.len()) else { return Progress::Done };
+) -> Option<Chore> {
+    let groups = state.job(id)?.groups.len() as u32;
     if next == 0 {
         lift_cancel(state, id);
     }
-    for place in next as usize..groups {
-        if !budget.take() {
-            return Progress::Rest(Chore::Retry { job: id, next: place as u32, tasks, failed_only });
+    let rest = |next| Chore::Retry { job: id, next, tasks: tasks.clone(), failed_only };
+    let left = state.walk((next, groups), budget, rest, |state, place, budget| {
+        let group = &state.job(id)?.groups[place as usize];
+        let mut positions = RunSet::new();
+        match &tasks {
+            None => positions.insert(group.positions()),
+            Some(tasks) => {
+                positions.extend(tasks.parts_of(group.numbers()).filter_map(|run| group.positions_of(run)))
+            }
         }
-        let Some(job) = state.job(id) else { return Progress::Done };
-        let positions = chosen(&job.groups[place], tasks.as_ref(), failed_only);
-        reopen(state, id, place, &positions);
+        parts::change(state, id, place as usize, positions, Change::Reopen { failed_only }, budget)
+    });
+    if left.is_none() {
+        state.chores.push_back(Chore::SkipDoomed { job: id, next: 0 });
+        state.rekeyed(id, |job| job.reopening -= 1);
+        state.wake();
     }
-    state.chores.push_back(Chore::SkipDoomed { job: id, next: 0 });
-    Progress::Done
+    left
+}
+
+/// A new round for what of the part has ended otherwise than well.
+pub(crate) fn reopen_ended(state: &mut State, id: JobId, place: usize, part: Run, failed_only: bool) {
+    let Some(job) = state.job(id) else { return };
+    let group = &job.groups[place];
+    let mut positions = RunSet::new();
+    positions.extend(group.failed.parts_of(part));
+    if !failed_only {
+        positions.extend(group.cancelled.parts_of(part));
+    }
+    reopen(state, id, place, &positions);
+}
+
+/// A new round for what of the part was skipped and could run now: nothing that it waits for has ended badly.
+pub(crate) fn revive(state: &mut State, id: JobId, place: usize, part: Run) {
+    // A cancelled job stays so, until it is retried itself.
+    let Some(job) = state.job(id).filter(|job| !job.cancelled) else { return };
+    let mut positions = RunSet::new();
+    positions.extend(job.groups[place].skipped.parts_of(part));
+    for (doomed, _) in doomed(state, job, place, &positions.clone()) {
+        doomed.runs().for_each(|run| positions.remove(run));
+    }
+    reopen(state, id, place, &positions);
 }
 
 /// A new round for these positions; they wait again for what they waited for.
@@ -112,9 +154,21 @@ fn reopen(state: &mut State, id: JobId, place: usize, positions: &RunSet) {
         }
     });
     tell(state, id, place, positions, TaskState::Blocked);
-    state.chores.push_back(Chore::ReopenDependents { job: id, group: place as u32, next: 0 });
+    tell_dependents(state, id, place as u32);
     // After the chore: what waits for this group is opened before the group can settle again.
-    release_all(state, id, place);
+    positions.runs().for_each(|run| release(state, id, place, run));
+}
+
+fn tell_dependents(state: &mut State, id: JobId, group: u32) {
+    let row = state.job(id).map(|job| &job.groups[group as usize]);
+    if row.is_none_or(|row| row.dependents.is_empty() && row.each_dependents.is_empty()) {
+        return;
+    }
+    let chore = Chore::ReopenDependents { job: id, group, next: 0 };
+    // One part after the other may have said so already.
+    if state.chores.back() != Some(&chore) {
+        state.chores.push_back(chore);
+    }
 }
 
 pub(crate) fn reopen_dependents(
@@ -123,33 +177,24 @@ pub(crate) fn reopen_dependents(
     place: u32,
     next: u32,
     budget: &mut Budget,
-) -> Progress {
-    let Some(job) = state.job(id) else { return Progress::Done };
-    let group = &job.groups[place as usize];
-    let all: Vec<u32> = group.dependents.iter().chain(&group.each_dependents).copied().collect();
-    for (nth, dependent) in all.iter().enumerate().skip(next as usize) {
-        if !budget.take() {
-            return Progress::Rest(Chore::ReopenDependents { job: id, group: place, next: nth as u32 });
-        }
-        let Some(job) = state.job(id) else { return Progress::Done };
-        let positions = hopeful(state, job, *dependent as usize);
-        reopen(state, id, *dependent as usize, &positions);
-    }
-    Progress::Done
-}
-
-/// The skipped positions of a group that could run now: nothing that they wait for has ended badly.
-fn hopeful(state: &State, job: &Job, place: usize) -> RunSet {
-    let mut positions = job.groups[place].skipped.clone();
-    for (doomed, _) in doomed(state, job, place, &job.groups[place].skipped) {
-        doomed.runs().for_each(|run| positions.remove(run));
-    }
-    positions
+) -> Option<Chore> {
+    let group = &state.job(id)?.groups[place as usize];
+    let len = (group.dependents.len() + group.each_dependents.len()) as u32;
+    let rest = |next| Chore::ReopenDependents { job: id, group: place, next };
+    state.walk((next, len), budget, rest, |state, nth, budget| {
+        let group = &state.job(id)?.groups[place as usize];
+        let mut all = group.dependents.iter().chain(&group.each_dependents);
+        let dependent = *all.nth(nth as usize)? as usize;
+        parts::change_all(state, id, dependent, Change::Revive, budget)
+    })
 }
 
 /// Those of `among` that wait for something that has ended badly, with what that is.
 fn doomed(state: &State, job: &Job, place: usize, among: &RunSet) -> Vec<(RunSet, Cause)> {
     let group = &job.groups[place];
+    if among.is_empty() {
+        return Vec::new();
+    }
     let bad_group = |on: &On| match on {
         On::Group(other) => {
             let other = &job.groups[*other as usize];
@@ -167,9 +212,11 @@ fn doomed(state: &State, job: &Job, place: usize, among: &RunSet) -> Vec<(RunSet
     }
     let bad_places = |upstream: &u32| {
         let row = &job.groups[*upstream as usize];
-        let mut ended = row.failed.clone();
-        ended.extend(row.cancelled.runs().chain(row.skipped.runs()));
-        (ended.intersection(among), Cause::Group(*upstream))
+        let mut ended = RunSet::new();
+        for set in [&row.failed, &row.cancelled, &row.skipped] {
+            ended.extend(among.runs().flat_map(|run| set.parts_of(run)));
+        }
+        (ended, Cause::Group(*upstream))
     };
     group.each.iter().map(bad_places).filter(|(positions, _)| !positions.is_empty()).collect()
 }
@@ -192,19 +239,22 @@ fn forgotten_failure(state: &State, job: &Job, place: usize) -> Option<On> {
     None
 }
 
-pub(crate) fn skip_doomed(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Progress {
-    let Some(groups) = state.job(id).map(|job| job.groups.len()) else { return Progress::Done };
-    for place in next as usize..groups {
-        if !budget.take() {
-            return Progress::Rest(Chore::SkipDoomed { job: id, next: place as u32 });
-        }
-        let Some(job) = state.job(id) else { return Progress::Done };
-        for (positions, cause) in doomed(state, job, place, &job.groups[place].blocked) {
-            let still = state.job(id).map(|job| job.groups[place].blocked.intersection(&positions));
-            skip(state, id, place, &still.unwrap_or_default(), cause);
-        }
+pub(crate) fn skip_doomed(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Option<Chore> {
+    let groups = state.job(id)?.groups.len() as u32;
+    let rest = |next| Chore::SkipDoomed { job: id, next };
+    state.walk((next, groups), budget, rest, |state, place, budget| {
+        parts::change_all(state, id, place as usize, Change::SkipDoomed, budget)
+    })
+}
+
+pub(crate) fn skip_doomed_part(state: &mut State, id: JobId, place: usize, part: Run) {
+    let Some(job) = state.job(id) else { return };
+    let mut waiting = RunSet::new();
+    waiting.extend(job.groups[place].blocked.parts_of(part));
+    for (positions, cause) in doomed(state, job, place, &waiting) {
+        let still = state.job(id).map(|job| job.groups[place].blocked.intersection(&positions));
+        skip(state, id, place, &still.unwrap_or_default(), cause);
     }
-    Progress::Done
 }
 
 fn job_ended_badly(state: &State, id: JobId) -> bool {
@@ -214,26 +264,37 @@ fn job_ended_badly(state: &State, id: JobId) -> bool {
 }
 
 /// Jobs that were skipped because this one had ended badly.
-pub(crate) fn reopen_later_jobs(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Progress {
-    let Some(job) = state.job(id) else { return Progress::Done };
-    for (nth, dependent) in job.dependents.clone().iter().enumerate().skip(next as usize) {
-        if !budget.take() {
-            return Progress::Rest(Chore::ReopenLaterJobs { job: id, next: nth as u32 });
-        }
-        let Some(later) = state.job(dependent.job) else { continue };
-        let was_finished = later.is_finished();
-        let places: Vec<usize> = match dependent.group {
-            Some(group) => vec![group as usize],
-            None => (0..later.groups.len()).collect(),
-        };
-        for place in places {
-            let Some(later) = state.job(dependent.job) else { break };
-            let positions = hopeful(state, later, place);
-            reopen(state, dependent.job, place, &positions);
-        }
-        if was_finished && state.job(dependent.job).is_some_and(|later| !later.is_finished()) {
-            state.chores.push_back(Chore::ReopenLaterJobs { job: dependent.job, next: 0 });
-        }
+pub(crate) fn reopen_later_jobs(
+    state: &mut State,
+    id: JobId,
+    next: u32,
+    budget: &mut Budget,
+) -> Option<Chore> {
+    let len = state.job(id)?.dependents.len() as u32;
+    let rest = |next| Chore::ReopenLaterJobs { job: id, next };
+    state.walk((next, len), budget, rest, |state, nth, _| {
+        let Dependent { job, group } = state.job(id)?.dependents[nth as usize];
+        let was_finished = state.job(job)?.is_finished();
+        Some(Chore::ReopenLater { job, group, was_finished, next: 0 })
+    })
+}
+
+pub(crate) fn reopen_later(
+    state: &mut State,
+    id: JobId,
+    group: Option<u32>,
+    was_finished: bool,
+    next: u32,
+    budget: &mut Budget,
+) -> Option<Chore> {
+    let groups = state.job(id)?.groups.len() as u32;
+    let (next, len) = group.map_or((next, groups), |group| (next.max(group), group + 1));
+    let rest = |next| Chore::ReopenLater { job: id, group, was_finished, next };
+    let left = state.walk((next, len), budget, rest, |state, place, budget| {
+        parts::change_all(state, id, place as usize, Change::Revive, budget)
+    });
+    if left.is_none() && was_finished && !state.job(id)?.is_finished() {
+        state.chores.push_back(Chore::ReopenLaterJobs { job: id, next: 0 });
     }
-    Progress::Done
+    left
 }

@@ -6,7 +6,7 @@ use model::{Elapsed, Resources, SessionId};
 
 use crate::apply::report;
 use crate::apply::write::within;
-use crate::chores::{Budget, Chore, Progress};
+use crate::chores::{Budget, Chore};
 use crate::state::State;
 use crate::state::sessions::{Session, Worker};
 use crate::{Effect, Event, OpenSession, Rejection, Reply};
@@ -45,6 +45,7 @@ pub(crate) fn open(state: &mut State, open: &OpenSession) -> Result<Reply, Rejec
         last_seq: 0,
         allocations: Default::default(),
         reserved: None,
+        in_vain: false,
         reserved_since: Elapsed::default(),
     };
     state.total.add(&session.capacity.total);
@@ -91,8 +92,8 @@ pub(crate) fn end(state: &mut State, id: SessionId) -> Result<Reply, Rejection> 
     let session = state.sessions.get_mut(id.0).filter(|session| !session.ended);
     let session = session.ok_or(Rejection::SessionEnded { session: id })?;
     session.ended = true;
-    session.reserved = None;
     let (name, capacity) = (session.worker.clone(), session.capacity.total.clone());
+    state.set_reserved(id, None);
     state.total.subtract(&capacity);
     if let Some(worker) = state.workers.get_mut(&name) {
         worker.session = None;
@@ -107,21 +108,22 @@ pub(crate) fn end(state: &mut State, id: SessionId) -> Result<Reply, Rejection> 
 }
 
 /// Declares lost what the session still held, and then forgets it.
-pub(crate) fn take_back(state: &mut State, id: SessionId, budget: &mut Budget) -> Progress {
+pub(crate) fn take_back(state: &mut State, id: SessionId, budget: &mut Budget) -> Option<Chore> {
     loop {
-        let Some(session) = state.sessions.get_mut(id.0) else { return Progress::Done };
-        let Some((_, allocation)) = session.allocations.pop_first() else { break };
-        if budget.0 == 0 {
-            session.allocations.insert(allocation.seq, allocation);
-            return Progress::Rest(Chore::EndSession { session: id });
-        }
+        let session = state.sessions.get_mut(id.0)?;
+        let Some(next) = session.allocations.first_entry() else { break };
         // An allocation is taken back whole: its tasks are few by TASKS_PER_PLACEMENT_MAX.
-        budget.0 = budget.0.saturating_sub(allocation.tasks.len as usize);
+        let rows = next.get().tasks.len as usize;
+        if !budget.has(rows) {
+            return Some(Chore::EndSession { session: id });
+        }
+        budget.spend(rows);
+        let allocation = next.remove();
         let worker = session.worker.clone();
         report::lose(state, id, &allocation, &worker);
     }
     state.sessions.remove(id.0);
-    Progress::Done
+    None
 }
 
 fn worker<'a>(state: &'a mut State, name: &str) -> Result<&'a mut Worker, Rejection> {
@@ -154,8 +156,8 @@ pub(crate) fn drain(state: &mut State, name: &str) -> Result<Reply, Rejection> {
 /// A worker that takes no more work cannot be kept free for a task: another one must be found for it.
 fn clear_reservation(state: &mut State, name: &str) {
     let Some(id) = state.workers.get(name).and_then(|worker| worker.session) else { return };
-    let session = state.sessions.get_mut(id.0);
-    if session.is_some_and(|session| session.reserved.take().is_some()) {
+    if state.session(id).is_some_and(|session| session.reserved.is_some()) {
+        state.set_reserved(id, None);
         state.wake();
     }
 }

@@ -10,7 +10,7 @@ use model::{Actor, Dependency, JobId, JobSpec, RunSet, TaskSpec};
 use crate::apply::write::within;
 use crate::chores::Chore;
 use crate::state::State;
-use crate::state::jobs::{Cause, Dependent, Group, Hold, Job, On};
+use crate::state::jobs::{Dependent, Group, Hold, Job, On};
 use crate::state::sessions::ClassKey;
 use crate::{Event, Rejection, Reply};
 
@@ -50,6 +50,8 @@ pub(crate) fn apply(
         priority: spec.priority,
         paused: false,
         cancelled: false,
+        cancelling: RunSet::new(),
+        reopening: 0,
         after: spec.after.clone(),
         waiting: earlier.waiting(&spec.after),
         hold: hold(state, spec),
@@ -76,31 +78,20 @@ fn accept(state: &mut State, mut job: Job, earlier: &EarlierJobs) {
     state.meta.unfinished_jobs += 1;
     state.event(Event::Job { job: id, state: JobState::Waiting });
     earlier.register(state, &job);
-    let failed = job.after.iter().find(|after| earlier.failed(**after)).copied();
-    let failed_groups = failed_groups(&job, earlier);
+    let in_groups = job.groups.iter().flat_map(|group| &group.after).filter_map(|on| match on {
+        On::Job(after) => Some(after),
+        On::Group(_) => None,
+    });
+    let doomed = job.after.iter().chain(in_groups).any(|after| earlier.failed(*after));
     let open = job.waiting == 0 && job.hold == Hold::None;
     state.index.set_hold(id, job.hold, true);
     state.jobs.insert(id.0, job);
-    if let Some(after) = failed {
-        state.chores.push_back(Chore::SkipJob { job: id, next: 0, cause: Cause::Job(after) });
-        return;
-    }
-    for (group, cause) in failed_groups {
-        crate::apply::deps::skip_group(state, id, group, cause);
+    if doomed {
+        state.chores.push_back(Chore::SkipDoomed { job: id, next: 0 });
     }
     if open {
         crate::apply::deps::open(state, id);
     }
-}
-
-fn failed_groups(job: &Job, earlier: &EarlierJobs) -> Vec<(usize, Cause)> {
-    let failed = |on: &On| matches!(on, On::Job(after) if earlier.failed(*after));
-    let cause = |(place, group): (usize, &Group)| {
-        let on = group.after.iter().find(|on| failed(on))?;
-        let On::Job(after) = on else { return None };
-        Some((place, Cause::Job(*after)))
-    };
-    job.groups.iter().enumerate().filter_map(cause).collect()
 }
 
 fn hold(state: &State, spec: &JobSpec) -> Hold {

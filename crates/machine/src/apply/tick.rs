@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use model::views::TaskState;
-use model::{JobId, Run, RunSet};
+use model::{JobId, Run, RunSet, SessionId};
 
 use crate::Reply;
 use crate::apply::change::subtract;
 use crate::apply::deps::{open_if_free, tell};
 use crate::apply::queues::drop_queue;
-use crate::chores::ROWS_PER_APPLY_MAX;
+use crate::chores::Budget;
+use crate::eligible::patience_ends;
 use crate::state::State;
 use crate::state::index::Timer;
 use crate::state::jobs::{Hold, Tombstone};
@@ -17,23 +18,41 @@ use crate::state::jobs::{Hold, Tombstone};
 /// Finished jobs, tombstones and request ids that one entry lets go.
 const EVICTIONS_PER_APPLY_MAX: usize = 256;
 
-pub(crate) fn apply(state: &mut State) -> Reply {
-    let mut budget = ROWS_PER_APPLY_MAX;
-    while budget > 0 {
+pub(crate) fn apply(state: &mut State, budget: &mut Budget) -> Reply {
+    // Half of it, so that chores go on however many timers are due.
+    let mut share = Budget(budget.0 / 2);
+    budget.spend(share.0);
+    while share.0 > 0 {
         let due = state.index.timers.first().copied().filter(|timer| timer.at <= state.now());
         let Some(timer) = due else { break };
         state.index.timers.remove(&timer);
         fire(state, timer);
-        budget -= 1;
+        share.take();
     }
-    while budget > 0 {
+    while share.0 > 0 {
         let due = state.index.wall_timers.first().copied().filter(|(at, _)| *at <= state.stamp().wall);
         let Some((at, job)) = due else { break };
         state.index.wall_timers.remove(&(at, job));
         end_hold(state, job);
-        budget -= 1;
+        share.take();
     }
+    budget.0 += share.0;
+    give_up_reservations(state);
     Reply::Done
+}
+
+/// Workers that have drained in vain for long enough are open to others, and another one may drain.
+fn give_up_reservations(state: &mut State) {
+    let over =
+        |id: &SessionId| state.session(*id).is_some_and(|row| patience_ends(state, row) <= state.now());
+    let over: Vec<SessionId> = state.index.reserved.iter().copied().filter(over).collect();
+    for id in over {
+        state.index.reserved.remove(&id);
+        if let Some(session) = state.sessions.get_mut(id.0) {
+            session.in_vain = true;
+        }
+        state.wake();
+    }
 }
 
 fn fire(state: &mut State, timer: Timer) {

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{ClassId, Elapsed, JobId, Timestamp};
+use model::{ClassId, Elapsed, JobId, SessionId, Timestamp};
 
 use crate::state::jobs::{Group, Hold, Job};
 use crate::state::queues::QueueId;
@@ -30,6 +30,8 @@ pub struct Index {
     pub ready: BTreeMap<(QueueId, ClassId), BTreeSet<ReadyKey>>,
     pub timers: BTreeSet<Timer>,
     pub wall_timers: BTreeSet<(Timestamp, JobId)>,
+    /// Sessions that are kept free for a task, and not in vain yet.
+    pub reserved: BTreeSet<SessionId>,
     /// In the order in which they finished.
     pub finished: BTreeSet<(Elapsed, JobId)>,
     pub queue_names: BTreeMap<String, QueueId>,
@@ -93,5 +95,5 @@ impl Index {
 
 /// Whether the planner should see the group.
 pub(crate) fn is_ready(job: &Job, group: &Group) -> bool {
-    job.may_place() && !group.ready.is_empty()
+    !group.ready.is_empty() && job.may_place(group)
 }

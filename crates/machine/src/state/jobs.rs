@@ -24,6 +24,13 @@ pub struct Job {
     pub paused: bool,
     /// Marked at once; a chore makes its tasks final.
     pub cancelled: bool,
+    /// The same for some of its tasks only, by number, until the chore is through.
+    #[serde(default, skip_serializing_if = "RunSet::is_empty")]
+    pub cancelling: RunSet,
+    /// Retries that are not through all groups yet. Nothing is placed before they are, so that nothing that has a new round
+    /// already ends, and settles, before the rest has one too.
+    #[serde(default)]
+    pub reopening: u32,
     /// Earlier jobs that this one waits for as a whole.
     pub after: Vec<JobId>,
     /// How many of them have not succeeded yet.
@@ -179,9 +186,16 @@ impl Job {
         self.finished.is_some()
     }
 
-    /// Whether tasks of it may be placed now, as far as the job goes.
-    pub fn may_place(&self) -> bool {
-        !self.paused && !self.cancelled
+    /// Whether a cancel has been answered of which this group's tasks may have yet to hear.
+    pub fn is_cancelling(&self, group: &Group) -> bool {
+        self.cancelled || self.cancelling.touches(group.numbers())
+    }
+
+    /// Whether what is ready of the group may be placed now, as far as the job goes. A change that concerns many groups
+    /// speaks here at once; its chore brings their tasks into line.
+    pub fn may_place(&self, group: &Group) -> bool {
+        let held_back = !self.open || group.waiting > 0 || self.reopening > 0;
+        !self.paused && !held_back && !self.is_cancelling(group)
     }
 }
 
@@ -215,6 +229,18 @@ impl Group {
             cancelled: self.cancelled.len().into(),
             skipped: self.skipped.len().into(),
         }
+    }
+
+    /// How many of these positions are not final.
+    pub(crate) fn unfinished(&self, positions: Run) -> u32 {
+        let sets = [&self.blocked, &self.ready];
+        let waiting: u32 = sets.iter().flat_map(|set| set.parts_of(positions)).map(|run| run.len).sum();
+        let delayed = self.delayed.range(positions.first..positions.end()).count() as u32;
+        let from =
+            self.live.range(..=positions.first).next_back().map_or(positions.first, |(first, _)| *first);
+        let live = self.live.range(from..positions.end().max(from));
+        let live = live.filter_map(|(first, live)| Run::new(*first, live.len).overlap(positions));
+        waiting + delayed + live.map(|run| run.len).sum::<u32>()
     }
 
     pub fn all_succeeded(&self) -> bool {

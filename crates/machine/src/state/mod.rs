@@ -16,6 +16,7 @@ use model::{ClassId, Elapsed, JobId, LogIndex, NodeId, Resources, SessionId, Set
 use serde::{Deserialize, Serialize};
 
 use crate::chores::Chore;
+use crate::eligible::patience_ends;
 use crate::paged::Paged;
 use crate::state::index::{Index, is_ready};
 use crate::state::jobs::{Group, Job, Tombstone};
@@ -235,8 +236,10 @@ impl State {
         let age = Duration::from_secs(self.limits().finished_age_max_s);
         let timer = self.index.timers.first().map(|timer| timer.at);
         let eviction = self.index.finished.first().map(|(at, _)| at.plus(age));
+        let reserved = self.index.reserved.iter().filter_map(|id| self.session(*id));
+        let patience = reserved.map(|session| patience_ends(self, session));
         let due = Due {
-            elapsed: timer.into_iter().chain(eviction).min(),
+            elapsed: timer.into_iter().chain(eviction).chain(patience).min(),
             wall: self.index.wall_timers.first().map(|(at, _)| *at),
         };
         (due != Due::default()).then_some(due)
@@ -261,6 +264,19 @@ impl State {
         }
     }
 
+    /// Keeps the session free for the task from now on, or for nobody.
+    pub(crate) fn set_reserved(&mut self, id: SessionId, task: Option<(JobId, u32)>) {
+        let now = self.now();
+        let Some(session) = self.sessions.get_mut(id.0) else { return };
+        (session.reserved, session.in_vain) = (task, false);
+        if task.is_some() {
+            session.reserved_since = now;
+            self.index.reserved.insert(id);
+        } else {
+            self.index.reserved.remove(&id);
+        }
+    }
+
     /// The class of this key, made if it is new. Counts one more group.
     pub(crate) fn intern(&mut self, key: ClassKey) -> ClassId {
         if let Some(id) = self.index.class_keys.get(&key) {
@@ -282,6 +298,22 @@ impl State {
             self.index.class_keys.remove(&class.key);
             self.classes.remove(&id);
         }
+    }
+
+    /// Changes of a job what the ready index is keyed by, or what keeps its groups out of it. The index is not a row: it
+    /// moves at once.
+    pub(crate) fn rekeyed<R>(&mut self, id: JobId, change: impl FnOnce(&mut Job) -> R) -> R {
+        let job = self.jobs.get_mut(id.0).expect("the caller has looked the job up");
+        let before: Vec<usize> =
+            (0..job.groups.len()).filter(|place| is_ready(job, &job.groups[*place])).collect();
+        before.into_iter().for_each(|place| self.index.set_ready(job, place, false));
+        let result = change(job);
+        for place in 0..job.groups.len() {
+            if is_ready(job, &job.groups[place]) {
+                self.index.set_ready(job, place, true);
+            }
+        }
+        result
     }
 
     /// The one way to change a group: keeps counts, ready index and the job's own state true to it.

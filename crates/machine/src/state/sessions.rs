@@ -54,6 +54,9 @@ pub struct Session {
     /// When it was reserved, or when anything last came to an end here since.
     #[serde(default)]
     pub reserved_since: Elapsed,
+    /// Nothing has ended here for so long that the task is to be given another worker.
+    #[serde(default)]
+    pub in_vain: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

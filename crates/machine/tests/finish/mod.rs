@@ -78,7 +78,7 @@ pub fn open(state: &mut State) -> SessionId {
 
 fn place_all(state: &mut State, session: SessionId) {
     let mut placements = Vec::new();
-    for job in state.jobs().filter(|job| job.may_place()) {
+    for job in state.jobs().filter(|job| !job.is_finished()) {
         for group in &job.groups {
             // Those with a history go one by one.
             for run in group.ready.runs() {
@@ -98,10 +98,15 @@ fn place_all(state: &mut State, session: SessionId) {
 }
 
 pub fn end_all(state: &mut State, session: SessionId) {
+    end_all_with(state, session, Verdict::Succeeded);
+}
+
+/// Everything that the session runs ends so.
+pub fn end_all_with(state: &mut State, session: SessionId, verdict: Verdict) {
     let at = state.stamp().wall;
     let Some(row) = state.session(session) else { return };
     let ended = Ended {
-        verdict: Verdict::Succeeded,
+        verdict,
         reason: Reason::Exited,
         exit_code: Some(0),
         signal: None,
