@@ -1,6 +1,5 @@
 //! What a worker has and says, against what the state says it has.
 
-use machine::chores::ROWS_PER_APPLY_MAX;
 use machine::state::State;
 use machine::state::sessions::{Allocation, Phase};
 use machine::{Command, Ended, News, Reply, Report, ReportBatch, TASKS_PER_PLACEMENT_MAX};
@@ -21,8 +20,10 @@ fn ended_attempts(report: &Report) -> Option<(Verdict, u64)> {
     }
 }
 
-/// What a row counts against an entry's bytes, so that no entry has more of them than apply may change at once.
-const ROW_BYTES: usize = ENTRY_BYTES_MAX / ROWS_PER_APPLY_MAX;
+/// Rows that the reports of one entry may change: as many as it may bring about by default.
+const ROWS_PER_ENTRY_MAX: usize = 4_096;
+/// What a row counts against an entry's bytes.
+const ROW_BYTES: usize = ENTRY_BYTES_MAX / ROWS_PER_ENTRY_MAX;
 
 /// Rows that the report changes: a success of several tasks is one, any other end is one for each.
 fn rows(report: &Report) -> usize {
@@ -36,12 +37,12 @@ fn rows(report: &Report) -> usize {
 
 /// The reports in order, in parts of which each may be applied at once.
 fn affordable(reports: Vec<Report>) -> Vec<Vec<Report>> {
-    let (mut parts, mut part, mut left) = (Vec::new(), Vec::new(), ROWS_PER_APPLY_MAX);
+    let (mut parts, mut part, mut left) = (Vec::new(), Vec::new(), ROWS_PER_ENTRY_MAX);
     for report in reports {
         let rows = rows(&report);
         if rows > left {
             parts.push(std::mem::take(&mut part));
-            left = ROWS_PER_APPLY_MAX;
+            left = ROWS_PER_ENTRY_MAX;
         }
         left = left.saturating_sub(rows);
         part.push(report);

@@ -1,5 +1,6 @@
-//! Work that one entry begins and later ones may have to finish: no entry brings about more than `ROWS_PER_APPLY_MAX`
-//! changes of rows, so that apply never stalls. What is left stays in the state, and `next_due` asks for a `Tick`.
+//! Work that one entry begins and later ones may have to finish: no entry brings about more than the limit
+//! `rows_per_apply_max` changes of rows, so that apply never stalls. What is left stays in the state, and `next_due` asks
+//! for a `Tick`.
 
 use model::{JobId, RunSet, SessionId};
 use serde::{Deserialize, Serialize};
@@ -7,10 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::apply::{cancel, change, deps, parts, retry, sessions};
 use crate::state::State;
 use crate::state::jobs::{Cause, On};
-
-/// How many rows may change because of one entry, beyond what its own commands name. A row is here whatever is kept of
-/// its own: a job, a group, a run of positions within a group, a task's history, an allocation, a timer.
-pub const ROWS_PER_APPLY_MAX: usize = 4_096;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -129,32 +126,36 @@ pub enum Change {
     HoldBack,
 }
 
-/// Rows that may still be changed.
-pub(crate) struct Budget(pub usize);
+/// Rows that one entry may still change.
+pub(crate) struct Budget {
+    pub left: usize,
+    max: usize,
+}
 
 impl Budget {
-    /// Takes one row; false when there is none left.
-    pub fn take(&mut self) -> bool {
-        let some = self.0 > 0;
-        self.spend(1);
-        some
+    pub fn new(max: usize) -> Budget {
+        Budget { left: max, max }
+    }
+
+    pub fn is_spent(&self) -> bool {
+        self.left == 0
     }
 
     pub fn spend(&mut self, rows: usize) {
-        self.0 = self.0.saturating_sub(rows);
+        self.left = self.left.saturating_sub(rows);
     }
 
-    /// Whether what cannot be cut may begin now. It may anyway where nothing else was done, so that it is done some time.
+    /// Whether what cannot be cut may begin now. In the end it may: where little else was done before it.
     pub fn has(&self, rows: usize) -> bool {
-        self.0 >= rows.min(ROWS_PER_APPLY_MAX - 1)
+        self.left >= rows.min(self.max / 2)
     }
 }
 
 impl State {
     pub(crate) fn run_chores(&mut self, budget: &mut Budget) {
-        while budget.0 > 0 {
+        while !budget.is_spent() {
             let Some(chore) = self.chores.pop_front() else { return };
-            budget.take();
+            budget.spend(1);
             if let Some(rest) = self.run_chore(chore, budget) {
                 self.chores.push_front(rest);
             }
@@ -205,17 +206,17 @@ impl State {
         mut one: impl FnMut(&mut State, u32, &mut Budget) -> Option<Chore>,
     ) -> Option<Chore> {
         for number in next..len {
-            if budget.0 == 0 {
+            if budget.is_spent() {
                 return Some(rest(number));
             }
-            let before = budget.0;
+            let before = budget.left;
             if let Some(left) = one(self, number, budget) {
                 self.chores.push_front(rest(number + 1));
                 return Some(left);
             }
             // Even looking at one costs something.
-            if budget.0 == before {
-                budget.take();
+            if budget.left == before {
+                budget.spend(1);
             }
         }
         None

@@ -5,7 +5,6 @@ mod finish;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use machine::chores::ROWS_PER_APPLY_MAX;
 use machine::state::State;
 use machine::{
     Applied, Bootstrap, Command, Edge, Entry, Event, JobChange, Op, Placement, Plan, Reply, Stamp, Target,
@@ -18,6 +17,8 @@ use model::{
 };
 
 const GROUPS: usize = 10_000;
+/// The limit's default.
+const ROWS_PER_APPLY_MAX: usize = 4_096;
 
 struct World {
     state: State,

@@ -185,6 +185,9 @@ settings! {
     credit_per_session_max: u32 = 2,
     /// Retries a job may ask for.
     retries_max: u32 = 1_000,
+    /// Rows that may change because of one entry, beyond what its own commands name; the rest is left to later entries. A
+    /// row is whatever is kept of its own: a job, a group, a run of an array's tasks, a task's history, a timer.
+    rows_per_apply_max: u32 = 4_096,
 }
 
 /// All settings of the cluster.
@@ -201,6 +204,9 @@ pub struct Settings {
 const TASKS_PER_JOB_MAX: u64 = 1_000_000_000;
 const GROUPS_PER_JOB_MAX: u64 = 100_000;
 const SPEC_BYTES_MAX: u64 = 64 << 20;
+
+/// More would let one entry stall every replica.
+const ROWS_PER_APPLY_MAX: u64 = 65_536;
 
 /// Longest of all windows: ten years.
 const WINDOW_MAX_S: u64 = 10 * 366 * 24 * 3600;
@@ -234,12 +240,19 @@ impl Settings {
             ("usage_half_life_s", limits.usage_half_life_s, WINDOW_MAX_S),
             ("clock_skew_max_s", limits.clock_skew_max_s, WINDOW_MAX_S),
             ("workers_max", limits.workers_max.into(), WORKERS_MAX.into()),
+            ("rows_per_apply_max", limits.rows_per_apply_max.into(), ROWS_PER_APPLY_MAX),
             ("tasks_per_job_max", limits.tasks_per_job_max.into(), TASKS_PER_JOB_MAX),
             ("groups_per_job_max", limits.groups_per_job_max.into(), GROUPS_PER_JOB_MAX),
             ("spec_bytes_max", limits.spec_bytes_max, SPEC_BYTES_MAX),
         ] {
             within(&format!("limits.{name}"), value <= max, format!("{value} is above {max}"));
         }
+        let rows = limits.rows_per_apply_max;
+        within(
+            "limits.rows_per_apply_max",
+            rows >= 2,
+            format!("{rows} is below 2: nothing would ever be done"),
+        );
         errors
     }
 

@@ -425,3 +425,20 @@ mod ahead;
 mod explaining;
 mod held;
 mod random;
+
+/// Nobody asked for an entry, so nobody looked: it drained until something else happened.
+#[test]
+fn a_worker_that_drains_in_vain_is_given_up_in_time() {
+    let mut w = full_of_endless(&["a", "b"], 4);
+    w.submit(job(4));
+    wait(&mut w, 61);
+    w.round();
+    let since = w.state.stamp().elapsed;
+    let due = w.state.next_due().and_then(|due| due.elapsed);
+    assert_eq!(due, Some(since.plus(Duration::from_secs(8 * 60))));
+    w.now = due.unwrap().0;
+    w.apply(Command::Tick);
+    assert_eq!(machine::eligible::drains_for(&w.state, w.state.session(SessionId(1)).unwrap()), None);
+    w.round();
+    assert_eq!((w.reserved("a"), w.reserved("b").is_some()), (None, true));
+}

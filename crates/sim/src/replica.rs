@@ -472,5 +472,7 @@ pub fn settings(failover: model::settings::Failover) -> Settings {
     settings.limits.unfinished_jobs_max = 60;
     settings.limits.starve_after_s = 10;
     settings.limits.usage_half_life_s = 30;
+    // So few that what an entry begins is often left to later ones, across elections and restarts too.
+    settings.limits.rows_per_apply_max = 16;
     settings
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use model::{Elapsed, LogIndex};
 
-use crate::chores::{Budget, ROWS_PER_APPLY_MAX};
+use crate::chores::Budget;
 use crate::state::queues::Queue;
 use crate::state::{LEVEL, Out, State};
 use crate::{Applied, Bootstrap, Command, Entry, Rejection, Reply, Stamp};
@@ -31,7 +31,7 @@ impl State {
     /// Applies the entry at `index`, which is above every one before.
     pub fn apply(&mut self, index: LogIndex, entry: &Entry) -> Applied {
         self.advance(index, entry);
-        let mut budget = Budget(ROWS_PER_APPLY_MAX);
+        let mut budget = Budget::new(self.limits().rows_per_apply_max as usize);
         let mut replies = Vec::with_capacity(entry.commands.len());
         for command in &entry.commands {
             // So that a submit and the placement of its tasks may share an entry, and a write finds what those before it

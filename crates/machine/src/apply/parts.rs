@@ -18,10 +18,10 @@ pub(crate) fn change(
     budget: &mut Budget,
 ) -> Option<Chore> {
     while let Some(run) = positions.first() {
-        if budget.0 == 0 {
+        if budget.is_spent() {
             return Some(Chore::Part { job: id, group: place as u32, positions, change });
         }
-        let (part, rows) = affordable(state.job(id)?, place, run, change, budget.0);
+        let (part, rows) = affordable(state.job(id)?, place, run, change, budget.left);
         budget.spend(rows);
         positions.remove(part);
         make(state, id, place, part, change);

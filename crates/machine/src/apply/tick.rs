@@ -20,23 +20,23 @@ const EVICTIONS_PER_APPLY_MAX: usize = 256;
 
 pub(crate) fn apply(state: &mut State, budget: &mut Budget) -> Reply {
     // Half of it, so that chores go on however many timers are due.
-    let mut share = Budget(budget.0 / 2);
-    budget.spend(share.0);
-    while share.0 > 0 {
+    let mut share = Budget::new(budget.left / 2);
+    budget.spend(share.left);
+    while !share.is_spent() {
         let due = state.index.timers.first().copied().filter(|timer| timer.at <= state.now());
         let Some(timer) = due else { break };
         state.index.timers.remove(&timer);
         fire(state, timer);
-        share.take();
+        share.spend(1);
     }
-    while share.0 > 0 {
+    while !share.is_spent() {
         let due = state.index.wall_timers.first().copied().filter(|(at, _)| *at <= state.stamp().wall);
         let Some((at, job)) = due else { break };
         state.index.wall_timers.remove(&(at, job));
         end_hold(state, job);
-        share.take();
+        share.spend(1);
     }
-    budget.0 += share.0;
+    budget.left += share.left;
     give_up_reservations(state);
     Reply::Done
 }

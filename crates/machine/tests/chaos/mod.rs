@@ -53,6 +53,15 @@ pub struct Chaos {
     pub settings: Settings,
 }
 
+impl Chaos {
+    /// The same, with so few rows an entry that most of what is begun is left to later ones.
+    pub fn cramped(seed: u64) -> Chaos {
+        let mut chaos = Chaos::new(seed);
+        chaos.settings.limits.rows_per_apply_max = 2 + Draw(!seed).below(12) as u32;
+        chaos
+    }
+}
+
 const BEGIN: Timestamp = Timestamp(1_767_225_600_000_000);
 
 impl Chaos {
