@@ -478,6 +478,22 @@ async fn a_job_file_reads_as_yaml_toml_and_json_and_an_export_submits_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_export_has_what_was_changed_after_the_submit() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    cli.ok(&["queue", "put", "later"]).await;
+    cli.ok(&["queue", "pause", "later"]).await;
+    cli.ok(&["queue", "pause", "default"]).await;
+    let first = cli.submit(&["--", "true"]).await;
+    let second = cli.submit(&["--", "true"]).await;
+    cli.ok(&["job", "set", &second, "--priority", "7", "--queue", "later", "--add-after", &first]).await;
+    let export = cli.ok(&["job", "export", &second]).await;
+    for part in ["queue: later", "priority: 7", &first] {
+        assert!(export.contains(part), "{export}");
+    }
+    assert!(cli.ok(&["job", "get", &second]).await.contains(&format!("after {first}")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_job_file_names_every_error_with_its_place_and_nothing_is_submitted() {
     let (_cluster, cli) = cluster_and_cli().await;
     let bad = cli.file(

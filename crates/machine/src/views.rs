@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::views::{Counts, GroupView, JobState, JobView, QueueView, TaskState, TaskView, WorkerView};
-use model::{Dependency, JobId, RunSet, TaskId};
+use model::{Dependency, JobId, JobSpec, RunSet, TaskId};
 
 use crate::apply::sessions::worker_state;
 use crate::state::State;
@@ -57,7 +57,24 @@ impl State {
             finished: job.finished.map(|stamp| stamp.wall),
             counts: held(job, job.counts),
             groups: (0..job.groups.len()).map(|place| group_view(job, place)).collect(),
+            after: job.after.clone(),
         }
+    }
+
+    /// What the job was submitted as, with what has been changed of it since.
+    pub fn current_spec(&self, id: JobId) -> Option<JobSpec> {
+        let job = self.job(id)?;
+        let mut spec = (*job.spec).clone();
+        spec.queue = self.queue(job.queue).map(|queue| queue.name.clone()).unwrap_or(spec.queue);
+        (spec.priority, spec.after) = (job.priority, job.after.clone());
+        let on = |on: &On| match on {
+            On::Group(other) => Dependency::Task(job.task_spec(*other as usize).name.clone()),
+            On::Job(other) => Dependency::Job(*other),
+        };
+        for (task, group) in spec.tasks.iter_mut().zip(&job.groups) {
+            task.after = group.after.iter().map(on).collect();
+        }
+        Some(spec)
     }
 
     /// Newest first, below `before`; with the id to go on from, if there may be more.

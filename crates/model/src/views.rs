@@ -160,6 +160,9 @@ pub struct JobView {
     pub finished: Option<Timestamp>,
     pub counts: Counts,
     pub groups: Vec<GroupView>,
+    /// Earlier jobs that all of it waits for, or waited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<JobId>,
 }
 
 /// One entry of a job's `tasks`.

@@ -98,6 +98,7 @@ fn job_and_task_views_read_back_in_every_state() {
             finished: Some(Timestamp(2)),
             counts: counts(),
             groups: vec![group.clone()],
+            after: vec![JobId(41)],
         };
         assert_eq!(JobView::try_from(v1::Job::from(&job)), Ok(job));
     }

@@ -22,6 +22,7 @@ fn view(id: u64, state: JobState) -> JobView {
         finished: None,
         counts: Counts { succeeded, cancelled: 1 - succeeded, ..Counts::default() },
         groups: Vec::new(),
+        after: Vec::new(),
     }
 }
 

@@ -217,6 +217,23 @@ impl Cluster {
         Err(Fault::failed("the cluster is not ready after 30 s").why(self.last_words()))
     }
 
+    /// Waits until every replica has what the leader has: until then one that is killed may leave no majority.
+    pub async fn wait_whole(&mut self) -> Result<(), Fault> {
+        let watch = Stopwatch::start();
+        for address in self.addresses() {
+            let client = Client::connect([address]).with_deadline(Duration::from_millis(500));
+            // Not a stale answer: it comes when everything is applied that was committed when it was asked for.
+            while let Err(error) = client.cluster_status().await {
+                self.check_alive()?;
+                if watch.elapsed() > Duration::from_secs(60) {
+                    return Err(Fault::failed("a replica is still behind after 60 s").why(error.to_string()));
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        Ok(())
+    }
+
     fn check_alive(&mut self) -> Result<(), Fault> {
         for process in self.replicas.iter_mut().chain(&mut self.workers) {
             if let Some(status) = process.ended() {

@@ -119,6 +119,10 @@ fn picture(job: &JobView, app: &App) -> String {
     if let Some(finished) = job.finished {
         text += &format!(" · finished {}", when(finished, now));
     }
+    if !job.after.is_empty() {
+        let after: Vec<String> = job.after.iter().map(ToString::to_string).collect();
+        text += &format!(" · after {}", after.join(", "));
+    }
     text += &format!("\n{}\n\n", counts_text(&job.counts));
     let row = |group: &model::views::GroupView| -> Vec<Cell> {
         let numbers = match group.is_array {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use machine::{JobFilter, State};
 use model::views::{Explanation, JobView, TaskState, TaskView};
-use model::{JobId, JobSpec, LogIndex, NodeId, TaskId};
+use model::{JobId, LogIndex, NodeId, TaskId};
 use replica::Replica;
 use tonic::{Code, Request, Response, Status};
 use wire::convert::{self, read_filter_states};
@@ -84,15 +84,14 @@ impl Api {
         let id = JobId(asked.job);
         let find = |state: &State| {
             let view = state.job_view(id).ok_or_else(|| no_job(state, id))?;
-            let spec: Option<Arc<JobSpec>> =
-                state.job(id).filter(|_| asked.with_spec).map(|job| job.spec.clone());
+            let spec = asked.with_spec.then(|| state.current_spec(id)).flatten();
             Ok((view, spec))
         };
         let result = self.look(&call, asked.stale, find).await;
         self.answer(result.map(|(index, (view, spec))| v1::GetJobReply {
             index,
             job: Some((&view).into()),
-            spec: spec.as_deref().map(v1::JobSpec::from),
+            spec: spec.as_ref().map(v1::JobSpec::from),
         }))
     }
 

@@ -75,6 +75,7 @@ impl From<&JobView> for v1::Job {
             finished_unix_us: job.finished.map(|at| at.0),
             counts: Some((&job.counts).into()),
             groups: job.groups.iter().map(v1::Group::from).collect(),
+            after: job.after.iter().map(|id| id.0).collect(),
         }
     }
 }
@@ -96,6 +97,7 @@ impl TryFrom<v1::Job> for JobView {
             finished: job.finished_unix_us.map(Timestamp),
             counts: counts(job.counts),
             groups: job.groups.into_iter().map(GroupView::from).collect(),
+            after: job.after.into_iter().map(JobId).collect(),
         })
     }
 }

@@ -239,6 +239,7 @@ impl<'a> Bench<'a> {
         tasks.extend(client.all_tasks(job, &TaskFilter::default()).await.map_err(cannot)?);
         cluster.revive()?;
         cluster.wait_ready().await?;
+        cluster.wait_whole().await?;
         let none = || Fault::failed(format!("{} started nothing of {job}", takeover.leader));
         failover(&kill, &takeover, &tasks).ok_or_else(none)
     }
