@@ -1,6 +1,7 @@
 //! Work sent ahead: a busy worker gets a little more than it has room for, so that it need not wait for the leader
 //! between two short tasks. It takes no capacity before it starts, and goes back if another worker has room first.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use machine::eligible::{accepts, drains_for, has_credit, has_room};
@@ -20,10 +21,10 @@ pub(crate) fn choose(
     row: &Class,
     group: &Group,
     takers: &[SessionId],
+    busy_for_long: &BTreeSet<SessionId>,
 ) -> Option<SessionId> {
     let state = round.state;
-    // Who drains for somebody gets nothing more, and who has waited for long is not overtaken.
-    if !round.reserved.is_empty() || !is_short(group) {
+    if !is_short(group) {
         return None;
     }
     let held = |id: SessionId| {
@@ -35,7 +36,7 @@ pub(crate) fn choose(
         let count = held_by(session).count() as u32 + round.taken.held.get(&id).copied().unwrap_or(0);
         (count < state.limits().credit_per_session_max).then_some((count, id))
     };
-    takers.iter().filter_map(|id| held(*id)).min().map(|(_, id)| id)
+    takers.iter().filter(|id| !busy_for_long.contains(id)).filter_map(|id| held(*id)).min().map(|(_, id)| id)
 }
 
 fn is_short_work(state: &State, allocation: &Allocation) -> bool {
@@ -47,7 +48,7 @@ fn is_short_work(state: &State, allocation: &Allocation) -> bool {
 const OUTCOMES_MAX: usize = 8;
 
 /// Whether the last member of the group that is known to have succeeded took little time.
-fn is_short(group: &Group) -> bool {
+pub(crate) fn is_short(group: &Group) -> bool {
     let mut last = group.outcomes.values().rev().take(OUTCOMES_MAX).map(|run| &run.outcome);
     let succeeded = last.find(|outcome| outcome.verdict == Verdict::Succeeded);
     let took = succeeded.and_then(|outcome| Some(outcome.ended.since(outcome.started?)));

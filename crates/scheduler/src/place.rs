@@ -27,8 +27,6 @@ pub(crate) struct Round<'a> {
     full: BTreeSet<ClassId>,
     /// A task went elsewhere than to the session that drained for it.
     released: bool,
-    /// Something found no room in this round.
-    has_passed: bool,
     pub plan: Plan,
 }
 
@@ -45,18 +43,7 @@ impl<'a> Round<'a> {
             }
         }
         let (takers, last, full) = Default::default();
-        Round {
-            state,
-            taken,
-            rooms,
-            reserved,
-            takers,
-            last,
-            full,
-            released: false,
-            has_passed: false,
-            plan: Plan::default(),
-        }
+        Round { state, taken, rooms, reserved, takers, last, full, released: false, plan: Plan::default() }
     }
 
     pub fn run(&mut self, budget: Budget) -> Plan {
@@ -86,9 +73,75 @@ impl<'a> Round<'a> {
                 }
             }
         }
-        let passed_over = lines.into_iter().chain(done).flat_map(Line::passed_over).collect();
-        reserve::for_starving(self, passed_over);
+        lines.append(&mut done);
+        reserve::for_starving(self, lines.iter().flat_map(Line::passed_over).collect());
+        self.send_all_ahead(&mut lines, budget);
+        // By now somebody else may be the first that waits.
+        reserve::for_starving(self, lines.iter().flat_map(Line::passed_over).collect());
         std::mem::take(&mut self.plan)
+    }
+
+    /// What found no room is sent ahead, where that delays nobody: every head without room is of short work. Only after
+    /// all that has room was placed, so that it does not matter whose turn it is.
+    fn send_all_ahead(&mut self, lines: &mut Vec<Line<'_>>, budget: Budget) {
+        let state = self.state;
+        let is_short = |key: ReadyKey| {
+            let job = state.job(key.job);
+            job.is_some_and(|job| held::is_short(&job.groups[key.group as usize]))
+        };
+        // Who drains for somebody gets nothing more, and who has waited for long is not overtaken.
+        let waiting: Vec<ReadyKey> = lines.iter().flat_map(Line::without_room).collect();
+        if !self.reserved.is_empty() || waiting.is_empty() || !waiting.into_iter().all(is_short) {
+            return;
+        }
+        let busy_for_long = self.given_long_work();
+        lines.iter_mut().for_each(Line::retry);
+        let mut done = Vec::new();
+        while self.plan.placements.len() < budget.placements_max {
+            let Some(turn) = next_turn(lines) else { break };
+            let line = &mut lines[turn];
+            let head = if line.room > 0 { line.head() } else { None };
+            match head {
+                Some((class, key)) => self.send_head_ahead(line, class, key, &busy_for_long),
+                None => done.push(lines.swap_remove(turn)),
+            }
+        }
+        lines.append(&mut done);
+    }
+
+    /// Sessions that this round gave something that may take long.
+    fn given_long_work(&self) -> BTreeSet<SessionId> {
+        let is_short = |placement: &&Placement| {
+            let job = self.state.job(placement.job);
+            let group = job.and_then(|job| job.group_of(placement.tasks.first));
+            group.is_some_and(|(_, group)| held::is_short(group))
+        };
+        self.plan.placements.iter().filter(|placement| !is_short(placement)).map(|p| p.session).collect()
+    }
+
+    fn send_head_ahead(
+        &mut self,
+        line: &mut Line<'_>,
+        class: ClassId,
+        key: ReadyKey,
+        busy_for_long: &BTreeSet<SessionId>,
+    ) {
+        let state = self.state;
+        let Some((job, row)) = state.job(key.job).zip(state.class(class)) else {
+            return line.advance(class);
+        };
+        let group = &job.groups[key.group as usize];
+        let Some(tasks) = self.next_tasks(key.job, group, longest_run(row.key.kind, line.room)) else {
+            return line.advance(class);
+        };
+        let takers = self.takers.get(&class).map_or(&[][..], |takers| takers);
+        let Some(session) = held::choose(self, row, group, takers, busy_for_long) else {
+            return line.pass_over(class, key);
+        };
+        *self.taken.held.entry(session).or_default() += 1;
+        self.taken.tasks.entry(key.job).or_default().insert(tasks);
+        self.plan.placements.push(Placement { job: key.job, tasks, session, held: true });
+        line.charge(row.key.resources.dominant_share(state.total()), tasks.len);
     }
 
     /// The queue runs as many as it may: who drains for one of its tasks is open to others until that changes.
@@ -131,14 +184,10 @@ impl<'a> Round<'a> {
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
             return line.advance(class);
         };
-        if let Some(session) = self.choose(class, row, key.job, tasks) {
-            self.take(key.job, tasks, session, row);
-        } else if let Some(session) = self.choose_busy(class, row, group) {
-            self.send_ahead(key.job, tasks, session);
-        } else {
-            self.has_passed = true;
+        let Some(session) = self.choose(class, row, key.job, tasks) else {
             return line.pass_over(class, key);
-        }
+        };
+        self.take(key.job, tasks, session, row);
         line.charge(row.key.resources.dominant_share(state.total()), tasks.len);
     }
 
@@ -189,21 +238,6 @@ impl<'a> Round<'a> {
             None => {}
         }
         chosen
-    }
-
-    /// Who gets it although there is no room.
-    fn choose_busy(&self, class: ClassId, row: &Class, group: &Group) -> Option<SessionId> {
-        // Whoever came before and found no room is to have the next that there is.
-        if self.has_passed {
-            return None;
-        }
-        held::choose(self, row, group, self.takers.get(&class)?)
-    }
-
-    fn send_ahead(&mut self, job: JobId, tasks: Run, session: SessionId) {
-        *self.taken.held.entry(session).or_default() += 1;
-        self.taken.tasks.entry(job).or_default().insert(tasks);
-        self.plan.placements.push(Placement { job, tasks, session, held: true });
     }
 
     fn is_open(&self, session: SessionId, row: &Class, job: JobId, tasks: Run) -> bool {

@@ -57,10 +57,15 @@ impl<'a> Line<'a> {
     }
 
     /// Heads that something of the queue went before, and the first that found no room in any case.
-    pub fn passed_over(self) -> impl Iterator<Item = (ReadyKey, ClassId)> {
+    pub fn passed_over(&self) -> impl Iterator<Item = (ReadyKey, ClassId)> + '_ {
         // Where the queue may run no more, a worker with room would not help.
         let passed = if self.room > 0 { self.passed.max(1) } else { 0 };
-        self.unplaced.into_iter().take(passed).map(|(key, class, _)| (key, class))
+        self.unplaced.iter().take(passed).map(|(key, class, _)| (*key, *class))
+    }
+
+    /// Heads that would run if there were room for them.
+    pub fn without_room(&self) -> impl Iterator<Item = ReadyKey> + '_ {
+        self.unplaced.iter().filter(|_| self.room > 0).map(|(key, ..)| *key)
     }
 
     /// Something was placed.
