@@ -40,7 +40,10 @@ pub(crate) enum Item {
     },
     /// Reports whose reply nobody waits for: made here, on behalf of a worker that knows nothing of these attempts, or the
     /// first part of a worker's batch.
-    Unanswered,
+    Unanswered {
+        /// Whose batch, if it is one: it is said again when the worker is back.
+        part_of: Option<SessionId>,
+    },
     Open {
         worker: String,
     },
@@ -422,7 +425,7 @@ impl Leader {
                 }
                 Item::Plan { id } => self.planned(id, &reply),
                 Item::Bootstrap => self.greet_waiting(state, now, out),
-                Item::Unanswered | Item::Tick | Item::Clock => {}
+                Item::Unanswered { .. } | Item::Tick | Item::Clock => {}
             }
         }
     }

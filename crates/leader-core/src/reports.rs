@@ -117,7 +117,7 @@ impl Leader {
                 })),
             })
             .collect();
-        self.queue_part(session, reports, LOST_BYTES, Item::Unanswered);
+        self.queue_part(session, reports, LOST_BYTES, Item::Unanswered { part_of: None });
     }
 
     pub(crate) fn report(&mut self, stream: StreamId, reports: Reports, out: &mut Vec<Action>) {
@@ -139,7 +139,9 @@ impl Leader {
         let mut parts = affordable(reports);
         // The last one is what the worker hears of: by then the others are in the state.
         let last = parts.pop().unwrap_or_default();
-        parts.into_iter().for_each(|part| self.queue_part(session, part, each, Item::Unanswered));
+        for part in parts {
+            self.queue_part(session, part, each, Item::Unanswered { part_of: Some(session) });
+        }
         self.queue_part(session, last, each, Item::Reports { stream, session, number });
     }
 

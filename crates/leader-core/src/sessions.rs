@@ -237,9 +237,11 @@ impl Leader {
         }
         let id = session.id;
         // It says the reports of an earlier stream again in its hello.
-        self.lanes
-            .workers
-            .retain(|(_, item)| !matches!(item, Item::Reports { session, .. } if *session == id));
+        self.lanes.workers.retain(|(_, item)| match item {
+            Item::Reports { session, .. } => *session != id,
+            Item::Unanswered { part_of } => *part_of != Some(id),
+            _ => true,
+        });
         let bytes = hello.reports.as_ref().map_or(0, |reports| reports.bytes);
         if !self.lanes.workers.has_room(bytes) {
             return self.turn_away(stream, out);

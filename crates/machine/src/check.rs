@@ -6,6 +6,7 @@ use model::views::Counts;
 use model::{JobId, Run, RunSet, SessionId};
 
 use crate::apply::deps::is_unsatisfied;
+use crate::chores::Chore;
 use crate::state::State;
 use crate::state::index::Index;
 use crate::state::jobs::{Group, Job, On};
@@ -22,6 +23,7 @@ pub fn broken(state: &State) -> Vec<String> {
         }
     }
     check_stopping(state, &mut found);
+    check_marks(state, &mut found);
     for session in state.sessions() {
         check_session(state, session, &mut found);
     }
@@ -155,6 +157,32 @@ fn check_stopping(state: &State, found: &mut Vec<String>) {
             if let Some(position) = group.stopping.numbers().find(busy) {
                 found.push(format!("{} group {place}: {position} is being stopped and may begin", job.id));
             }
+        }
+    }
+}
+
+/// A job's marks are those of its chores.
+fn check_marks(state: &State, found: &mut Vec<String>) {
+    let mut marks: BTreeMap<JobId, (u32, u32)> = BTreeMap::new();
+    for chore in &state.chores {
+        match chore {
+            Chore::Cancel { job, .. } => marks.entry(*job).or_default().0 += 1,
+            Chore::Retry { job, .. }
+            | Chore::ReopenDependents { job, .. }
+            | Chore::ReopenLater { job, .. } => marks.entry(*job).or_default().1 += 1,
+            _ => {}
+        }
+    }
+    for job in state.jobs() {
+        let (cancels, reopening) = marks.get(&job.id).copied().unwrap_or_default();
+        if (cancels, reopening) != (job.cancels, job.reopening) {
+            found.push(format!(
+                "{}: {cancels} cancels and {reopening} retries are under way, kept as {} and {}",
+                job.id, job.cancels, job.reopening
+            ));
+        }
+        if job.cancels == 0 && !job.cancelling.is_empty() {
+            found.push(format!("{}: {:?} is marked, and no cancel is under way", job.id, job.cancelling));
         }
     }
 }

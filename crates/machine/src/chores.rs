@@ -35,13 +35,10 @@ pub enum Chore {
         job: JobId,
         next: u32,
     },
-    CancelJob {
+    /// Makes these tasks final, or all of the job; `next` counts through the groups that have any.
+    Cancel {
         job: JobId,
-        next: u32,
-    },
-    CancelTasks {
-        job: JobId,
-        tasks: RunSet,
+        tasks: Option<RunSet>,
         next: u32,
     },
     SkipJob {
@@ -49,7 +46,7 @@ pub enum Chore {
         next: u32,
         cause: Cause,
     },
-    /// Opens the next round of what failed in groups from `next` on.
+    /// Opens the next round of what failed; `next` counts through the groups that have any of the tasks.
     Retry {
         job: JobId,
         next: u32,
@@ -171,8 +168,7 @@ impl State {
                 deps::positions_final(self, job, group, positions, succeeded, next, budget)
             }
             Chore::JobFinished { job, next } => deps::job_finished(self, job, next, budget),
-            Chore::CancelJob { job, next } => cancel::cancel_groups(self, job, next, budget),
-            Chore::CancelTasks { job, tasks, next } => cancel::cancel_tasks(self, job, tasks, next, budget),
+            Chore::Cancel { job, tasks, next } => cancel::cancel_groups(self, job, tasks, next, budget),
             Chore::SkipJob { job, next, cause } => deps::skip_job(self, job, next, cause, budget),
             Chore::Retry { job, next, tasks, failed_only } => {
                 retry::reopen_groups(self, job, next, tasks, failed_only, budget)

@@ -67,85 +67,81 @@ pub(crate) fn unknown(state: &State, job: JobId) -> Rejection {
 
 /// Marks at once what is cancelled; a chore makes it final. Returns how many tasks were not final.
 fn cancel(state: &mut State, id: JobId, tasks: Option<&RunSet>) -> u64 {
-    let Some(job) = state.job(id).filter(|job| !job.cancelled) else { return 0 };
-    let unfinished = match tasks {
-        None => job.counts.unfinished() - job.groups.iter().map(|group| marked(job, group)).sum::<u64>(),
-        Some(tasks) => job.groups.iter().map(|group| unfinished(job, group, tasks)).sum(),
-    };
+    let Some(job) = state.job(id) else { return 0 };
+    let places = job.groups_of(tasks);
+    let unfinished = places.iter().map(|place| unfinished(job, *place, tasks)).sum();
+    let all = tasks.is_none() && !job.cancelled && !job.is_finished();
     // A retry may be about to open anew what is final now.
-    if unfinished == 0 && job.reopening == 0 {
+    if unfinished == 0 && job.reopening == 0 && !all {
         return 0;
     }
-    match tasks {
-        None => {
-            mark_job(state, id);
-            state.chores.push_back(Chore::CancelJob { job: id, next: 0 });
+    let mut hold = Hold::None;
+    state.gated(id, places, |job| {
+        job.cancels += 1;
+        match tasks {
+            Some(tasks) => job.cancelling.extend(tasks.runs()),
+            None => {
+                job.cancelling.insert(Run::new(0, job.tasks_count()));
+                job.cancelled = true;
+                hold = std::mem::take(&mut job.hold);
+            }
         }
-        Some(tasks) => {
-            state.rekeyed(id, |job| job.cancelling.extend(tasks.runs()));
-            state.chores.push_back(Chore::CancelTasks { job: id, tasks: tasks.clone(), next: 0 });
-        }
-    }
+    });
+    state.index.set_hold(id, hold, false);
+    state.chores.push_back(Chore::Cancel { job: id, tasks: tasks.cloned(), next: 0 });
     unfinished
 }
 
-/// Tasks of the group that are not final, and that an earlier cancel has marked.
-fn marked(job: &Job, group: &Group) -> u64 {
+/// Tasks of the group that are named, are not final, and that no earlier cancel has marked.
+fn unfinished(job: &Job, place: u32, tasks: Option<&RunSet>) -> u64 {
+    let group = &job.groups[place as usize];
+    if tasks.is_none() && job.cancelling.is_empty() {
+        return group.counts().unfinished();
+    }
+    let mut fresh = job.positions_in(place, tasks);
     let marked = job.cancelling.parts_of(group.numbers()).filter_map(|run| group.positions_of(run));
-    marked.map(|run| u64::from(group.unfinished(run))).sum()
+    marked.for_each(|run| fresh.remove(run));
+    fresh.runs().map(|run| u64::from(group.unfinished(run))).sum()
 }
 
-/// Those of `tasks` in the group that are not final, and that no earlier cancel has marked.
-fn unfinished(job: &Job, group: &Group, tasks: &RunSet) -> u64 {
-    let mut fresh = RunSet::new();
-    fresh.extend(tasks.parts_of(group.numbers()));
-    if !job.cancelling.is_empty() {
-        job.cancelling.parts_of(group.numbers()).for_each(|run| fresh.remove(run));
-    }
-    let positions = fresh.runs().filter_map(|run| group.positions_of(run));
-    positions.map(|run| u64::from(group.unfinished(run))).sum()
-}
-
-fn mark_job(state: &mut State, id: JobId) {
-    let mut hold = Hold::None;
-    state.rekeyed(id, |job| {
-        job.cancelled = true;
-        hold = std::mem::take(&mut job.hold);
-    });
-    state.index.set_hold(id, hold, false);
-}
-
-pub(crate) fn cancel_groups(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Option<Chore> {
-    if next == 0 && !state.job(id)?.cancelled {
-        // A retry that was asked for before has lifted the mark.
-        mark_job(state, id);
-    }
-    let groups = state.job(id)?.groups.len() as u32;
-    let rest = |next| Chore::CancelJob { job: id, next };
-    state.walk((next, groups), budget, rest, |state, place, budget| {
-        parts::change_all(state, id, place as usize, Change::Cancel, budget)
-    })
-}
-
-pub(crate) fn cancel_tasks(
+pub(crate) fn cancel_groups(
     state: &mut State,
     id: JobId,
-    tasks: RunSet,
+    tasks: Option<RunSet>,
     next: u32,
     budget: &mut Budget,
 ) -> Option<Chore> {
-    let groups = state.job(id)?.groups.len() as u32;
-    let rest = |next| Chore::CancelTasks { job: id, tasks: tasks.clone(), next };
-    let left = state.walk((next, groups), budget, rest, |state, place, budget| {
-        let group = &state.job(id)?.groups[place as usize];
-        let mut positions = RunSet::new();
-        positions.extend(tasks.parts_of(group.numbers()).filter_map(|run| group.positions_of(run)));
+    let job = state.job(id)?;
+    if tasks.is_none() && !job.cancelled {
+        // A retry that was asked for before has lifted it.
+        state.jobs.get_mut(id.0)?.cancelled = true;
+    }
+    let places = state.job(id)?.groups_of(tasks.as_ref());
+    let rest = |next| Chore::Cancel { job: id, tasks: tasks.clone(), next };
+    let left = state.walk((next, places.len() as u32), budget, rest, |state, nth, budget| {
+        let place = places[nth as usize];
+        let positions = state.job(id)?.positions_in(place, tasks.as_ref());
         parts::change(state, id, place as usize, positions, Change::Cancel, budget)
     });
     if left.is_none() {
-        state.rekeyed(id, |job| tasks.runs().for_each(|run| job.cancelling.remove(run)));
+        unmark(state, id);
     }
     left
+}
+
+/// A cancel is through.
+fn unmark(state: &mut State, id: JobId) {
+    let Some(job) = state.jobs.get_mut(id.0) else { return };
+    job.cancels -= 1;
+    if job.cancels > 0 {
+        return;
+    }
+    let marked = std::mem::take(&mut job.cancelling);
+    let places = job.groups_of(Some(&marked));
+    job.cancelling = marked;
+    state.gated(id, places, |job| job.cancelling = RunSet::new());
+    // What was not named is open again, and nobody was told of what has happened to it meanwhile.
+    state.wake();
 }
 
 pub(crate) fn cancel_positions(state: &mut State, id: JobId, place: usize, positions: Run) {

@@ -13,7 +13,7 @@ use crate::apply::submit::outcome_of;
 use crate::apply::write::within;
 use crate::chores::{Budget, Change, Chore};
 use crate::state::State;
-use crate::state::jobs::{Cause, Dependent, Job, On};
+use crate::state::jobs::{Dependent, Job, On};
 use crate::{Edge, JobChange, Rejection, Reply};
 
 /// Dependencies that one change may add or take away.
@@ -31,11 +31,13 @@ pub(crate) fn resume(state: &mut State, jobs: &[JobId]) -> Result<Reply, Rejecti
 
 fn set_paused(state: &mut State, jobs: &[JobId], paused: bool) -> Result<Reply, Rejection> {
     within(jobs.len() as u64, TARGETS_MAX, "targets_max", "jobs named in one command")?;
-    for id in jobs {
+    // Whoever names one twice means it once.
+    let jobs: BTreeSet<JobId> = jobs.iter().copied().collect();
+    for id in &jobs {
         unfinished(state, *id)?;
     }
     let (mut tasks, now) = (0, state.now());
-    for id in jobs {
+    for id in &jobs {
         tasks += state.rekeyed(*id, |job| {
             job.paused = paused;
             // Whatever a paused job waits, nobody passes it over.
@@ -313,14 +315,16 @@ fn group_outcome(state: &State, id: JobId, place: usize) -> Option<JobState> {
 
 /// The new edge holds at once; a chore takes back to Blocked what was ready.
 fn begin_holding(state: &mut State, id: JobId, edge: &Resolved) {
-    state.rekeyed(id, |job| match edge.group {
+    let Some(job) = state.job(id) else { return };
+    let group = edge.group.map(|group| group as u32);
+    let places = group.map_or_else(|| job.groups_of(None), |group| vec![group]);
+    state.gated(id, places, |job| match edge.group {
         Some(group) => job.groups[group].waiting += 1,
         None => {
             job.waiting += 1;
             job.open = false;
         }
     });
-    let group = edge.group.map(|group| group as u32);
     state.chores.push_back(Chore::HoldBack { job: id, group, next: 0 });
 }
 
@@ -349,18 +353,15 @@ pub(crate) fn take_ready_back(state: &mut State, id: JobId, place: usize, part: 
     tell(state, id, place, &held, TaskState::Blocked);
 }
 
+/// What is waited for has ended badly. Looked at again when the chore's turn comes: a retry of it may come before.
 fn skip_edge(state: &mut State, id: JobId, edge: &Resolved) {
-    let cause = match edge.on {
-        On::Job(other) => Cause::Job(other),
-        On::Group(other) => Cause::Group(other),
-    };
+    let Some(job) = state.job(id) else { return };
     let chore = match edge.group {
         Some(group) => {
-            let Some(positions) = state.job(id).map(|job| job.groups[group].positions()) else { return };
-            let (positions, change) = (RunSet::of(positions), Change::Skip(cause));
-            Chore::Part { job: id, group: group as u32, positions, change }
+            let positions = RunSet::of(job.groups[group].positions());
+            Chore::Part { job: id, group: group as u32, positions, change: Change::SkipDoomed }
         }
-        None => Chore::SkipJob { job: id, next: 0, cause },
+        None => Chore::SkipDoomed { job: id, next: 0 },
     };
     state.chores.push_back(chore);
 }
@@ -410,7 +411,7 @@ pub(crate) fn drop_edge(
     match group {
         Some(group) => recount_group(state, id, group as usize, less, budget),
         None => {
-            recount_job(state, id, less);
+            recount_job(state, id, less, budget);
             None
         }
     }

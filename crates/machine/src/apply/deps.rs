@@ -11,8 +11,8 @@ use crate::state::jobs::{Cause, Dependent, Hold, Job, On};
 
 /// Nothing of the whole job's holds it back any more.
 pub(crate) fn open(state: &mut State, id: JobId) {
-    let Some(job) = state.jobs.get_mut(id.0) else { return };
-    job.open = true;
+    let Some(places) = state.job(id).map(|job| job.groups_of(None)) else { return };
+    state.gated(id, places, |job| job.open = true);
     state.chores.push_back(Chore::OpenJob { job: id, next: 0 });
 }
 
@@ -113,13 +113,18 @@ pub(crate) fn recount_group(
         On::Job(other) => is_unsatisfied(state, *other),
     };
     let waiting = counted(group.after.iter().map(open), group.waiting.saturating_sub(less));
-    state.jobs.get_mut(id.0)?.groups[place].waiting = waiting;
+    budget.spend(group.after.len() / LOOKED_UP_PER_ROW);
+    state.gated(id, [place as u32], |job| job.groups[place].waiting = waiting);
     (waiting == 0).then(|| parts::change_all(state, id, place, Change::Release, budget)).flatten()
 }
 
+/// What is only looked up costs so much less than a change.
+pub(crate) const LOOKED_UP_PER_ROW: usize = 16;
+
 /// The same for the whole job.
-pub(crate) fn recount_job(state: &mut State, id: JobId, less: u32) {
+pub(crate) fn recount_job(state: &mut State, id: JobId, less: u32, budget: &mut Budget) {
     let Some(job) = state.job(id) else { return };
+    budget.spend(job.after.len() / LOOKED_UP_PER_ROW);
     let open = job.after.iter().map(|other| is_unsatisfied(state, *other));
     let waiting = counted(open, job.waiting.saturating_sub(less));
     let Some(job) = state.jobs.get_mut(id.0) else { return };
@@ -208,7 +213,7 @@ pub(crate) fn job_finished(state: &mut State, id: JobId, next: u32, budget: &mut
             (Some(place), true) => recount_group(state, later, place, 1, budget),
             (Some(place), false) => parts::change_all(state, later, place, Change::Skip(cause), budget),
             (None, true) => {
-                recount_job(state, later, 1);
+                recount_job(state, later, 1, budget);
                 None
             }
             (None, false) => Some(Chore::SkipJob { job: later, next: 0, cause }),

@@ -3,6 +3,7 @@
 
 use model::{JobId, Run, RunSet};
 
+use crate::apply::deps::LOOKED_UP_PER_ROW;
 use crate::apply::{cancel, change, deps, retry};
 use crate::chores::{Budget, Change, Chore};
 use crate::state::State;
@@ -21,8 +22,9 @@ pub(crate) fn change(
         if budget.is_spent() {
             return Some(Chore::Part { job: id, group: place as u32, positions, change });
         }
-        let (part, rows) = affordable(state.job(id)?, place, run, change, budget.left);
-        budget.spend(rows);
+        let job = state.job(id)?;
+        let (part, rows) = affordable(job, place, run, change, budget.left);
+        budget.spend(rows + looked_up(job, place, change) / LOOKED_UP_PER_ROW);
         positions.remove(part);
         make(state, id, place, part, change);
     }
@@ -39,6 +41,16 @@ pub(crate) fn change_all(
 ) -> Option<Chore> {
     let positions = RunSet::of(state.job(id)?.groups[place].positions());
     change(state, id, place, positions, change_to, budget)
+}
+
+/// Dependencies that have to be looked at for a part, however small.
+fn looked_up(job: &Job, place: usize, change: Change) -> usize {
+    let group = &job.groups[place];
+    match change {
+        Change::SkipDoomed | Change::Revive => job.after.len() + group.after.len() + group.each.len(),
+        Change::Release | Change::Reopen { .. } => group.each.len(),
+        Change::Skip(_) | Change::Cancel | Change::HoldBack => 0,
+    }
 }
 
 fn make(state: &mut State, id: JobId, place: usize, part: Run, change: Change) {
@@ -114,6 +126,11 @@ impl Cut {
     fn numbers(&mut self, numbers: impl Iterator<Item = u32>) {
         let first = self.run.first;
         self.starts.extend(numbers.filter(|number| *number > first).take(self.max + 1));
+        // Nor can more of all kinds: the lowest are enough.
+        if self.starts.len() > 8 * (self.max + 1) {
+            self.starts.select_nth_unstable(self.max);
+            self.starts.truncate(self.max + 1);
+        }
     }
 
     fn runs(&mut self, set: &RunSet) {

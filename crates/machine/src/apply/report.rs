@@ -174,9 +174,6 @@ fn finish(
 
 /// Of these positions those that a cancel was answered for, and the others.
 fn cancelled_or_not(job: &Job, place: usize, positions: Run) -> (RunSet, RunSet) {
-    if job.cancelled {
-        return (RunSet::of(positions), RunSet::new());
-    }
     let group = &job.groups[place];
     let (mut cancelled, mut others) = (RunSet::new(), RunSet::of(positions));
     let marked = job.cancelling.parts_of(group.numbers_of(positions));

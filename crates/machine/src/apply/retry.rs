@@ -62,21 +62,42 @@ fn retriable(job: &Job, group: &Group, tasks: Option<&RunSet>, failed_only: bool
 fn begin(state: &mut State, id: JobId, tasks: Option<RunSet>, failed_only: bool) {
     let Some(job) = state.job(id) else { return };
     let was_finished = job.is_finished();
-    state.rekeyed(id, |job| job.reopening += 1);
-    state.chores.push_back(Chore::Retry { job: id, next: 0, tasks, failed_only });
+    push(state, id, Chore::Retry { job: id, next: 0, tasks, failed_only });
     if was_finished {
         state.chores.push_back(Chore::ReopenLaterJobs { job: id, next: 0 });
     }
 }
 
+/// Queues what opens tasks of the job anew: until it is through, nothing of the job is placed.
+fn push(state: &mut State, id: JobId, chore: Chore) {
+    reopening(state, id, |count| count + 1);
+    state.chores.push_back(chore);
+}
+
+/// It is through.
+fn through(state: &mut State, id: JobId) {
+    reopening(state, id, |count| count - 1);
+}
+
+fn reopening(state: &mut State, id: JobId, change: impl FnOnce(u32) -> u32) {
+    let Some(job) = state.job(id) else { return };
+    let (before, after) = (job.reopening, change(job.reopening));
+    // Only the first and the last make a difference to the index.
+    let places = if before == 0 || after == 0 { job.groups_of(None) } else { Vec::new() };
+    state.gated(id, places, |job| job.reopening = after);
+    if after == 0 {
+        state.wake();
+    }
+}
+
 /// A cancel that was asked for before is through by now, so its mark may go.
 fn lift_cancel(state: &mut State, id: JobId) {
-    if !state.rekeyed(id, |job| std::mem::take(&mut job.cancelled)) {
-        return;
-    }
+    let Some(job) = state.job(id).filter(|job| job.cancelled) else { return };
+    let places = job.groups_of(None);
+    state.gated(id, places, |job| job.cancelled = false);
     open_if_free(state, id);
     // What it was skipped for may have been retried meanwhile, which a cancelled job does not follow.
-    state.chores.push_back(Chore::ReopenLater { job: id, group: None, was_finished: false, next: 0 });
+    push(state, id, Chore::ReopenLater { job: id, group: None, was_finished: false, next: 0 });
 }
 
 pub(crate) fn reopen_groups(
@@ -87,26 +108,19 @@ pub(crate) fn reopen_groups(
     failed_only: bool,
     budget: &mut Budget,
 ) -> Option<Chore> {
-    let groups = state.job(id)?.groups.len() as u32;
     if next == 0 {
         lift_cancel(state, id);
     }
+    let places = state.job(id)?.groups_of(tasks.as_ref());
     let rest = |next| Chore::Retry { job: id, next, tasks: tasks.clone(), failed_only };
-    let left = state.walk((next, groups), budget, rest, |state, place, budget| {
-        let group = &state.job(id)?.groups[place as usize];
-        let mut positions = RunSet::new();
-        match &tasks {
-            None => positions.insert(group.positions()),
-            Some(tasks) => {
-                positions.extend(tasks.parts_of(group.numbers()).filter_map(|run| group.positions_of(run)))
-            }
-        }
+    let left = state.walk((next, places.len() as u32), budget, rest, |state, nth, budget| {
+        let place = places[nth as usize];
+        let positions = state.job(id)?.positions_in(place, tasks.as_ref());
         parts::change(state, id, place as usize, positions, Change::Reopen { failed_only }, budget)
     });
     if left.is_none() {
         state.chores.push_back(Chore::SkipDoomed { job: id, next: 0 });
-        state.rekeyed(id, |job| job.reopening -= 1);
-        state.wake();
+        through(state, id);
     }
     left
 }
@@ -167,7 +181,7 @@ fn tell_dependents(state: &mut State, id: JobId, group: u32) {
     let chore = Chore::ReopenDependents { job: id, group, next: 0 };
     // One part after the other may have said so already.
     if state.chores.back() != Some(&chore) {
-        state.chores.push_back(chore);
+        push(state, id, chore);
     }
 }
 
@@ -181,12 +195,16 @@ pub(crate) fn reopen_dependents(
     let group = &state.job(id)?.groups[place as usize];
     let len = (group.dependents.len() + group.each_dependents.len()) as u32;
     let rest = |next| Chore::ReopenDependents { job: id, group: place, next };
-    state.walk((next, len), budget, rest, |state, nth, budget| {
+    let left = state.walk((next, len), budget, rest, |state, nth, budget| {
         let group = &state.job(id)?.groups[place as usize];
         let mut all = group.dependents.iter().chain(&group.each_dependents);
         let dependent = *all.nth(nth as usize)? as usize;
         parts::change_all(state, id, dependent, Change::Revive, budget)
-    })
+    });
+    if left.is_none() {
+        through(state, id);
+    }
+    left
 }
 
 /// Those of `among` that wait for something that has ended badly, with what that is.
@@ -275,6 +293,7 @@ pub(crate) fn reopen_later_jobs(
     state.walk((next, len), budget, rest, |state, nth, _| {
         let Dependent { job, group } = state.job(id)?.dependents[nth as usize];
         let was_finished = state.job(job)?.is_finished();
+        reopening(state, job, |count| count + 1);
         Some(Chore::ReopenLater { job, group, was_finished, next: 0 })
     })
 }
@@ -293,8 +312,11 @@ pub(crate) fn reopen_later(
     let left = state.walk((next, len), budget, rest, |state, place, budget| {
         parts::change_all(state, id, place as usize, Change::Revive, budget)
     });
-    if left.is_none() && was_finished && !state.job(id)?.is_finished() {
-        state.chores.push_back(Chore::ReopenLaterJobs { job: id, next: 0 });
+    if left.is_none() {
+        if was_finished && !state.job(id)?.is_finished() {
+            state.chores.push_back(Chore::ReopenLaterJobs { job: id, next: 0 });
+        }
+        through(state, id);
     }
     left
 }

@@ -10,7 +10,7 @@ use model::{Actor, Dependency, JobId, JobSpec, RunSet, TaskSpec};
 use crate::apply::write::within;
 use crate::chores::Chore;
 use crate::state::State;
-use crate::state::jobs::{Dependent, Group, Hold, Job, On};
+use crate::state::jobs::{Cause, Dependent, Group, Hold, Job, On};
 use crate::state::sessions::ClassKey;
 use crate::{Event, Rejection, Reply};
 
@@ -51,6 +51,7 @@ pub(crate) fn apply(
         paused: false,
         cancelled: false,
         cancelling: RunSet::new(),
+        cancels: 0,
         reopening: 0,
         after: spec.after.clone(),
         waiting: earlier.waiting(&spec.after),
@@ -78,14 +79,19 @@ fn accept(state: &mut State, mut job: Job, earlier: &EarlierJobs) {
     state.meta.unfinished_jobs += 1;
     state.event(Event::Job { job: id, state: JobState::Waiting });
     earlier.register(state, &job);
-    let in_groups = job.groups.iter().flat_map(|group| &group.after).filter_map(|on| match on {
+    let failed = job.after.iter().find(|after| earlier.failed(**after)).copied();
+    let mut in_groups = job.groups.iter().flat_map(|group| &group.after).filter_map(|on| match on {
         On::Job(after) => Some(after),
         On::Group(_) => None,
     });
-    let doomed = job.after.iter().chain(in_groups).any(|after| earlier.failed(*after));
+    let doomed = in_groups.any(|after| earlier.failed(*after));
     let open = job.waiting == 0 && job.hold == Hold::None;
     state.index.set_hold(id, job.hold, true);
     state.jobs.insert(id.0, job);
+    if let Some(after) = failed {
+        state.chores.push_back(Chore::SkipJob { job: id, next: 0, cause: Cause::Job(after) });
+        return;
+    }
     if doomed {
         state.chores.push_back(Chore::SkipDoomed { job: id, next: 0 });
     }

@@ -19,9 +19,7 @@ use crate::state::jobs::{Hold, Tombstone};
 const EVICTIONS_PER_APPLY_MAX: usize = 256;
 
 pub(crate) fn apply(state: &mut State, budget: &mut Budget) -> Reply {
-    // Half of it, so that chores go on however many timers are due.
-    let mut share = Budget::new(budget.left / 2);
-    budget.spend(share.left);
+    let mut share = Budget::new(state.limits().rows_per_apply_max as usize / 2);
     while !share.is_spent() {
         let due = state.index.timers.first().copied().filter(|timer| timer.at <= state.now());
         let Some(timer) = due else { break };
@@ -87,6 +85,7 @@ pub(crate) fn evict(state: &mut State) {
     let (now, limits) = (state.now(), &settings.limits);
     state.requests.evict(state.meta.stamp, limits, EVICTIONS_PER_APPLY_MAX);
     let age = Duration::from_secs(limits.finished_age_max_s);
+    let mut rows = limits.rows_per_apply_max as usize;
     for _ in 0..EVICTIONS_PER_APPLY_MAX {
         // A chore may still have to tell later jobs how this one ended.
         if !state.chores.is_empty() {
@@ -94,9 +93,10 @@ pub(crate) fn evict(state: &mut State) {
         }
         let Some((at, id)) = state.index.finished.first().copied() else { return };
         let many = state.index.finished.len() as u64 > limits.finished_jobs_max;
-        if !many && at.plus(age) > now {
+        if rows == 0 || (!many && at.plus(age) > now) {
             return;
         }
+        rows = rows.saturating_sub(state.job(id).map_or(1, |job| job.groups.len()));
         evict_job(state, id);
     }
 }

@@ -22,12 +22,15 @@ pub struct Job {
     pub queue: QueueId,
     pub priority: i32,
     pub paused: bool,
-    /// Marked at once; a chore makes its tasks final.
+    /// Cancelled as a whole, and not retried since.
     pub cancelled: bool,
-    /// The same for some of its tasks only, by number, until the chore is through.
+    /// Tasks that cancels were answered for whose chores are not through yet, by number.
     #[serde(default, skip_serializing_if = "RunSet::is_empty")]
     pub cancelling: RunSet,
-    /// Retries that are not through all groups yet. Nothing is placed before they are, so that nothing that has a new round
+    /// Those chores. Only after the last of them is nothing marked any more: a retry between two of them lifts nothing.
+    #[serde(default)]
+    pub cancels: u32,
+    /// Chores of retries that are not through yet. Nothing is placed before they are, so that nothing that has a new round
     /// already ends, and settles, before the rest has one too.
     #[serde(default)]
     pub reopening: u32,
@@ -168,6 +171,28 @@ impl Job {
         let place = self.groups.partition_point(|group| group.first <= number).checked_sub(1)?;
         let group = &self.groups[place];
         group.numbers().contains(number).then_some((place, group))
+    }
+
+    /// The groups that have any of these tasks, in order; `None` is all tasks.
+    pub(crate) fn groups_of(&self, tasks: Option<&RunSet>) -> Vec<u32> {
+        let Some(tasks) = tasks else { return (0..self.groups.len() as u32).collect() };
+        let (mut places, mut from) = (Vec::new(), 0);
+        while let Some(run) = tasks.first_from(from)
+            && let Some((place, group)) = self.group_of(run.first)
+        {
+            places.push(place as u32);
+            from = group.numbers().end();
+        }
+        places
+    }
+
+    /// Positions of the group that are named; `None` is all tasks.
+    pub(crate) fn positions_in(&self, place: u32, tasks: Option<&RunSet>) -> RunSet {
+        let group = &self.groups[place as usize];
+        let Some(tasks) = tasks else { return RunSet::of(group.positions()) };
+        let mut positions = RunSet::new();
+        positions.extend(tasks.parts_of(group.numbers()).filter_map(|run| group.positions_of(run)));
+        positions
     }
 
     pub fn group_named(&self, name: &str) -> Option<usize> {

@@ -300,8 +300,7 @@ impl State {
         }
     }
 
-    /// Changes of a job what the ready index is keyed by, or what keeps its groups out of it. The index is not a row: it
-    /// moves at once.
+    /// Changes of a job what the ready index is keyed by. The index is not a row: it moves at once.
     pub(crate) fn rekeyed<R>(&mut self, id: JobId, change: impl FnOnce(&mut Job) -> R) -> R {
         let job = self.jobs.get_mut(id.0).expect("the caller has looked the job up");
         let before: Vec<usize> =
@@ -311,6 +310,26 @@ impl State {
         for place in 0..job.groups.len() {
             if is_ready(job, &job.groups[place]) {
                 self.index.set_ready(job, place, true);
+            }
+        }
+        result
+    }
+
+    /// Changes of a job what keeps these of its groups out of the ready index.
+    pub(crate) fn gated<R>(
+        &mut self,
+        id: JobId,
+        places: impl IntoIterator<Item = u32>,
+        change: impl FnOnce(&mut Job) -> R,
+    ) -> R {
+        let job = self.jobs.get_mut(id.0).expect("the caller has looked the job up");
+        let ready = |job: &Job, place: u32| is_ready(job, &job.groups[place as usize]);
+        let before: Vec<(u32, bool)> = places.into_iter().map(|place| (place, ready(job, place))).collect();
+        let result = change(job);
+        for (place, was_ready) in before {
+            let now = ready(job, place);
+            if now != was_ready {
+                self.index.set_ready(job, place as usize, now);
             }
         }
         result

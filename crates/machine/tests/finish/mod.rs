@@ -9,7 +9,7 @@ use machine::{
 };
 use model::{Actor, Capacity, Kind, Offer, Reason, RequestId, Resources, Run, SessionId, Verdict};
 
-const ROUNDS_MAX: usize = 400;
+const ROUNDS_MAX: usize = 4_000;
 const PLACEMENT_MAX: u32 = 1_024;
 
 pub fn everything(state: &mut State) {
