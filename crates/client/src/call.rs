@@ -11,7 +11,7 @@ use rand::rngs::SmallRng;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
-use wire::error::{CLOCK, Failure, Happened, code, trailer};
+use wire::error::{CLOCK, Failure, Happened, code};
 use wire::v1::baton_client::BatonClient;
 
 use crate::Error;
@@ -271,11 +271,6 @@ fn open(address: &str) -> Result<Channel, Failure> {
 /// The failure in a status, in words that name the cause: tonic's own text is `transport error`.
 pub fn explain(status: &Status) -> Failure {
     let mut failure = Failure::from(status);
-    // Baton's replicas say a code. What does not was made on the way: a connection that broke under the call.
-    let is_ours = status.metadata().contains_key(trailer::CODE);
-    if !is_ours && matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled) {
-        failure.code = code::UNAVAILABLE.to_owned();
-    }
     let mut cause = std::error::Error::source(status);
     let mut deepest = None;
     while let Some(error) = cause {

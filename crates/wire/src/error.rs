@@ -245,7 +245,9 @@ fn guess_code(status: Code) -> &'static str {
         Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented => code::NOT_ALLOWED,
         Code::ResourceExhausted => code::LIMIT,
         Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => code::CONFLICT,
-        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => code::INTERNAL,
+        Code::Ok | Code::DataLoss => code::INTERNAL,
+        // Baton's own internal errors say so in a trailer: this is a connection that broke under the call.
+        Code::Unknown | Code::Internal => code::UNAVAILABLE,
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => code::UNAVAILABLE,
     }
 }

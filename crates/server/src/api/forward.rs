@@ -84,3 +84,22 @@ pub fn told(leader: &str, status: &Status) -> Failure {
 pub fn silent(leader: &str) -> Failure {
     Failure::no_leader(format!("the leader at {leader} did not answer in time")).maybe_happened()
 }
+
+#[cfg(test)]
+mod tests {
+    use wire::error::Happened;
+
+    use super::*;
+
+    /// It reached the client as an internal error, which it does not try again.
+    #[test]
+    fn a_leader_that_ends_under_the_call_is_no_leader() {
+        for status in [Status::unknown("transport error"), Status::internal("h2 protocol error: broken pipe")]
+        {
+            let failure = told("127.0.0.1:1", &status);
+            assert_eq!((failure.code.as_str(), failure.happened), (code::NO_LEADER, Happened::Maybe));
+        }
+        let own = Status::from(Failure::new(code::INTERNAL, tonic::Code::Internal, "a bug"));
+        assert_eq!(told("127.0.0.1:1", &own).code, code::INTERNAL);
+    }
+}
