@@ -1,6 +1,7 @@
 //! Checks a job spec, once, at the edge. All errors at once, each with the path of its field.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use crate::constraint::is_label;
@@ -35,7 +36,7 @@ pub fn validate(spec: &JobSpec, limits: &Limits) -> Vec<SpecError> {
         return check.errors;
     }
     for (place, task) in spec.tasks.iter().enumerate() {
-        check.task(&format!("tasks[{place}]"), task, limits);
+        check.task(format_args!("tasks[{place}]"), task, limits);
     }
     check.names_and_edges(spec);
     check.errors
@@ -49,13 +50,13 @@ pub fn validate_offer(
 ) -> Vec<SpecError> {
     let mut check = Check { errors: capacity.validate() };
     let named = "a worker's name has letters, digits, -, _ and . only, at most 128";
-    check.require(is_name(worker), || "name".to_owned(), named);
+    check.require(is_name(worker), "name", named);
     let count = labels.len() as u64;
     check.at_most(count, WORKER_LABELS_MAX as u64, "labels", "a worker's labels");
     for (label, value) in labels.iter().take(WORKER_LABELS_MAX) {
         check.require(
             is_label(label) && is_label(value),
-            || format!("labels.{label}"),
+            format_args!("labels.{label}"),
             "labels and values have letters, digits, -, _, . and / only",
         );
     }
@@ -64,6 +65,16 @@ pub fn validate_offer(
 
 struct Check {
     errors: Vec<SpecError>,
+}
+
+/// A field of a task. Every accepted job is looked at twice and has no errors: its paths are never written.
+#[derive(Clone, Copy)]
+struct At<'a>(fmt::Arguments<'a>, &'a str);
+
+impl Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
 }
 
 /// Names of tasks and queues: letters, digits, `-`, `_`, `.`.
@@ -79,48 +90,44 @@ fn is_env_name(text: &str) -> bool {
 }
 
 impl Check {
-    fn refuse(&mut self, path: String, message: impl Into<String>) {
+    fn refuse(&mut self, path: impl Display, message: impl Display) {
         if self.errors.len() < ERRORS_MAX {
-            self.errors.push(SpecError { path, message: message.into() });
+            self.errors.push(SpecError { path: path.to_string(), message: message.to_string() });
         }
     }
 
-    fn require(&mut self, holds: bool, path: impl FnOnce() -> String, message: &str) {
+    fn require(&mut self, holds: bool, path: impl Display, message: &str) {
         if !holds {
-            self.refuse(path(), message);
+            self.refuse(path, message);
         }
     }
 
-    fn at_most(&mut self, value: u64, max: u64, path: &str, limit: &str) {
+    fn at_most(&mut self, value: u64, max: u64, path: impl Display, limit: &str) {
         if value > max {
-            self.refuse(path.to_owned(), format!("{value} is above the limit {limit} = {max}"));
+            self.refuse(path, format_args!("{value} is above the limit {limit} = {max}"));
         }
     }
 
     fn job(&mut self, spec: &JobSpec, limits: &Limits) {
         if spec.name.len() > NAME_BYTES_MAX || spec.name.chars().any(char::is_control) {
             self.refuse(
-                "job".to_owned(),
-                format!("a job name has at most {NAME_BYTES_MAX} bytes and no control characters"),
+                "job",
+                format_args!("a job name has at most {NAME_BYTES_MAX} bytes and no control characters"),
             );
         }
-        self.require(
-            is_name(&spec.queue),
-            || "queue".to_owned(),
-            "a queue name has letters, digits, -, _ and . only",
-        );
-        self.require(!spec.tasks.is_empty(), || "tasks".to_owned(), "a job has at least one task");
+        self.require(is_name(&spec.queue), "queue", "a queue name has letters, digits, -, _ and . only");
+        self.require(!spec.tasks.is_empty(), "tasks", "a job has at least one task");
         for (label, value) in &spec.labels {
             let valid = is_label(label) && is_label(value);
             self.require(
                 valid,
-                || format!("labels.{label}"),
+                format_args!("labels.{label}"),
                 "labels and values have letters, digits, -, _, . and / only",
             );
         }
         self.duration("delay", spec.delay);
         if spec.delay.is_some() && spec.start_at.is_some() {
-            self.refuse("start_at".to_owned(), "give either delay or start_at");
+            self.refuse("start_at", "give either delay or start_at");
         }
         self.at_most(
             spec.after.len() as u64,
@@ -143,100 +150,99 @@ impl Check {
         );
     }
 
-    fn duration(&mut self, path: &str, duration: Option<Duration>) {
+    fn duration(&mut self, path: impl Display, duration: Option<Duration>) {
         let fits = duration.is_none_or(|duration| duration <= DURATION_MAX);
-        self.require(fits, || path.to_owned(), "longer than 365 days");
+        self.require(fits, path, "longer than 365 days");
     }
 
-    fn task(&mut self, path: &str, task: &TaskSpec, limits: &Limits) {
-        let at = |field: &str| format!("{path}.{field}");
-        self.require(is_name(&task.name), || at("name"), "a task name has letters, digits, -, _ and . only");
+    fn task(&mut self, path: fmt::Arguments<'_>, task: &TaskSpec, limits: &Limits) {
+        let at = |field: &'static str| At(path, field);
+        self.require(is_name(&task.name), at("name"), "a task name has letters, digits, -, _ and . only");
         let free = !is_job_id(&task.name) && !task.name.bytes().all(|b| b.is_ascii_digit());
-        self.require(free, || at("name"), "would be read as a job id or a task number");
+        self.require(free, at("name"), "would be read as a job id or a task number");
         self.work(path, &task.work);
         self.require(
             !(task.array.is_some() && task.each_line.is_some()),
-            || at("each_line"),
+            at("each_line"),
             "give either array or each_line",
         );
         let lines = task.each_line.as_ref().is_none_or(|blob| blob.inline_bytes().is_some());
         let in_line = "its lines are counted when it is submitted: give text or a file, not a url or ref";
-        self.require(lines, || at("each_line"), in_line);
-        self.require(task.count() > 0, || at("each_line"), "has no lines");
-        self.duration(&at("timeout"), task.timeout);
-        self.require(task.timeout != Some(Duration::ZERO), || at("timeout"), "a timeout is longer than 0");
-        self.duration(&at("retry.backoff"), Some(task.retry.backoff.cap));
-        self.at_most(task.retry.max.into(), limits.retries_max.into(), &at("retry.max"), "retries_max");
+        self.require(lines, at("each_line"), in_line);
+        self.require(task.count() > 0, at("each_line"), "has no lines");
+        self.duration(at("timeout"), task.timeout);
+        self.require(task.timeout != Some(Duration::ZERO), at("timeout"), "a timeout is longer than 0");
+        self.duration(at("retry.backoff"), Some(task.retry.backoff.cap));
+        self.at_most(task.retry.max.into(), limits.retries_max.into(), at("retry.max"), "retries_max");
         self.at_most(
             task.retry.lost_max.into(),
             limits.retries_max.into(),
-            &at("retry.lost_max"),
+            at("retry.lost_max"),
             "retries_max",
         );
         let dependencies = (task.after.len() + task.after_each.len()) as u64;
         self.at_most(
             dependencies,
             limits.dependencies_per_task_max.into(),
-            &at("after"),
+            at("after"),
             "dependencies_per_task_max",
         );
         for (name, value) in &task.env {
             let whole = !matches!(value, EnvValue::Plain(text) if text.contains('\0'));
-            self.require(whole, || at(&format!("env.{name}")), "the value holds a NUL byte");
+            self.require(whole, format_args!("{path}.env.{name}"), "the value holds a NUL byte");
             self.require(
                 is_env_name(name),
-                || at(&format!("env.{name}")),
+                format_args!("{path}.env.{name}"),
                 "not a name of an environment variable",
             );
             self.require(
                 !name.starts_with("BATON_"),
-                || at(&format!("env.{name}")),
+                format_args!("{path}.env.{name}"),
                 "BATON_ names are set by Baton",
             );
         }
         for name in task.resources.custom.keys() {
-            self.require(is_name(name), || at(&format!("resources.{name}")), "not a resource name");
+            self.require(is_name(name), format_args!("{path}.resources.{name}"), "not a resource name");
         }
         let whole = task.workdir.as_ref().is_none_or(|dir| !dir.contains('\0'));
-        self.require(whole, || at("workdir"), "holds a NUL byte");
+        self.require(whole, at("workdir"), "holds a NUL byte");
         let absolute = task.workdir.as_ref().is_none_or(|dir| dir.starts_with('/'));
-        self.require(
-            absolute,
-            || at("workdir"),
-            "a working directory is absolute, or absent for a fresh one",
-        );
+        self.require(absolute, at("workdir"), "a working directory is absolute, or absent for a fresh one");
         for (place, file) in task.files.iter().enumerate() {
-            let path = || at(&format!("files[{place}].to"));
-            self.require(is_inside(&file.to), path, "a file goes to a relative path without `..`");
+            self.require(
+                is_inside(&file.to),
+                format_args!("{path}.files[{place}].to"),
+                "a file goes to a relative path without `..`",
+            );
         }
     }
 
-    fn work(&mut self, path: &str, work: &Work) {
+    fn work(&mut self, path: fmt::Arguments<'_>, work: &Work) {
         let (argv, path) = match work {
-            Work::Run(argv) => (argv, format!("{path}.run")),
-            Work::Service(service) => (&service.run, format!("{path}.service.run")),
+            Work::Run(argv) => (argv, At(path, "run")),
+            Work::Service(service) => (&service.run, At(path, "service.run")),
             Work::Function(function) => {
                 self.require(
                     is_name(&function.name),
-                    || format!("{path}.function.name"),
+                    format_args!("{path}.function.name"),
                     "not a function name",
                 );
                 return;
             }
             Work::Sleep(duration) => {
-                self.duration(&format!("{path}.sleep"), Some(*duration));
+                self.duration(At(path, "sleep"), Some(*duration));
                 return;
             }
             Work::Script(body) => {
-                self.require(!body.contains('\0'), || format!("{path}.script"), "holds a NUL byte");
+                self.require(!body.contains('\0'), format_args!("{path}.script"), "holds a NUL byte");
                 return;
             }
             Work::Noop | Work::Container(_) | Work::Wasm(_) => return,
         };
         let named = argv.first().is_some_and(|program| !program.is_empty());
-        self.require(named, || path.clone(), "names no program");
+        self.require(named, path, "names no program");
         let whole = argv.iter().all(|arg| !arg.contains('\0'));
-        self.require(whole, || path, "an argument holds a NUL byte");
+        self.require(whole, path, "an argument holds a NUL byte");
     }
 
     fn names_and_edges(&mut self, spec: &JobSpec) {
@@ -244,30 +250,39 @@ impl Check {
         for (place, task) in spec.tasks.iter().enumerate() {
             if places.insert(task.name.as_str(), place).is_some() {
                 self.refuse(
-                    format!("tasks[{place}].name"),
-                    format!("another task is called `{}` too", task.name),
+                    format_args!("tasks[{place}].name"),
+                    format_args!("another task is called `{}` too", task.name),
                 );
             }
         }
         let mut edges = vec![Vec::new(); spec.tasks.len()];
         let mut unknown = 0;
         for (place, task) in spec.tasks.iter().enumerate() {
-            for (path, name) in named_dependencies(place, task) {
+            for (field, nth, name) in named_dependencies(task) {
+                let path = format_args!("tasks[{place}].{field}[{nth}]");
                 match places.get(name) {
                     None => {
                         unknown += 1;
                         let known = places.keys().copied().filter(|_| unknown <= SUGGESTIONS_MAX);
                         self.refuse(path, unknown_name(name, known));
                     }
-                    Some(other) if *other == place => self.refuse(path, format!("`{name}` waits for itself")),
+                    Some(other) if *other == place => {
+                        self.refuse(path, format_args!("`{name}` waits for itself"))
+                    }
                     Some(other) => edges[place].push(*other),
                 }
             }
             self.same_shape(place, task, spec, &places);
         }
+        if edges.iter().all(Vec::is_empty) {
+            return;
+        }
         if let Some(cycle) = find_cycle(&edges) {
             let names: Vec<&str> = cycle.iter().map(|place| spec.tasks[*place].name.as_str()).collect();
-            self.refuse(format!("tasks[{}].after", cycle[0]), format!("a cycle: {}", names.join(" -> ")));
+            self.refuse(
+                format_args!("tasks[{}].after", cycle[0]),
+                format_args!("a cycle: {}", names.join(" -> ")),
+            );
         }
     }
 
@@ -278,7 +293,7 @@ impl Check {
             if other.count() != task.count() {
                 let message =
                     format!("`{name}` has {} tasks and `{}` has {}", other.count(), task.name, task.count());
-                self.refuse(format!("tasks[{place}].after_each[{nth}]"), message);
+                self.refuse(format_args!("tasks[{place}].after_each[{nth}]"), message);
             }
         }
     }
@@ -306,13 +321,14 @@ fn is_inside(path: &str) -> bool {
         && path.split('/').all(|part| !matches!(part, ".." | ""))
 }
 
-fn named_dependencies(place: usize, task: &TaskSpec) -> impl Iterator<Item = (String, &str)> {
-    let after = task.after.iter().enumerate().filter_map(move |(nth, dependency)| match dependency {
-        Dependency::Task(name) => Some((format!("tasks[{place}].after[{nth}]"), name.as_str())),
+/// Field, place in it, and name.
+fn named_dependencies(task: &TaskSpec) -> impl Iterator<Item = (&'static str, usize, &str)> {
+    let after = task.after.iter().enumerate().filter_map(|(nth, dependency)| match dependency {
+        Dependency::Task(name) => Some(("after", nth, name.as_str())),
         Dependency::Job(_) => None,
     });
     let each = task.after_each.iter().enumerate();
-    after.chain(each.map(move |(nth, name)| (format!("tasks[{place}].after_each[{nth}]"), name.as_str())))
+    after.chain(each.map(|(nth, name)| ("after_each", nth, name.as_str())))
 }
 
 fn unknown_name<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
