@@ -102,7 +102,8 @@ impl State {
                 }
                 self.sessions.insert(session.id.0, *session);
             }
-            Row::Job(job) => {
+            Row::Job(mut job) => {
+                job.actor = self.shared(&job.actor);
                 if !self.queues.contains_key(&job.queue) {
                     return Err(Corrupt::NoQueue { job: job.id, queue: job.queue });
                 }

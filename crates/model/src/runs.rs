@@ -1,6 +1,7 @@
 //! Sets of numbers kept as runs, so that an array of a million tasks is a few rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
+use std::ops::RangeBounds;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -36,9 +37,88 @@ impl Run {
 /// A set of numbers as disjoint runs that do not touch, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct RunSet {
-    /// first -> one past the last
-    runs: BTreeMap<u32, u32>,
+    runs: Runs,
     len: u32,
+}
+
+/// Most sets are empty or one run, of a job of one task above all: they cost nothing beside themselves. Equal sets are
+/// written alike: `Many` has at least two.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+enum Runs {
+    #[default]
+    None,
+    /// Its first number and one past its last.
+    One(u32, u32),
+    /// first -> one past the last
+    Many(Box<BTreeMap<u32, u32>>),
+}
+
+/// Runs as first number and one past the last.
+enum Iter<'a> {
+    Few(std::option::IntoIter<(u32, u32)>),
+    Many(btree_map::Range<'a, u32, u32>),
+}
+
+impl Iterator for Iter<'_> {
+    type Item = (u32, u32);
+
+    fn next(&mut self) -> Option<(u32, u32)> {
+        match self {
+            Iter::Few(run) => run.next(),
+            Iter::Many(runs) => runs.next().map(|(first, end)| (*first, *end)),
+        }
+    }
+}
+
+impl DoubleEndedIterator for Iter<'_> {
+    fn next_back(&mut self) -> Option<(u32, u32)> {
+        match self {
+            Iter::Few(run) => run.next_back(),
+            Iter::Many(runs) => runs.next_back().map(|(first, end)| (*first, *end)),
+        }
+    }
+}
+
+impl Runs {
+    fn len(&self) -> usize {
+        match self {
+            Runs::None => 0,
+            Runs::One(..) => 1,
+            Runs::Many(runs) => runs.len(),
+        }
+    }
+
+    /// Those that begin in the range, which is not empty.
+    fn range(&self, range: impl RangeBounds<u32>) -> Iter<'_> {
+        match self {
+            Runs::None => Iter::Few(None.into_iter()),
+            Runs::One(first, end) => Iter::Few(range.contains(first).then_some((*first, *end)).into_iter()),
+            Runs::Many(runs) => Iter::Many(runs.range(range)),
+        }
+    }
+
+    fn insert(&mut self, first: u32, end: u32) {
+        match self {
+            Runs::None => *self = Runs::One(first, end),
+            Runs::One(other, other_end) => {
+                *self = Runs::Many(Box::new(BTreeMap::from([(*other, *other_end), (first, end)])));
+            }
+            Runs::Many(runs) => drop(runs.insert(first, end)),
+        }
+    }
+
+    fn remove(&mut self, first: u32) {
+        match self {
+            Runs::None => {}
+            Runs::One(..) => *self = Runs::None,
+            Runs::Many(runs) => {
+                runs.remove(&first);
+                if let (1, Some((first, end))) = (runs.len(), runs.first_key_value()) {
+                    *self = Runs::One(*first, *end);
+                }
+            }
+        }
+    }
 }
 
 impl RunSet {
@@ -67,7 +147,7 @@ impl RunSet {
     }
 
     pub fn runs(&self) -> impl DoubleEndedIterator<Item = Run> + '_ {
-        self.runs.iter().map(|(first, end)| Run::new(*first, end - first))
+        self.runs.range(..).map(|(first, end)| Run::new(first, end - first))
     }
 
     pub fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
@@ -78,18 +158,23 @@ impl RunSet {
         self.runs().next()
     }
 
+    /// The run that begins at or before `number`, and is the last to do so.
+    fn at_or_before(&self, number: u32) -> Option<(u32, u32)> {
+        self.runs.range(..=number).next_back()
+    }
+
     /// The first run, or what is left of one, at or after `number`.
     pub fn first_from(&self, number: u32) -> Option<Run> {
-        if let Some((_, end)) = self.runs.range(..=number).next_back()
-            && number < *end
+        if let Some((_, end)) = self.at_or_before(number)
+            && number < end
         {
             return Some(Run::new(number, end - number));
         }
-        self.runs.range(number..).next().map(|(first, end)| Run::new(*first, end - first))
+        self.runs.range(number..).next().map(|(first, end)| Run::new(first, end - first))
     }
 
     pub fn contains(&self, number: u32) -> bool {
-        self.runs.range(..=number).next_back().is_some_and(|(_, end)| number < *end)
+        self.at_or_before(number).is_some_and(|(_, end)| number < end)
     }
 
     pub fn insert(&mut self, run: Run) {
@@ -97,29 +182,23 @@ impl RunSet {
             return;
         }
         let (mut first, mut end) = (run.first, run.end());
-        if let Some((before, before_end)) = self.runs.range(..=first).next_back().map(|(f, e)| (*f, *e))
+        if let Some((before, before_end)) = self.at_or_before(first)
             && before_end >= first
         {
             first = before;
             end = end.max(before_end);
             self.forget(before, before_end);
         }
-        while let Some((next, next_end)) = self.runs.range(first..=end).next().map(|(f, e)| (*f, *e)) {
+        while let Some((next, next_end)) = self.runs.range(first..=end).next() {
             end = end.max(next_end);
             self.forget(next, next_end);
         }
-        self.runs.insert(first, end);
-        self.len += end - first;
+        self.keep(first, end);
     }
 
     pub fn remove(&mut self, run: Run) {
         for part in self.overlap(run) {
-            let (first, end) = self
-                .runs
-                .range(..=part.first)
-                .next_back()
-                .map(|(f, e)| (*f, *e))
-                .expect("part lies in a run");
+            let (first, end) = self.at_or_before(part.first).expect("part lies in a run");
             self.forget(first, end);
             self.keep(first, part.first);
             self.keep(part.end(), end);
@@ -127,7 +206,7 @@ impl RunSet {
     }
 
     fn forget(&mut self, first: u32, end: u32) {
-        self.runs.remove(&first);
+        self.runs.remove(first);
         self.len -= end - first;
     }
 
@@ -145,10 +224,9 @@ impl RunSet {
 
     /// The same, one by one.
     pub fn parts_of(&self, run: Run) -> impl Iterator<Item = Run> + '_ {
-        let from = self.runs.range(..=run.first).next_back().map_or(run.first, |(first, _)| *first);
-        self.runs
-            .range(from..run.end().max(from))
-            .filter_map(move |(first, end)| Run::new(*first, end - first).overlap(run))
+        let from = self.at_or_before(run.first).map_or(run.first, |(first, _)| first);
+        let near = self.runs.range(from..run.end().max(from));
+        near.filter_map(move |(first, end)| Run::new(first, end - first).overlap(run))
     }
 
     /// Whether any of `run` is in the set.
@@ -180,7 +258,7 @@ impl RunSet {
 
 impl Serialize for RunSet {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(self.runs.iter())
+        s.collect_seq(self.runs.range(..))
     }
 }
 

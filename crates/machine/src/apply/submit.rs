@@ -44,7 +44,7 @@ pub(crate) fn apply(
     let job = Job {
         id,
         spec: spec.clone(),
-        actor: Arc::new(actor.clone()),
+        actor: state.shared(actor),
         submitted: state.stamp(),
         queue,
         priority: spec.priority,

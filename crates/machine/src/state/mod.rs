@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use model::settings::Limits;
 use model::views::{Counts, JobState};
-use model::{ClassId, Elapsed, JobId, LogIndex, NodeId, Resources, SessionId, Settings, Timestamp};
+use model::{Actor, ClassId, Elapsed, JobId, LogIndex, NodeId, Resources, SessionId, Settings, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chores::Chore;
@@ -275,6 +275,12 @@ impl State {
         } else {
             self.index.reserved.remove(&id);
         }
+    }
+
+    /// Mostly the same submits again: then one is kept for both jobs.
+    pub(crate) fn shared(&self, actor: &Actor) -> Arc<Actor> {
+        let newest = self.jobs().next_back().map(|job| &job.actor);
+        newest.filter(|newest| ***newest == *actor).cloned().unwrap_or_else(|| Arc::new(actor.clone()))
     }
 
     /// The class of this key, made if it is new. Counts one more group.
