@@ -49,7 +49,8 @@ enum Runs {
     None,
     /// Its first number and one past its last.
     One(u32, u32),
-    /// first -> one past the last
+    /// first -> one past the last. Boxed, so that the many sets that are not this stay small.
+    #[expect(clippy::box_collection)]
     Many(Box<BTreeMap<u32, u32>>),
 }
 
