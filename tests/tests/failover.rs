@@ -141,6 +141,8 @@ async fn without_a_majority_a_submit_is_refused_and_its_request_id_gives_one_job
     let leader = cluster.leader().await;
     let left = (leader + 1) % 3;
     let stopped = [leader, (leader + 2) % 3];
+    // Until a quorum has spoken to it once, a replica does not know how old what it has is, and reads nothing out.
+    cluster.client_of(left).queues().await.expect("all are there");
     for place in stopped {
         cluster.replicas[place].freeze().await;
     }
