@@ -4,7 +4,6 @@
 //! Order within an entry: workers (reports, sessions), control, submits, tick, plan.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use machine::state::State;
@@ -41,8 +40,7 @@ pub(crate) enum Item {
     /// Reports whose reply nobody waits for: made here, on behalf of a worker that knows nothing of these attempts, or the
     /// first part of a worker's batch.
     Unanswered {
-        /// Whose batch, if it is one: it is said again when the worker is back.
-        part_of: Option<SessionId>,
+        session: SessionId,
     },
     Open {
         worker: String,
@@ -343,12 +341,13 @@ impl Leader {
         if self.flight.leaving_unplaced > 0 {
             return;
         }
-        let submitted = |command: &'_ Command| match command {
-            Command::Write(Write { op: Op::Submit { job, spec }, .. }) => Some((*job, spec.clone())),
-            _ => None,
-        };
-        let specs: Vec<(JobId, Arc<JobSpec>)> = batch.commands.iter().filter_map(submitted).collect();
-        let jobs: Vec<(JobId, &JobSpec)> = specs.iter().map(|(job, spec)| (*job, spec.as_ref())).collect();
+        fn submitted(command: &Command) -> Option<(JobId, &JobSpec)> {
+            match command {
+                Command::Write(Write { op: Op::Submit { job, spec }, .. }) => Some((*job, spec)),
+                _ => None,
+            }
+        }
+        let jobs: Vec<(JobId, &JobSpec)> = batch.commands.iter().filter_map(submitted).collect();
         let (plan, is_whole) = self.planning.make_ahead(state, &jobs, room);
         batch.leaves_unplaced = !is_whole;
         if let Some((id, plan)) = plan {

@@ -21,7 +21,7 @@ fn ended_attempts(report: &Report) -> Option<(Verdict, u64)> {
 }
 
 /// Rows that the reports of one entry may change: as many as it may bring about by default.
-const ROWS_PER_ENTRY_MAX: usize = 4_096;
+const ROWS_PER_ENTRY_MAX: usize = model::settings::ROWS_PER_APPLY as usize;
 /// What a row counts against an entry's bytes.
 const ROW_BYTES: usize = ENTRY_BYTES_MAX / ROWS_PER_ENTRY_MAX;
 
@@ -117,7 +117,7 @@ impl Leader {
                 })),
             })
             .collect();
-        self.queue_part(session, reports, LOST_BYTES, Item::Unanswered { part_of: None });
+        self.queue_part(session, reports, LOST_BYTES, Item::Unanswered { session });
     }
 
     pub(crate) fn report(&mut self, stream: StreamId, reports: Reports, out: &mut Vec<Action>) {
@@ -140,7 +140,7 @@ impl Leader {
         // The last one is what the worker hears of: by then the others are in the state.
         let last = parts.pop().unwrap_or_default();
         for part in parts {
-            self.queue_part(session, part, each, Item::Unanswered { part_of: Some(session) });
+            self.queue_part(session, part, each, Item::Unanswered { session });
         }
         self.queue_part(session, last, each, Item::Reports { stream, session, number });
     }

@@ -236,10 +236,9 @@ impl Leader {
             Renewal::Ending => return self.tell_ended(stream, out),
         }
         let id = session.id;
-        // It says the reports of an earlier stream again in its hello.
+        // It says the reports of an earlier stream again in its hello, and what it has lost comes out anew.
         self.lanes.workers.retain(|(_, item)| match item {
-            Item::Reports { session, .. } => *session != id,
-            Item::Unanswered { part_of } => *part_of != Some(id),
+            Item::Reports { session, .. } | Item::Unanswered { session } => *session != id,
             _ => true,
         });
         let bytes = hello.reports.as_ref().map_or(0, |reports| reports.bytes);

@@ -77,7 +77,7 @@ fn check_positions(name: &str, group: &Group, found: &mut Vec<String>) {
     let delayed = group.delayed.keys().map(|position| Run::new(*position, 1));
     let live = group.live.iter().map(|(first, live)| Run::new(*first, live.len));
     for run in sets.into_iter().flat_map(RunSet::runs).chain(delayed).chain(live) {
-        if !seen.overlap(run).is_empty() {
+        if seen.touches(run) {
             found.push(format!("{name}: positions {run:?} are in two places"));
         }
         seen.insert(run);
@@ -180,6 +180,9 @@ fn check_marks(state: &State, found: &mut Vec<String>) {
                 "{}: {cancels} cancels and {reopening} retries are under way, kept as {} and {}",
                 job.id, job.cancels, job.reopening
             ));
+        }
+        if job.cancelled && job.cancels == 0 && job.reopening == 0 && !job.is_finished() {
+            found.push(format!("{}: it is cancelled, and no chore makes its tasks final", job.id));
         }
         if job.cancels == 0 && !job.cancelling.is_empty() {
             found.push(format!("{}: {:?} is marked, and no cancel is under way", job.id, job.cancelling));

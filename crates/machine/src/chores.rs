@@ -12,11 +12,6 @@ use crate::state::jobs::{Cause, On};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Chore {
-    /// Nothing holds the job back any more: its groups from `next` on may become ready.
-    OpenJob {
-        job: JobId,
-        next: u32,
-    },
     /// A group became final: tell its dependents from `next` on.
     Settled {
         job: JobId,
@@ -40,11 +35,6 @@ pub enum Chore {
         job: JobId,
         tasks: Option<RunSet>,
         next: u32,
-    },
-    SkipJob {
-        job: JobId,
-        next: u32,
-        cause: Cause,
     },
     /// Opens the next round of what failed; `next` counts through the groups that have any of the tasks.
     Retry {
@@ -71,17 +61,6 @@ pub enum Chore {
         was_finished: bool,
         next: u32,
     },
-    /// What waits although something it waits for has ended badly.
-    SkipDoomed {
-        job: JobId,
-        next: u32,
-    },
-    /// A new edge holds back what was ready of the job, or of one group.
-    HoldBack {
-        job: JobId,
-        group: Option<u32>,
-        next: u32,
-    },
     /// An edge was taken away, and by now whatever its other end had to say before has been heard: it is forgotten there
     /// too, and counts no longer. `had_succeeded`: it did not count any more when it was taken away.
     DropEdge {
@@ -93,7 +72,13 @@ pub enum Chore {
     EndSession {
         session: SessionId,
     },
-    /// What is left of one group in any of these.
+    /// The change to all of the job, in groups from `next` on.
+    Groups {
+        job: JobId,
+        next: u32,
+        change: Change,
+    },
+    /// The change to one group, or what is left of it in any of these.
     Part {
         job: JobId,
         group: u32,
@@ -162,14 +147,12 @@ impl State {
     /// Returns the rest, to go on with, and before any other.
     fn run_chore(&mut self, chore: Chore, budget: &mut Budget) -> Option<Chore> {
         match chore {
-            Chore::OpenJob { job, next } => deps::open_job(self, job, next, budget),
             Chore::Settled { job, group, next } => deps::group_settled(self, job, group, next, budget),
             Chore::Each { job, group, positions, succeeded, next } => {
                 deps::positions_final(self, job, group, positions, succeeded, next, budget)
             }
             Chore::JobFinished { job, next } => deps::job_finished(self, job, next, budget),
             Chore::Cancel { job, tasks, next } => cancel::cancel_groups(self, job, tasks, next, budget),
-            Chore::SkipJob { job, next, cause } => deps::skip_job(self, job, next, cause, budget),
             Chore::Retry { job, next, tasks, failed_only } => {
                 retry::reopen_groups(self, job, next, tasks, failed_only, budget)
             }
@@ -180,12 +163,11 @@ impl State {
             Chore::ReopenLater { job, group, was_finished, next } => {
                 retry::reopen_later(self, job, group, was_finished, next, budget)
             }
-            Chore::SkipDoomed { job, next } => retry::skip_doomed(self, job, next, budget),
-            Chore::HoldBack { job, group, next } => change::hold_back(self, job, group, next, budget),
             Chore::DropEdge { job, group, on, had_succeeded } => {
                 change::drop_edge(self, job, group, on, had_succeeded, budget)
             }
             Chore::EndSession { session } => sessions::take_back(self, session, budget),
+            Chore::Groups { job, next, change } => parts::change_groups(self, job, next, change, budget),
             Chore::Part { job, group, positions, change } => {
                 parts::change(self, job, group as usize, positions, change, budget)
             }

@@ -1,12 +1,10 @@
-//! The digest: a chain over every entry, what it was answered, and the rows it changed. Replicas with equal indexes have
-//! equal digests, or one of them has diverged. What is hashed is bytes as written by serde, which are the same on every
+//! The digest: a chain over every entry, what it was answered, and the figures of the jobs and sessions it changed. Replicas
+//! with equal indexes have equal digests, or one of them has diverged. What is hashed is bytes as written by serde, which are the same on every
 //! machine; they may change with `LEVEL` only.
-
-use std::io;
 
 use model::{JobId, SessionId};
 use serde::Serialize;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::state::State;
 use crate::state::jobs::{Group, Job};
@@ -17,15 +15,16 @@ impl State {
     pub(crate) fn chained(&mut self, entry: &Entry, applied: &Applied) -> u64 {
         let (jobs, sessions) = (self.jobs.take_touched(), self.sessions.take_touched());
         self.forget_touched();
-        let mut sink = Sink(Xxh3::new());
-        sink.put(&(self.meta.digest, self.meta.index, self.meta.stamp, entry));
-        sink.put(&(&applied.replies, &applied.effects, &applied.events));
-        jobs.into_iter().for_each(|job| sink.put(&(job, self.job(JobId(job)).map(|row| self.job_mark(row)))));
-        sessions.into_iter().for_each(|id| sink.put(&(id, self.session_mark(SessionId(id)))));
+        let mut bytes = Vec::new();
+        put(&mut bytes, &(self.meta.digest, self.meta.index, self.meta.stamp, entry));
+        put(&mut bytes, &(&applied.replies, &applied.effects, &applied.events));
+        jobs.into_iter()
+            .for_each(|job| put(&mut bytes, &(job, self.job(JobId(job)).map(|row| self.job_mark(row)))));
+        sessions.into_iter().for_each(|id| put(&mut bytes, &(id, self.session_mark(SessionId(id)))));
         let meta = &self.meta;
-        sink.put(&(meta.last_job, meta.unfinished_jobs, meta.results_bytes, meta.forgotten));
-        sink.put(&(self.requests.len(), self.tombstones.len(), self.chores.len()));
-        sink.0.digest()
+        put(&mut bytes, &(meta.last_job, meta.unfinished_jobs, meta.results_bytes, meta.forgotten));
+        put(&mut bytes, &(self.requests.len(), self.tombstones.len(), self.chores.len()));
+        xxh3_64(&bytes)
     }
 
     /// What was touched without an entry says nothing about one.
@@ -65,21 +64,6 @@ fn group_mark(group: &Group) -> impl Serialize {
     (group.counts(), runs, times, kept)
 }
 
-struct Sink(Xxh3);
-
-impl Sink {
-    fn put(&mut self, value: &impl Serialize) {
-        rmp_serde::encode::write(&mut *self, value).expect("plain data is written to a hasher without fail");
-    }
-}
-
-impl io::Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+fn put(bytes: &mut Vec<u8>, value: &impl Serialize) {
+    rmp_serde::encode::write(bytes, value).expect("plain data is written to memory without fail");
 }

@@ -10,6 +10,7 @@ use machine::{
     Applied, Bootstrap, Command, Edge, Entry, Event, JobChange, Op, Placement, Plan, Reply, Stamp, Target,
     Write, check,
 };
+use model::settings::ROWS_PER_APPLY;
 use model::views::{JobState, TaskState};
 use model::{
     Actor, Dependency, JobId, JobSpec, RequestId, Retry, Run, RunSet, SessionId, Settings, TaskSpec, Verdict,
@@ -17,8 +18,6 @@ use model::{
 };
 
 const GROUPS: usize = 10_000;
-/// The limit's default.
-const ROWS_PER_APPLY_MAX: usize = 4_096;
 
 struct World {
     state: State,
@@ -72,7 +71,7 @@ impl World {
         let mut ticks = 0;
         while self.state.next_due().is_some_and(|due| due.elapsed == Some(Default::default())) {
             let applied = self.apply(Command::Tick);
-            assert!(changed(&applied) <= ROWS_PER_APPLY_MAX, "{} runs in one entry", changed(&applied));
+            assert!(changed(&applied) <= ROWS_PER_APPLY as usize, "{} runs in one entry", changed(&applied));
             ticks += 1;
             assert!(ticks < 100, "chores do not end");
         }
@@ -155,7 +154,7 @@ fn a_large_cancel_is_marked_at_once_and_completed_by_ticks() {
 
     let applied = world.write(Op::Cancel { targets: vec![Target::job(job)] });
     assert_eq!(applied.replies, [Reply::Changed { tasks: GROUPS as u64 }]);
-    assert!(changed(&applied) <= ROWS_PER_APPLY_MAX);
+    assert!(changed(&applied) <= ROWS_PER_APPLY as usize);
     let row = world.state.job(job).unwrap();
     assert!(row.cancelled && !row.is_finished() && row.counts.ready > 0);
     assert!(world.state.ready().is_empty(), "nothing of it is to be planned any more");
@@ -247,7 +246,7 @@ fn many_tasks_named_one_by_one_are_marked_at_once_and_cancelled_by_ticks() {
     let cancel = Op::Cancel { targets: vec![Target { job, tasks: Some(all_but_one) }] };
     let applied = world.write(cancel.clone());
     assert_eq!(applied.replies, [Reply::Changed { tasks: GROUPS as u64 - 1 }]);
-    assert!(changed(&applied) <= ROWS_PER_APPLY_MAX);
+    assert!(changed(&applied) <= ROWS_PER_APPLY as usize);
     let ready: usize = world.state.ready().values().map(|keys| keys.len()).sum();
     assert_eq!(ready, 1, "nothing that was named is to be planned any more");
     assert_eq!(world.write(cancel).replies, [Reply::Changed { tasks: 0 }], "they are counted once");
@@ -269,7 +268,7 @@ fn what_an_array_has_waiting_to_try_again_is_cancelled_by_ticks() {
     let first = RunSet::of(Run::new(0, 2 * GROUPS as u32));
     let applied = world.write(Op::Cancel { targets: vec![Target { job, tasks: Some(first) }] });
     assert_eq!(applied.replies, [Reply::Changed { tasks: 2 * GROUPS as u64 }]);
-    assert!(changed(&applied) <= ROWS_PER_APPLY_MAX);
+    assert!(changed(&applied) <= ROWS_PER_APPLY as usize);
     assert!(world.state.ready().is_empty());
     assert!(world.settle() >= 2);
     let row = world.state.job(job).unwrap();
@@ -291,7 +290,7 @@ fn a_retry_of_a_broken_up_array_is_done_by_ticks_and_begins_as_a_whole() {
 
     let applied = world.write(Op::Retry { targets: vec![Target::job(job)], failed_only: false });
     assert_eq!(applied.replies, [Reply::Changed { tasks: cancelled }]);
-    assert!(changed(&applied) <= ROWS_PER_APPLY_MAX);
+    assert!(changed(&applied) <= ROWS_PER_APPLY as usize);
     let row = world.state.job(job).unwrap();
     assert!(row.counts.cancelled > 0 && row.counts.ready > 0);
     assert!(world.state.ready().is_empty(), "nothing begins, and ends, before all have a new round");
@@ -315,7 +314,7 @@ fn a_new_edge_holds_back_a_broken_up_array_at_once_and_by_ticks() {
     let edge = Edge { task: Some("second".to_owned()), on: Dependency::Job(earlier) };
     let change = JobChange { add_after: vec![edge], ..JobChange::default() };
     let applied = world.write(Op::SetJob { job, change });
-    assert!(changed(&applied) <= ROWS_PER_APPLY_MAX && ready(&world) > 0);
+    assert!(changed(&applied) <= ROWS_PER_APPLY as usize && ready(&world) > 0);
     let second = Placement {
         job,
         tasks: Run::new(4 * GROUPS as u32 - 2, 1),
@@ -341,7 +340,7 @@ fn a_worker_that_held_much_is_taken_back_by_ticks() {
     assert_eq!(world.state.job(job).unwrap().counts.running, 2 * GROUPS as u64);
 
     let applied = world.apply(Command::EndSession { session });
-    assert!(changed(&applied) <= ROWS_PER_APPLY_MAX);
+    assert!(changed(&applied) <= ROWS_PER_APPLY as usize);
     assert!(world.settle() >= 3);
     assert_eq!(world.state.job(job).unwrap().counts.running, 0);
     assert!(world.state.session(session).is_none());

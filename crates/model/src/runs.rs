@@ -198,7 +198,8 @@ impl RunSet {
     }
 
     pub fn remove(&mut self, run: Run) {
-        for part in self.overlap(run) {
+        loop {
+            let Some(part) = self.parts_of(run).next() else { return };
             let (first, end) = self.at_or_before(part.first).expect("part lies in a run");
             self.forget(first, end);
             self.keep(first, part.first);
@@ -254,6 +255,14 @@ impl RunSet {
             both.extend(other.overlap(run));
         }
         both
+    }
+}
+
+impl FromIterator<Run> for RunSet {
+    fn from_iter<I: IntoIterator<Item = Run>>(runs: I) -> RunSet {
+        let mut set = RunSet::new();
+        set.extend(runs);
+        set
     }
 }
 

@@ -187,8 +187,11 @@ settings! {
     retries_max: u32 = 1_000,
     /// Rows that may change because of one entry, beyond what its own commands name; the rest is left to later entries. A
     /// row is whatever is kept of its own: a job, a group, a run of an array's tasks, a task's history, a timer.
-    rows_per_apply_max: u32 = 4_096,
+    rows_per_apply_max: u32 = ROWS_PER_APPLY,
 }
+
+/// Rows that may change because of one entry, unless the setting says otherwise.
+pub const ROWS_PER_APPLY: u32 = 4_096;
 
 /// All settings of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -206,7 +209,7 @@ const GROUPS_PER_JOB_MAX: u64 = 100_000;
 const SPEC_BYTES_MAX: u64 = 64 << 20;
 
 /// More would let one entry stall every replica.
-const ROWS_PER_APPLY_MAX: u64 = 65_536;
+const ROWS_PER_APPLY_HIGHEST: u64 = 65_536;
 
 /// Longest of all windows: ten years.
 const WINDOW_MAX_S: u64 = 10 * 366 * 24 * 3600;
@@ -240,7 +243,7 @@ impl Settings {
             ("usage_half_life_s", limits.usage_half_life_s, WINDOW_MAX_S),
             ("clock_skew_max_s", limits.clock_skew_max_s, WINDOW_MAX_S),
             ("workers_max", limits.workers_max.into(), WORKERS_MAX.into()),
-            ("rows_per_apply_max", limits.rows_per_apply_max.into(), ROWS_PER_APPLY_MAX),
+            ("rows_per_apply_max", limits.rows_per_apply_max.into(), ROWS_PER_APPLY_HIGHEST),
             ("tasks_per_job_max", limits.tasks_per_job_max.into(), TASKS_PER_JOB_MAX),
             ("groups_per_job_max", limits.groups_per_job_max.into(), GROUPS_PER_JOB_MAX),
             ("spec_bytes_max", limits.spec_bytes_max, SPEC_BYTES_MAX),

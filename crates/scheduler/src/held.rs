@@ -1,13 +1,12 @@
 //! Work sent ahead: a busy worker gets a little more than it has room for, so that it need not wait for the leader
 //! between two short tasks. It takes no capacity before it starts, and goes back if another worker has room first.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use machine::eligible::{accepts, drains_for, has_credit, has_room};
 use machine::state::sessions::Class;
 use machine::{Allocation, Group, Phase, Session, State};
-use model::{Seq, SessionId, Verdict};
+use model::{ClassId, Seq, SessionId, Verdict};
 
 use crate::overlay::Overlay;
 use crate::place::{Round, room};
@@ -16,17 +15,12 @@ use crate::place::{Round, room};
 pub const HELD_RUN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The session that holds least among those that take the class and have credit left.
-pub(crate) fn choose(
-    round: &Round<'_>,
-    row: &Class,
-    group: &Group,
-    takers: &[SessionId],
-    busy_for_long: &BTreeSet<SessionId>,
-) -> Option<SessionId> {
-    let state = round.state;
+pub(crate) fn choose(round: &Round<'_>, class: ClassId, row: &Class, group: &Group) -> Option<SessionId> {
+    let (state, takers) = (round.state, round.takers.get(&class)?);
     if !is_short(group) {
         return None;
     }
+    let busy_for_long = |id: &SessionId| round.ahead.as_ref().is_some_and(|busy| busy.contains(id));
     let held = |id: SessionId| {
         let session = state.session(id).filter(|session| has_credit(state, session, &row.key).is_ok())?;
         // Behind something long it would wait as long.
@@ -36,7 +30,7 @@ pub(crate) fn choose(
         let count = held_by(session).count() as u32 + round.taken.held.get(&id).copied().unwrap_or(0);
         (count < state.limits().credit_per_session_max).then_some((count, id))
     };
-    takers.iter().filter(|id| !busy_for_long.contains(id)).filter_map(|id| held(*id)).min().map(|(_, id)| id)
+    takers.iter().filter(|id| !busy_for_long(id)).filter_map(|id| held(*id)).min().map(|(_, id)| id)
 }
 
 fn is_short_work(state: &State, allocation: &Allocation) -> bool {

@@ -21,12 +21,14 @@ pub(crate) struct Round<'a> {
     /// For whom a session drains.
     pub reserved: BTreeMap<SessionId, (JobId, u32)>,
     /// Sessions that take a class at all.
-    takers: BTreeMap<ClassId, Vec<SessionId>>,
+    pub takers: BTreeMap<ClassId, Vec<SessionId>>,
     /// The last choice for a class: with best fit it stays the best until it is full.
     last: BTreeMap<ClassId, SessionId>,
     full: BTreeSet<ClassId>,
     /// A task went elsewhere than to the session that drained for it.
     released: bool,
+    /// Once everything that has room is placed: sessions that this round gave something long, behind which nothing waits.
+    pub ahead: Option<BTreeSet<SessionId>>,
     pub plan: Plan,
 }
 
@@ -43,16 +45,40 @@ impl<'a> Round<'a> {
             }
         }
         let (takers, last, full) = Default::default();
-        Round { state, taken, rooms, reserved, takers, last, full, released: false, plan: Plan::default() }
+        Round {
+            state,
+            taken,
+            rooms,
+            reserved,
+            takers,
+            last,
+            full,
+            released: false,
+            ahead: None,
+            plan: Plan::default(),
+        }
     }
 
     pub fn run(&mut self, budget: Budget) -> Plan {
         // Before anything in line: whoever is ahead of it may not use its worker, and must not keep it from it.
         self.place_reserved();
         let mut lines = lines(self.state, &self.taken.running);
+        self.take_turns(&mut lines, budget);
+        reserve::for_starving(self, passed_over(&lines));
+        if self.may_send_ahead(&lines) {
+            self.ahead = Some(self.given_long_work());
+            lines.iter_mut().for_each(Line::retry);
+            self.take_turns(&mut lines, budget);
+            // By now somebody else may be the first that waits.
+            reserve::for_starving(self, passed_over(&lines));
+        }
+        std::mem::take(&mut self.plan)
+    }
+
+    fn take_turns(&mut self, lines: &mut Vec<Line<'a>>, budget: Budget) {
         let mut done = Vec::new();
         while self.plan.placements.len() < budget.placements_max {
-            let Some(turn) = next_turn(&lines) else {
+            let Some(turn) = next_turn(lines) else {
                 if !std::mem::take(&mut self.released) {
                     break;
                 }
@@ -74,39 +100,21 @@ impl<'a> Round<'a> {
             }
         }
         lines.append(&mut done);
-        reserve::for_starving(self, lines.iter().flat_map(Line::passed_over).collect());
-        self.send_all_ahead(&mut lines, budget);
-        // By now somebody else may be the first that waits.
-        reserve::for_starving(self, lines.iter().flat_map(Line::passed_over).collect());
-        std::mem::take(&mut self.plan)
     }
 
     /// What found no room is sent ahead, where that delays nobody: every head without room is of short work. Only after
     /// all that has room was placed, so that it does not matter whose turn it is.
-    fn send_all_ahead(&mut self, lines: &mut Vec<Line<'_>>, budget: Budget) {
-        let state = self.state;
+    fn may_send_ahead(&self, lines: &[Line<'_>]) -> bool {
+        // Who drains for somebody gets nothing more, and who has waited for long is not overtaken.
+        if !self.reserved.is_empty() {
+            return false;
+        }
         let is_short = |key: ReadyKey| {
-            let job = state.job(key.job);
+            let job = self.state.job(key.job);
             job.is_some_and(|job| held::is_short(&job.groups[key.group as usize]))
         };
-        // Who drains for somebody gets nothing more, and who has waited for long is not overtaken.
-        let waiting: Vec<ReadyKey> = lines.iter().flat_map(Line::without_room).collect();
-        if !self.reserved.is_empty() || waiting.is_empty() || !waiting.into_iter().all(is_short) {
-            return;
-        }
-        let busy_for_long = self.given_long_work();
-        lines.iter_mut().for_each(Line::retry);
-        let mut done = Vec::new();
-        while self.plan.placements.len() < budget.placements_max {
-            let Some(turn) = next_turn(lines) else { break };
-            let line = &mut lines[turn];
-            let head = if line.room > 0 { line.head() } else { None };
-            match head {
-                Some((class, key)) => self.send_head_ahead(line, class, key, &busy_for_long),
-                None => done.push(lines.swap_remove(turn)),
-            }
-        }
-        lines.append(&mut done);
+        let mut waiting = lines.iter().flat_map(Line::without_room).peekable();
+        waiting.peek().is_some() && waiting.all(is_short)
     }
 
     /// Sessions that this round gave something that may take long.
@@ -117,31 +125,6 @@ impl<'a> Round<'a> {
             group.is_some_and(|(_, group)| held::is_short(group))
         };
         self.plan.placements.iter().filter(|placement| !is_short(placement)).map(|p| p.session).collect()
-    }
-
-    fn send_head_ahead(
-        &mut self,
-        line: &mut Line<'_>,
-        class: ClassId,
-        key: ReadyKey,
-        busy_for_long: &BTreeSet<SessionId>,
-    ) {
-        let state = self.state;
-        let Some((job, row)) = state.job(key.job).zip(state.class(class)) else {
-            return line.advance(class);
-        };
-        let group = &job.groups[key.group as usize];
-        let Some(tasks) = self.next_tasks(key.job, group, longest_run(row.key.kind, line.room)) else {
-            return line.advance(class);
-        };
-        let takers = self.takers.get(&class).map_or(&[][..], |takers| takers);
-        let Some(session) = held::choose(self, row, group, takers, busy_for_long) else {
-            return line.pass_over(class, key);
-        };
-        *self.taken.held.entry(session).or_default() += 1;
-        self.taken.tasks.entry(key.job).or_default().insert(tasks);
-        self.plan.placements.push(Placement { job: key.job, tasks, session, held: true });
-        line.charge(row.key.resources.dominant_share(state.total()), tasks.len);
     }
 
     /// The queue runs as many as it may: who drains for one of its tasks is open to others until that changes.
@@ -184,11 +167,23 @@ impl<'a> Round<'a> {
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
             return line.advance(class);
         };
-        let Some(session) = self.choose(class, row, key.job, tasks) else {
-            return line.pass_over(class, key);
+        let held = self.ahead.is_some();
+        let session = match held {
+            true => held::choose(self, class, row, group),
+            false => self.choose(class, row, key.job, tasks),
         };
-        self.take(key.job, tasks, session, row);
+        match session {
+            Some(session) if held => self.send_ahead(key.job, tasks, session),
+            Some(session) => self.take(key.job, tasks, session, row),
+            None => return line.pass_over(class, key),
+        }
         line.charge(row.key.resources.dominant_share(state.total()), tasks.len);
+    }
+
+    fn send_ahead(&mut self, job: JobId, tasks: Run, session: SessionId) {
+        *self.taken.held.entry(session).or_default() += 1;
+        self.taken.tasks.entry(job).or_default().insert(tasks);
+        self.plan.placements.push(Placement { job, tasks, session, held: true });
     }
 
     /// The next ready tasks of the group that no plan has taken yet.
@@ -259,6 +254,10 @@ impl<'a> Round<'a> {
         self.taken.tasks.entry(job).or_default().insert(tasks);
         self.plan.placements.push(Placement { job, tasks, session, held: false });
     }
+}
+
+fn passed_over(lines: &[Line<'_>]) -> Vec<(ReadyKey, ClassId)> {
+    lines.iter().flat_map(Line::passed_over).collect()
 }
 
 pub(crate) fn room(state: &State, session: &Session, taken: &Taken) -> Room {

@@ -36,7 +36,7 @@ fn since(round: &Round<'_>, key: ReadyKey) -> Option<Elapsed> {
     let job = state.job(key.job)?;
     let group = &job.groups[key.group as usize];
     let taken = round.taken.tasks.get(&key.job);
-    if taken.is_some_and(|taken| !taken.overlap(group.numbers()).is_empty()) {
+    if taken.is_some_and(|taken| taken.touches(group.numbers())) {
         // Something of it is on its way.
         return None;
     }

@@ -12,6 +12,12 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// So many cases, or as many as `PROPTEST_CASES` asks for. What is found becomes a test with a name, not a file of seeds.
+fn config(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    ProptestConfig { cases: asked.unwrap_or(cases), failure_persistence: None, ..ProptestConfig::default() }
+}
+
 /// A state that is driven by commands, as on a replica.
 struct World {
     state: State,

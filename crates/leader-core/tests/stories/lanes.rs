@@ -382,7 +382,7 @@ fn a_batch_that_changes_much_is_spread_over_entries_and_acknowledged_once() {
     };
     let each: Vec<usize> = world.entries[before..].iter().map(rows).filter(|rows| *rows > 0).collect();
     assert_eq!(each.iter().sum::<usize>(), 8_192);
-    assert!(each.iter().all(|rows| *rows <= 4_096), "{each:?}");
+    assert!(each.iter().all(|rows| *rows <= model::settings::ROWS_PER_APPLY as usize), "{each:?}");
     let heard = world.heard(1);
     let acked = heard.iter().filter(|message| matches!(message, ToWorker::Acked { number: 1, .. }));
     assert_eq!(acked.count(), 1, "{heard:?}");

@@ -76,7 +76,7 @@ fn cancel(state: &mut State, id: JobId, tasks: Option<&RunSet>) -> u64 {
         return 0;
     }
     let mut hold = Hold::None;
-    state.gated(id, places, |job| {
+    state.rekeyed(id, places, |job| {
         job.cancels += 1;
         match tasks {
             Some(tasks) => job.cancelling.extend(tasks.runs()),
@@ -99,8 +99,7 @@ fn unfinished(job: &Job, place: u32, tasks: Option<&RunSet>) -> u64 {
         return group.counts().unfinished();
     }
     let mut fresh = job.positions_in(place, tasks);
-    let marked = job.cancelling.parts_of(group.numbers()).filter_map(|run| group.positions_of(run));
-    marked.for_each(|run| fresh.remove(run));
+    group.named(&job.cancelling, group.positions()).for_each(|run| fresh.remove(run));
     fresh.runs().map(|run| u64::from(group.unfinished(run))).sum()
 }
 
@@ -139,9 +138,7 @@ fn unmark(state: &mut State, id: JobId) {
     let marked = std::mem::take(&mut job.cancelling);
     let places = job.groups_of(Some(&marked));
     job.cancelling = marked;
-    state.gated(id, places, |job| job.cancelling = RunSet::new());
-    // What was not named is open again, and nobody was told of what has happened to it meanwhile.
-    state.wake();
+    state.rekeyed(id, places, |job| job.cancelling = RunSet::new());
 }
 
 pub(crate) fn cancel_positions(state: &mut State, id: JobId, place: usize, positions: Run) {

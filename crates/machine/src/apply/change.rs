@@ -38,7 +38,8 @@ fn set_paused(state: &mut State, jobs: &[JobId], paused: bool) -> Result<Reply, 
     }
     let (mut tasks, now) = (0, state.now());
     for id in &jobs {
-        tasks += state.rekeyed(*id, |job| {
+        let places = unfinished(state, *id)?.places();
+        tasks += state.rekeyed(*id, places, |job| {
             job.paused = paused;
             // Whatever a paused job waits, nobody passes it over.
             job.groups.iter_mut().filter(|_| !paused).for_each(|group| group.passed_since = now);
@@ -76,8 +77,9 @@ pub(crate) fn set_job(state: &mut State, id: JobId, change: &JobChange) -> Resul
     let remove = resolve(state, id, &change.remove_after)?;
     check_edges(state, id, &add, &remove)?;
 
+    let places = unfinished(state, id)?.places();
     let mut tasks = match change.priority {
-        Some(priority) => state.rekeyed(id, |job| {
+        Some(priority) => state.rekeyed(id, places, |job| {
             job.priority = priority;
             waiting(job)
         }),
@@ -95,8 +97,8 @@ pub(crate) fn set_job(state: &mut State, id: JobId, change: &JobChange) -> Resul
 
 fn move_to_queue(state: &mut State, id: JobId, to: u32) -> u64 {
     let Some(job) = state.job(id) else { return 0 };
-    let (from, counts) = (job.queue, job.counts);
-    let waiting = state.rekeyed(id, |job| {
+    let (from, counts, places) = (job.queue, job.counts, job.places());
+    let waiting = state.rekeyed(id, places, |job| {
         job.queue = to;
         waiting(job)
     });
@@ -316,31 +318,16 @@ fn group_outcome(state: &State, id: JobId, place: usize) -> Option<JobState> {
 /// The new edge holds at once; a chore takes back to Blocked what was ready.
 fn begin_holding(state: &mut State, id: JobId, edge: &Resolved) {
     let Some(job) = state.job(id) else { return };
-    let group = edge.group.map(|group| group as u32);
-    let places = group.map_or_else(|| job.groups_of(None), |group| vec![group]);
-    state.gated(id, places, |job| match edge.group {
+    let places = edge.group.map_or(job.places(), |group| group as u32..group as u32 + 1);
+    let chore = parts::chore(job, edge.group, Change::HoldBack);
+    state.rekeyed(id, places, |job| match edge.group {
         Some(group) => job.groups[group].waiting += 1,
         None => {
             job.waiting += 1;
             job.open = false;
         }
     });
-    state.chores.push_back(Chore::HoldBack { job: id, group, next: 0 });
-}
-
-pub(crate) fn hold_back(
-    state: &mut State,
-    id: JobId,
-    group: Option<u32>,
-    next: u32,
-    budget: &mut Budget,
-) -> Option<Chore> {
-    let groups = state.job(id)?.groups.len() as u32;
-    let (next, len) = group.map_or((next, groups), |group| (next.max(group), group + 1));
-    let rest = |next| Chore::HoldBack { job: id, group, next };
-    state.walk((next, len), budget, rest, |state, place, budget| {
-        parts::change_all(state, id, place as usize, Change::HoldBack, budget)
-    })
+    state.chores.push_back(chore);
 }
 
 /// Nothing is delayed where nothing has begun.
@@ -356,13 +343,7 @@ pub(crate) fn take_ready_back(state: &mut State, id: JobId, place: usize, part: 
 /// What is waited for has ended badly. Looked at again when the chore's turn comes: a retry of it may come before.
 fn skip_edge(state: &mut State, id: JobId, edge: &Resolved) {
     let Some(job) = state.job(id) else { return };
-    let chore = match edge.group {
-        Some(group) => {
-            let positions = RunSet::of(job.groups[group].positions());
-            Chore::Part { job: id, group: group as u32, positions, change: Change::SkipDoomed }
-        }
-        None => Chore::SkipDoomed { job: id, next: 0 },
-    };
+    let chore = parts::chore(job, edge.group, Change::SkipDoomed);
     state.chores.push_back(chore);
 }
 

@@ -11,9 +11,9 @@ use crate::state::jobs::{Cause, Dependent, Hold, Job, On};
 
 /// Nothing of the whole job's holds it back any more.
 pub(crate) fn open(state: &mut State, id: JobId) {
-    let Some(places) = state.job(id).map(|job| job.groups_of(None)) else { return };
-    state.gated(id, places, |job| job.open = true);
-    state.chores.push_back(Chore::OpenJob { job: id, next: 0 });
+    let Some(places) = state.job(id).map(Job::places) else { return };
+    state.rekeyed(id, places, |job| job.open = true);
+    state.chores.push_back(Chore::Groups { job: id, next: 0, change: Change::Release });
 }
 
 pub(crate) fn open_if_free(state: &mut State, id: JobId) {
@@ -21,14 +21,6 @@ pub(crate) fn open_if_free(state: &mut State, id: JobId) {
     if !job.open && job.waiting == 0 && job.hold == Hold::None {
         open(state, id);
     }
-}
-
-pub(crate) fn open_job(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Option<Chore> {
-    let groups = state.job(id)?.groups.len() as u32;
-    let rest = |next| Chore::OpenJob { job: id, next };
-    state.walk((next, groups), budget, rest, |state, place, budget| {
-        parts::change_all(state, id, place as usize, Change::Release, budget)
-    })
 }
 
 /// Makes ready what of `positions` waits for nothing any more.
@@ -49,13 +41,12 @@ pub(crate) fn release(state: &mut State, id: JobId, place: usize, positions: Run
 
 fn releasable(state: &State, job: &Job, place: usize, positions: Run) -> RunSet {
     let group = &job.groups[place];
-    let mut free = RunSet::new();
     if !job.open || job.cancelled || group.waiting > 0 {
-        return free;
+        return RunSet::new();
     }
-    free.extend(group.blocked.overlap(positions));
+    let mut free: RunSet = group.blocked.parts_of(positions).collect();
     if !state.is_unfenced() {
-        group.stopping.overlap(positions).into_iter().for_each(|run| free.remove(run));
+        group.stopping.parts_of(positions).for_each(|run| free.remove(run));
     }
     for upstream in &group.each {
         free = free.intersection(&job.groups[*upstream as usize].succeeded);
@@ -114,7 +105,7 @@ pub(crate) fn recount_group(
     };
     let waiting = counted(group.after.iter().map(open), group.waiting.saturating_sub(less));
     budget.spend(group.after.len() / LOOKED_UP_PER_ROW);
-    state.gated(id, [place as u32], |job| job.groups[place].waiting = waiting);
+    state.rekeyed(id, [place as u32], |job| job.groups[place].waiting = waiting);
     (waiting == 0).then(|| parts::change_all(state, id, place, Change::Release, budget)).flatten()
 }
 
@@ -152,8 +143,7 @@ pub(crate) fn is_unsatisfied(state: &State, id: JobId) -> Option<bool> {
 /// What of the part still waits is skipped.
 pub(crate) fn skip_waiting(state: &mut State, id: JobId, place: usize, part: Run, cause: Cause) {
     let Some(job) = state.job(id) else { return };
-    let mut positions = RunSet::new();
-    positions.extend(job.groups[place].blocked.parts_of(part));
+    let positions: RunSet = job.groups[place].blocked.parts_of(part).collect();
     skip(state, id, place, &positions, cause);
 }
 
@@ -216,7 +206,7 @@ pub(crate) fn job_finished(state: &mut State, id: JobId, next: u32, budget: &mut
                 recount_job(state, later, 1, budget);
                 None
             }
-            (None, false) => Some(Chore::SkipJob { job: later, next: 0, cause }),
+            (None, false) => Some(Chore::Groups { job: later, next: 0, change: Change::Skip(cause) }),
         }
     })
 }
@@ -229,18 +219,4 @@ fn waits_for(state: &State, id: JobId, group: Option<usize>, on: On) -> bool {
         (None, On::Job(other)) => job.after.contains(&other),
         (None, On::Group(_)) => false,
     }
-}
-
-pub(crate) fn skip_job(
-    state: &mut State,
-    id: JobId,
-    next: u32,
-    cause: Cause,
-    budget: &mut Budget,
-) -> Option<Chore> {
-    let groups = state.job(id)?.groups.len() as u32;
-    let rest = |next| Chore::SkipJob { job: id, next, cause };
-    state.walk((next, groups), budget, rest, |state, place, budget| {
-        parts::change_all(state, id, place as usize, Change::Skip(cause), budget)
-    })
 }

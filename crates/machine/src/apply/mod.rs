@@ -45,7 +45,7 @@ impl State {
             replies.push(self.apply_command(command, &mut budget));
         }
         self.run_chores(&mut budget);
-        tick::evict(self);
+        tick::evict(self, &mut budget);
         let Out { effects, events, woken: _ } = std::mem::take(&mut self.out);
         let applied = Applied { replies, effects, events };
         self.meta.digest = self.chained(entry, &applied);

@@ -31,6 +31,32 @@ pub(crate) fn change(
     None
 }
 
+/// The same for all of the job, from this group on.
+pub(crate) fn change_groups(
+    state: &mut State,
+    id: JobId,
+    next: u32,
+    change: Change,
+    budget: &mut Budget,
+) -> Option<Chore> {
+    let groups = state.job(id)?.groups.len() as u32;
+    let rest = |next| Chore::Groups { job: id, next, change };
+    state.walk((next, groups), budget, rest, |state, place, budget| {
+        change_all(state, id, place as usize, change, budget)
+    })
+}
+
+/// The chore that makes the change to all of the job, or to one group.
+pub(crate) fn chore(job: &Job, group: Option<usize>, change: Change) -> Chore {
+    match group {
+        None => Chore::Groups { job: job.id, next: 0, change },
+        Some(place) => {
+            let positions = RunSet::of(job.groups[place].positions());
+            Chore::Part { job: job.id, group: place as u32, positions, change }
+        }
+    }
+}
+
 /// The same for all positions of the group.
 pub(crate) fn change_all(
     state: &mut State,

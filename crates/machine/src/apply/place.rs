@@ -37,7 +37,7 @@ pub fn eligible(state: &State, placement: &Placement) -> Result<(), Ineligible> 
     let positions = group.positions_of(placement.tasks).filter(|run| run.len == placement.tasks.len);
     let positions = positions.ok_or(Ineligible::NotReady)?;
     let few = positions.len <= TASKS_PER_PLACEMENT_MAX;
-    if !few || group.ready.overlap(positions) != [positions] || !alike(group, positions) {
+    if !few || !group.ready.parts_of(positions).eq([positions]) || !alike(group, positions) {
         return Err(Ineligible::NotReady);
     }
     let queue = state.queue(job.queue).ok_or(Ineligible::QueuePaused)?;

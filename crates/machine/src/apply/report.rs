@@ -120,10 +120,8 @@ fn stopped(state: &mut State, allocation: &Allocation, tasks: &RunSet) {
 /// Positions of `tasks` whose attempt was being stopped.
 fn stopping(state: &State, allocation: &Allocation, tasks: &RunSet) -> Option<(usize, RunSet)> {
     let (place, group) = state.job(allocation.job)?.group_of(allocation.tasks.first)?;
-    let mut found = RunSet::new();
-    for positions in tasks.runs().filter_map(|run| group.positions_of(run)) {
-        found.extend(group.stopping.overlap(positions));
-    }
+    let positions = tasks.runs().filter_map(|run| group.positions_of(run));
+    let found: RunSet = positions.flat_map(|run| group.stopping.parts_of(run)).collect();
     (!found.is_empty()).then_some((place, found))
 }
 
@@ -174,13 +172,9 @@ fn finish(
 
 /// Of these positions those that a cancel was answered for, and the others.
 fn cancelled_or_not(job: &Job, place: usize, positions: Run) -> (RunSet, RunSet) {
-    let group = &job.groups[place];
-    let (mut cancelled, mut others) = (RunSet::new(), RunSet::of(positions));
-    let marked = job.cancelling.parts_of(group.numbers_of(positions));
-    for run in marked.filter_map(|run| group.positions_of(run)) {
-        cancelled.insert(run);
-        others.remove(run);
-    }
+    let cancelled: RunSet = job.groups[place].named(&job.cancelling, positions).collect();
+    let mut others = RunSet::of(positions);
+    cancelled.runs().for_each(|run| others.remove(run));
     (cancelled, others)
 }
 

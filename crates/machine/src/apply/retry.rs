@@ -37,25 +37,16 @@ pub(crate) fn apply(state: &mut State, targets: &[Target], failed_only: bool) ->
 fn retriable(job: &Job, group: &Group, tasks: Option<&RunSet>, failed_only: bool) -> u64 {
     let all = |positions: Run| {
         let of = |set: &RunSet| set.parts_of(positions).map(|run| u64::from(run.len)).sum::<u64>();
-        let cancelled = if failed_only { 0 } else { of(&group.cancelled) };
+        if failed_only {
+            return of(&group.failed);
+        }
         // A cancel before this command was answered, and is through before this one begins.
-        let marked = match (failed_only, job.cancelled) {
-            (true, _) => 0,
-            (false, true) => group.unfinished(positions).into(),
-            (false, false) => {
-                let marked = job.cancelling.parts_of(group.numbers_of(positions));
-                let marked = marked.filter_map(|run| group.positions_of(run));
-                marked.map(|run| u64::from(group.unfinished(run))).sum()
-            }
-        };
-        of(&group.failed) + cancelled + marked
+        let marked = group.named(&job.cancelling, positions).map(|run| u64::from(group.unfinished(run)));
+        of(&group.failed) + of(&group.cancelled) + marked.sum::<u64>()
     };
     match tasks {
         None => all(group.positions()),
-        Some(tasks) => {
-            let positions = tasks.parts_of(group.numbers()).filter_map(|run| group.positions_of(run));
-            positions.map(all).sum()
-        }
+        Some(tasks) => group.named(tasks, group.positions()).map(all).sum(),
     }
 }
 
@@ -83,18 +74,15 @@ fn reopening(state: &mut State, id: JobId, change: impl FnOnce(u32) -> u32) {
     let Some(job) = state.job(id) else { return };
     let (before, after) = (job.reopening, change(job.reopening));
     // Only the first and the last make a difference to the index.
-    let places = if before == 0 || after == 0 { job.groups_of(None) } else { Vec::new() };
-    state.gated(id, places, |job| job.reopening = after);
-    if after == 0 {
-        state.wake();
-    }
+    let places = if before == 0 || after == 0 { job.places() } else { 0..0 };
+    state.rekeyed(id, places, |job| job.reopening = after);
 }
 
 /// A cancel that was asked for before is through by now, so its mark may go.
 fn lift_cancel(state: &mut State, id: JobId) {
     let Some(job) = state.job(id).filter(|job| job.cancelled) else { return };
-    let places = job.groups_of(None);
-    state.gated(id, places, |job| job.cancelled = false);
+    let places = job.places();
+    state.rekeyed(id, places, |job| job.cancelled = false);
     open_if_free(state, id);
     // What it was skipped for may have been retried meanwhile, which a cancelled job does not follow.
     push(state, id, Chore::ReopenLater { job: id, group: None, was_finished: false, next: 0 });
@@ -119,7 +107,7 @@ pub(crate) fn reopen_groups(
         parts::change(state, id, place as usize, positions, Change::Reopen { failed_only }, budget)
     });
     if left.is_none() {
-        state.chores.push_back(Chore::SkipDoomed { job: id, next: 0 });
+        state.chores.push_back(Chore::Groups { job: id, next: 0, change: Change::SkipDoomed });
         through(state, id);
     }
     left
@@ -129,8 +117,7 @@ pub(crate) fn reopen_groups(
 pub(crate) fn reopen_ended(state: &mut State, id: JobId, place: usize, part: Run, failed_only: bool) {
     let Some(job) = state.job(id) else { return };
     let group = &job.groups[place];
-    let mut positions = RunSet::new();
-    positions.extend(group.failed.parts_of(part));
+    let mut positions: RunSet = group.failed.parts_of(part).collect();
     if !failed_only {
         positions.extend(group.cancelled.parts_of(part));
     }
@@ -141,8 +128,7 @@ pub(crate) fn reopen_ended(state: &mut State, id: JobId, place: usize, part: Run
 pub(crate) fn revive(state: &mut State, id: JobId, place: usize, part: Run) {
     // A cancelled job stays so, until it is retried itself.
     let Some(job) = state.job(id).filter(|job| !job.cancelled) else { return };
-    let mut positions = RunSet::new();
-    positions.extend(job.groups[place].skipped.parts_of(part));
+    let mut positions: RunSet = job.groups[place].skipped.parts_of(part).collect();
     for (doomed, _) in doomed(state, job, place, &positions.clone()) {
         doomed.runs().for_each(|run| positions.remove(run));
     }
@@ -257,18 +243,9 @@ fn forgotten_failure(state: &State, job: &Job, place: usize) -> Option<On> {
     None
 }
 
-pub(crate) fn skip_doomed(state: &mut State, id: JobId, next: u32, budget: &mut Budget) -> Option<Chore> {
-    let groups = state.job(id)?.groups.len() as u32;
-    let rest = |next| Chore::SkipDoomed { job: id, next };
-    state.walk((next, groups), budget, rest, |state, place, budget| {
-        parts::change_all(state, id, place as usize, Change::SkipDoomed, budget)
-    })
-}
-
 pub(crate) fn skip_doomed_part(state: &mut State, id: JobId, place: usize, part: Run) {
     let Some(job) = state.job(id) else { return };
-    let mut waiting = RunSet::new();
-    waiting.extend(job.groups[place].blocked.parts_of(part));
+    let waiting: RunSet = job.groups[place].blocked.parts_of(part).collect();
     for (positions, cause) in doomed(state, job, place, &waiting) {
         let still = state.job(id).map(|job| job.groups[place].blocked.intersection(&positions));
         skip(state, id, place, &still.unwrap_or_default(), cause);

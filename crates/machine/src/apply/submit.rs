@@ -8,7 +8,7 @@ use model::views::{Counts, JobState};
 use model::{Actor, Dependency, JobId, JobSpec, RunSet, TaskSpec};
 
 use crate::apply::write::within;
-use crate::chores::Chore;
+use crate::chores::{Change, Chore};
 use crate::state::State;
 use crate::state::jobs::{Cause, Dependent, Group, Hold, Job, On};
 use crate::state::sessions::ClassKey;
@@ -84,16 +84,13 @@ fn accept(state: &mut State, mut job: Job, earlier: &EarlierJobs) {
         On::Job(after) => Some(after),
         On::Group(_) => None,
     });
-    let doomed = in_groups.any(|after| earlier.failed(*after));
+    let doomed = || in_groups.any(|after| earlier.failed(*after)).then_some(Change::SkipDoomed);
+    let skips = failed.map(|after| Change::Skip(Cause::Job(after))).or_else(doomed);
     let open = job.waiting == 0 && job.hold == Hold::None;
     state.index.set_hold(id, job.hold, true);
     state.jobs.insert(id.0, job);
-    if let Some(after) = failed {
-        state.chores.push_back(Chore::SkipJob { job: id, next: 0, cause: Cause::Job(after) });
-        return;
-    }
-    if doomed {
-        state.chores.push_back(Chore::SkipDoomed { job: id, next: 0 });
+    if let Some(change) = skips {
+        state.chores.push_back(Chore::Groups { job: id, next: 0, change });
     }
     if open {
         crate::apply::deps::open(state, id);

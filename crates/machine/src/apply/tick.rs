@@ -80,12 +80,11 @@ fn end_delay(state: &mut State, id: JobId, place: usize, position: u32) {
 }
 
 /// Bounds what is kept: finished jobs by count and age, request ids by age and count, tombstones by count.
-pub(crate) fn evict(state: &mut State) {
+pub(crate) fn evict(state: &mut State, budget: &mut Budget) {
     let settings = state.meta.settings.clone();
     let (now, limits) = (state.now(), &settings.limits);
     state.requests.evict(state.meta.stamp, limits, EVICTIONS_PER_APPLY_MAX);
     let age = Duration::from_secs(limits.finished_age_max_s);
-    let mut rows = limits.rows_per_apply_max as usize;
     for _ in 0..EVICTIONS_PER_APPLY_MAX {
         // A chore may still have to tell later jobs how this one ended.
         if !state.chores.is_empty() {
@@ -93,10 +92,10 @@ pub(crate) fn evict(state: &mut State) {
         }
         let Some((at, id)) = state.index.finished.first().copied() else { return };
         let many = state.index.finished.len() as u64 > limits.finished_jobs_max;
-        if rows == 0 || (!many && at.plus(age) > now) {
+        if budget.is_spent() || (!many && at.plus(age) > now) {
             return;
         }
-        rows = rows.saturating_sub(state.job(id).map_or(1, |job| job.groups.len()));
+        budget.spend(state.job(id).map_or(1, |job| job.groups.len()));
         evict_job(state, id);
     }
 }

@@ -17,7 +17,7 @@ pub struct ReadyKey {
     pub group: u32,
 }
 
-/// A time at which something of a job happens: the end of its hold (`group` is `None`) or of a task's delay.
+/// A time at which something of a job happens: the end of its hold (`task` is `None`) or of a task's delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timer {
     pub at: Elapsed,

@@ -175,7 +175,7 @@ impl Job {
 
     /// The groups that have any of these tasks, in order; `None` is all tasks.
     pub(crate) fn groups_of(&self, tasks: Option<&RunSet>) -> Vec<u32> {
-        let Some(tasks) = tasks else { return (0..self.groups.len() as u32).collect() };
+        let Some(tasks) = tasks else { return self.places().collect() };
         let (mut places, mut from) = (Vec::new(), 0);
         while let Some(run) = tasks.first_from(from)
             && let Some((place, group)) = self.group_of(run.first)
@@ -186,13 +186,18 @@ impl Job {
         places
     }
 
+    /// All of its groups.
+    pub(crate) fn places(&self) -> std::ops::Range<u32> {
+        0..self.groups.len() as u32
+    }
+
     /// Positions of the group that are named; `None` is all tasks.
     pub(crate) fn positions_in(&self, place: u32, tasks: Option<&RunSet>) -> RunSet {
         let group = &self.groups[place as usize];
-        let Some(tasks) = tasks else { return RunSet::of(group.positions()) };
-        let mut positions = RunSet::new();
-        positions.extend(tasks.parts_of(group.numbers()).filter_map(|run| group.positions_of(run)));
-        positions
+        match tasks {
+            None => RunSet::of(group.positions()),
+            Some(tasks) => group.named(tasks, group.positions()).collect(),
+        }
     }
 
     pub fn group_named(&self, name: &str) -> Option<usize> {
@@ -237,6 +242,11 @@ impl Group {
     pub fn positions_of(&self, numbers: Run) -> Option<Run> {
         let run = self.numbers().overlap(numbers)?;
         Some(Run::new(run.first - self.first, run.len))
+    }
+
+    /// Those of these positions whose tasks are in the set.
+    pub(crate) fn named(&self, tasks: &RunSet, among: Run) -> impl Iterator<Item = Run> {
+        tasks.parts_of(self.numbers_of(among)).filter_map(|run| self.positions_of(run))
     }
 
     pub fn numbers_of(&self, positions: Run) -> Run {

@@ -235,7 +235,9 @@ impl State {
         }
         let age = Duration::from_secs(self.limits().finished_age_max_s);
         let timer = self.index.timers.first().map(|timer| timer.at);
-        let eviction = self.index.finished.first().map(|(at, _)| at.plus(age));
+        let many = self.index.finished.len() as u64 > self.limits().finished_jobs_max;
+        let eviction =
+            self.index.finished.first().map(|(at, _)| if many { Elapsed(0) } else { at.plus(age) });
         let reserved = self.index.reserved.iter().filter_map(|id| self.session(*id));
         let patience = reserved.map(|session| patience_ends(self, session));
         let due = Due {
@@ -306,37 +308,33 @@ impl State {
         }
     }
 
-    /// Changes of a job what the ready index is keyed by. The index is not a row: it moves at once.
-    pub(crate) fn rekeyed<R>(&mut self, id: JobId, change: impl FnOnce(&mut Job) -> R) -> R {
-        let job = self.jobs.get_mut(id.0).expect("the caller has looked the job up");
-        let before: Vec<usize> =
-            (0..job.groups.len()).filter(|place| is_ready(job, &job.groups[*place])).collect();
-        before.into_iter().for_each(|place| self.index.set_ready(job, place, false));
-        let result = change(job);
-        for place in 0..job.groups.len() {
-            if is_ready(job, &job.groups[place]) {
-                self.index.set_ready(job, place, true);
-            }
-        }
-        result
-    }
-
-    /// Changes of a job what keeps these of its groups out of the ready index.
-    pub(crate) fn gated<R>(
+    /// Changes of a job what the ready index is keyed by, or what keeps these groups out of it; never what is ready. The
+    /// index is not a row: it moves at once.
+    pub(crate) fn rekeyed<R>(
         &mut self,
         id: JobId,
         places: impl IntoIterator<Item = u32>,
         change: impl FnOnce(&mut Job) -> R,
     ) -> R {
         let job = self.jobs.get_mut(id.0).expect("the caller has looked the job up");
-        let ready = |job: &Job, place: u32| is_ready(job, &job.groups[place as usize]);
-        let before: Vec<(u32, bool)> = places.into_iter().map(|place| (place, ready(job, place))).collect();
+        let places = places.into_iter().map(|place| place as usize);
+        let before: Vec<(usize, bool)> = places
+            .filter(|place| !job.groups[*place].ready.is_empty())
+            .map(|place| (place, is_ready(job, &job.groups[place])))
+            .collect();
+        let listed = before.iter().filter(|(_, was_ready)| *was_ready);
+        listed.for_each(|(place, _)| self.index.set_ready(job, *place, false));
         let result = change(job);
+        let mut turned = false;
         for (place, was_ready) in before {
-            let now = ready(job, place);
-            if now != was_ready {
-                self.index.set_ready(job, place as usize, now);
+            if is_ready(job, &job.groups[place]) {
+                self.index.set_ready(job, place, true);
+                turned |= !was_ready;
             }
+        }
+        // What has happened to it meanwhile was told to nobody.
+        if turned {
+            self.wake();
         }
         result
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(config(60))]
     #[test]
     fn what_is_placed_with_its_submit_is_taken_whole(
         workers in prop::collection::vec(1u64..6, 1..6),

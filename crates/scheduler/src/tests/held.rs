@@ -3,7 +3,11 @@
 use super::*;
 
 fn array(len: u32) -> JobSpec {
-    let mut task = task(1);
+    array_of(len, 1)
+}
+
+fn array_of(len: u32, cores: u64) -> JobSpec {
+    let mut task = task(cores);
     task.array = Some(model::ArrayRange { first: 0, last: len - 1, step: 1 });
     JobSpec::of("", vec![task])
 }
@@ -72,6 +76,34 @@ fn nothing_is_sent_ahead_while_a_worker_drains() {
     assert!(w.state.session(a).unwrap().reserved.is_some());
     end(&mut w, a, 1, Verdict::Succeeded, 10);
     assert!(w.plan().is_empty(), "{:?}", w.plan());
+}
+
+/// Found by chance: only the next plan kept a worker free for it.
+#[test]
+fn who_waits_first_after_the_rest_was_sent_ahead_starves_in_the_same_plan() {
+    let mut w = World::new();
+    let a = w.session("a", 2);
+    let large = w.submit(array_of(2, 2));
+    w.round();
+    w.write(Op::Pause { jobs: vec![large] });
+    end(&mut w, a, 1, Verdict::Succeeded, 10);
+    let small = w.submit(JobSpec { priority: 1, ..array(6) });
+    w.round();
+    end(&mut w, a, 2, Verdict::Succeeded, 10);
+    assert_eq!(held(&w.plan()), [false, true, true]);
+    w.round();
+    w.write(Op::Resume { jobs: vec![large] });
+    w.write(Op::Pause { jobs: vec![small] });
+    w.now += 61_000_000;
+    w.apply(Command::Tick);
+    w.write(Op::Resume { jobs: vec![small] });
+    end(&mut w, a, 5, Verdict::Succeeded, 10);
+    let plan = w.plan();
+    assert_eq!(held(&plan), [true], "the last of the small ones");
+    let reserved: Vec<_> = plan.reservations.iter().map(|row| (row.session, row.job)).collect();
+    assert_eq!(reserved, [(a, large)]);
+    w.round();
+    assert!(w.plan().is_empty());
 }
 
 #[test]

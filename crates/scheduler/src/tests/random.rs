@@ -205,7 +205,7 @@ pub(super) fn finish(w: &mut World, place: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(config(150))]
 
     /// What is kept between evaluations only saves work: plans in flight, late and lost, included.
     #[test]
