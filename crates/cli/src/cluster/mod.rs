@@ -16,7 +16,7 @@ use crate::clock::Stopwatch;
 use crate::fault::Fault;
 use crate::tether;
 
-pub use failover::{Kill, Takeover, failover, send_probe};
+pub use failover::{Kill, Takeover, failover, probe, send_probe};
 pub use ports::Ports;
 pub use process::Process;
 

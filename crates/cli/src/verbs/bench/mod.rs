@@ -1,25 +1,29 @@
 //! `baton bench`: measures, on a cluster of processes of its own or on one that is there. It warms up, measures in
 //! rounds, and reports nothing if a task was lost on the way.
 
-mod loads;
+mod bench;
+mod failover;
+mod figure;
+mod idle;
+mod raft;
+mod scrape;
+mod submit;
+mod tasks;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use model::settings::Failover;
-use serde::Serialize;
 
 use crate::app::App;
-use crate::cluster::{Cluster, Plan};
+use crate::cluster::Plan;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::Face;
-use crate::output::table::{Cell, render};
 use crate::signals;
-use loads::Bench;
+use bench::Bench;
+use figure::Figure;
 
-/// Measure submits, tasks, latency and failover
+/// Measure submits, tasks, latency, failover and more
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to measure
@@ -29,7 +33,7 @@ pub struct Args {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Part of the usual amount of work in each round
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = scale)]
     scale: f64,
     /// Leaders killed for the failover figure
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -48,164 +52,140 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum What {
     All,
+    /// The log alone: entries per second with 64 and 1024 in flight
+    Raft,
     /// Accepted jobs per second with 1, 64 and 1024 in flight
     Submit,
-    /// Noop tasks per second of one array
+    /// One submit of an array of 1,000,000 tasks
     Array,
-    /// Noop jobs of one task each per second
+    /// Noop tasks per second of such an array, submit to end
+    Noop,
+    /// Noop jobs of one task each per second, submit to end
     Jobs,
     /// Tasks per second that run /bin/true
     Process,
     /// From submit to start on an idle cluster
     Latency,
+    /// 10,000 tasks one after the other, 10,000 before one, and a grid of diamonds
+    Chain,
+    /// What a cluster costs that has nothing to do
+    Idle,
     /// From SIGKILL of the leader to the first start by the next
     Failover,
 }
 
-/// Rates come as rounds, times as percentiles.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Figure {
-    pub name: String,
-    pub unit: String,
-    /// What one round does, or how many samples there are.
-    pub count: u64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub rounds: Vec<f64>,
-    pub min: f64,
-    pub median: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub p99: Option<f64>,
-    pub max: f64,
+/// In the order in which `all` measures them. The last leaves nothing as it was.
+const SCENARIOS: [What; 10] = [
+    What::Raft,
+    What::Submit,
+    What::Array,
+    What::Noop,
+    What::Jobs,
+    What::Process,
+    What::Latency,
+    What::Chain,
+    What::Idle,
+    What::Failover,
+];
+
+impl What {
+    /// Whether it needs processes that are ours to look into or to kill.
+    fn needs_own_cluster(self) -> bool {
+        matches!(self, What::Raft | What::Array | What::Idle | What::Failover)
+    }
 }
 
-#[derive(Debug, Serialize)]
-struct Report {
-    version: String,
-    cores: usize,
-    replicas: usize,
-    workers: usize,
-    failover: Failover,
-    build: &'static str,
-    lost: u64,
-    figures: Vec<Figure>,
-}
-
-impl Figure {
-    /// From so many per second in each round.
-    pub fn of_rounds(name: &str, unit: &str, count: u64, rounds: Vec<f64>) -> Figure {
-        let mut sorted = rounds.clone();
-        sorted.sort_by(f64::total_cmp);
-        let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
-        let (min, max) = (sorted.first().copied().unwrap_or(0.0), sorted.last().copied().unwrap_or(0.0));
-        Figure { name: name.to_owned(), unit: unit.to_owned(), count, rounds, min, median, p99: None, max }
-    }
-
-    /// Percentiles in milliseconds.
-    pub fn of_times(name: &str, times: &[Duration]) -> Figure {
-        // Up to an hour in microseconds; a histogram without bounds would cut at its first size.
-        let mut histogram =
-            Histogram::<u64>::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are in order");
-        for time in times {
-            histogram.saturating_record(time.as_micros() as u64);
-        }
-        let ms = |micros: u64| micros as f64 / 1_000.0;
-        Figure {
-            name: name.to_owned(),
-            unit: "ms".to_owned(),
-            count: times.len() as u64,
-            rounds: Vec::new(),
-            min: ms(histogram.min()),
-            median: ms(histogram.value_at_quantile(0.5)),
-            p99: Some(ms(histogram.value_at_quantile(0.99))),
-            max: ms(histogram.max()),
-        }
-    }
+fn scale(text: &str) -> Result<f64, String> {
+    let scale: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if scale.is_finite() && scale > 0.0 { Ok(scale) } else { Err("must be above 0".to_owned()) }
 }
 
 pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
-    let face = &app.face;
-    if args.existing && args.what == What::Failover {
-        return Err(Fault::usage("failover kills leaders, so it is measured on a cluster of our own only"));
+    if args.existing && args.what.needs_own_cluster() {
+        let text =
+            "this looks into the cluster's processes or kills them, so it is measured on one of our own";
+        return Err(Fault::usage(text).fix("leave out --existing"));
     }
-    let cluster = if args.existing { None } else { Some(Cluster::start(plan(args)).await?) };
-    let mut bench = Bench::new(cluster, app, args.rounds, args.scale);
-    let measured = tokio::select! {
-        measured = measure(args, &mut bench, face) => measured?,
-        () = signals::asked_to_end() => return Ok(Exit::INTERRUPTED),
+    tokio::select! {
+        measured = measure(args, app) => measured,
+        () = signals::asked_to_end() => Ok(Exit::INTERRUPTED),
+    }
+}
+
+async fn measure(args: &Args, app: &App) -> Result<Exit, Fault> {
+    let face = &app.face;
+    let chosen = |what: &What| args.what == What::All || args.what == *what;
+    let possible = |what: &What| !args.existing || !what.needs_own_cluster();
+    let mut figures = Vec::new();
+    let mut bench: Option<Bench> = None;
+    for what in SCENARIOS.into_iter().filter(chosen).filter(possible) {
+        let found = if what == What::Raft {
+            raft::measure(args).await?
+        } else {
+            let bench = match &mut bench {
+                Some(bench) => bench,
+                None => bench.insert(Bench::start(args, app).await?),
+            };
+            one(what, args, bench).await?
+        };
+        for figure in found {
+            let figure = figure.set("version", env!("CARGO_PKG_VERSION")).set("build", build());
+            let figure = figure.set("cores", cores()).set("failover", args.failover.to_string());
+            tell(face, &figure)?;
+            figures.push(figure);
+        }
+    }
+    if !face.format.is_machine() {
+        face.print(&figure::table(face, &figures))?;
+        face.print(&format!(
+            "baton {} ({} build) · {} cores · 0 lost\n",
+            env!("CARGO_PKG_VERSION"),
+            build(),
+            cores()
+        ))?;
+    }
+    Ok(Exit::DONE)
+}
+
+fn build() -> &'static str {
+    if cfg!(debug_assertions) { "debug" } else { "release" }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// As soon as it is known: a line of JSON for machines, a remark for people.
+fn tell(face: &Face, figure: &Figure) -> Result<(), Fault> {
+    if face.format.is_machine() {
+        let line = serde_json::to_string(figure);
+        let line = line.map_err(|error| Fault::failed(format!("cannot write JSON: {error}")))?;
+        return face.print(&format!("{line}\n"));
+    }
+    face.note(&figure.line());
+    Ok(())
+}
+
+async fn one(what: What, args: &Args, bench: &mut Bench<'_>) -> Result<Vec<Figure>, Fault> {
+    let found = match what {
+        What::All | What::Raft => Vec::new(),
+        What::Submit => bench.submits().await?,
+        What::Array => vec![bench.array().await?],
+        What::Noop => vec![bench.noop().await?],
+        What::Jobs => vec![bench.jobs().await?],
+        What::Process => vec![bench.process().await?],
+        What::Latency => vec![bench.latency().await?],
+        What::Chain => bench.chains().await?,
+        What::Idle => bench.idle().await?,
+        What::Failover => bench.failovers(args.kills).await?,
     };
     let (replicas, workers) = bench.size().await?;
-    let report = Report {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
-        replicas,
-        workers,
-        failover: args.failover,
-        build: if cfg!(debug_assertions) { "debug" } else { "release" },
-        lost: 0,
-        figures: measured,
-    };
-    face.one(&report, "bench", || picture(face, &report))?;
-    Ok(Exit::DONE)
+    let sized = |figure: Figure| figure.set("replicas", replicas).set("workers", workers);
+    Ok(found.into_iter().map(sized).collect())
 }
 
 fn plan(args: &Args) -> Plan {
     Plan { data_dir: args.data_dir.clone(), failover: args.failover, ..Plan::new("bench") }
-}
-
-async fn measure(args: &Args, bench: &mut Bench<'_>, face: &Face) -> Result<Vec<Figure>, Fault> {
-    let mut figures = Vec::new();
-    let wants = |what: What| args.what == What::All || args.what == what;
-    let told = |figure: &Figure| face.note(&line(figure));
-    if wants(What::Submit) {
-        for in_flight in [1, 64, 1024] {
-            figures.push(bench.submit(in_flight).await?);
-            figures.last().iter().for_each(|figure| told(figure));
-        }
-    }
-    if wants(What::Array) {
-        figures.push(bench.array().await?);
-        figures.last().iter().for_each(|figure| told(figure));
-    }
-    if wants(What::Jobs) {
-        figures.push(bench.jobs().await?);
-        figures.last().iter().for_each(|figure| told(figure));
-    }
-    if wants(What::Process) {
-        figures.push(bench.process().await?);
-        figures.last().iter().for_each(|figure| told(figure));
-    }
-    if wants(What::Latency) {
-        figures.push(bench.latency().await?);
-        figures.last().iter().for_each(|figure| told(figure));
-    }
-    // Last: it leaves nothing as it was. On a cluster that is not ours nothing is killed.
-    if wants(What::Failover) && !args.existing {
-        figures.push(bench.failover(args.kills).await?);
-        figures.last().iter().for_each(|figure| told(figure));
-    }
-    Ok(figures)
-}
-
-fn line(figure: &Figure) -> String {
-    let p99 = figure.p99.map(|p99| format!("  p99 {p99:.1}")).unwrap_or_default();
-    format!("{}: median {:.1} {}{p99}", figure.name, figure.median, figure.unit)
-}
-
-fn picture(face: &Face, report: &Report) -> String {
-    let row = |figure: &Figure| -> Vec<Cell> {
-        let number = |value: f64| if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") };
-        let p99 = figure.p99.map_or_else(|| "-".to_owned(), number);
-        let cells = [number(figure.median), p99, number(figure.min), number(figure.max)];
-        let head = [figure.name.clone(), figure.count.to_string()];
-        let cells = head.into_iter().chain(cells).chain([figure.unit.clone()]);
-        cells.map(Cell::from).collect()
-    };
-    let rows: Vec<Vec<Cell>> = report.figures.iter().map(row).collect();
-    let table = render(&["figure", "count", "median", "p99", "min", "max", "unit"], &rows, face.paint);
-    let Report { version, cores, replicas, workers, build, .. } = report;
-    format!(
-        "{table}baton {version} ({build} build) · {replicas} replicas · {workers} workers · {cores} cores · 0 lost\n"
-    )
 }
 
 #[cfg(test)]
@@ -213,12 +193,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_sum_up_their_rounds_and_samples() {
-        let figure = Figure::of_rounds("x", "jobs/s", 5, vec![3.0, 1.0, 2.0]);
-        assert_eq!((figure.min, figure.median, figure.max), (1.0, 2.0, 3.0));
-        let times: Vec<Duration> = (1..=100).map(Duration::from_millis).collect();
-        let figure = Figure::of_times("y", &times);
-        assert_eq!(figure.count, 100);
-        assert!((figure.median - 50.0).abs() < 0.1 && (figure.p99.unwrap() - 99.0).abs() < 0.1, "{figure:?}");
+    fn a_scale_is_a_number_above_nothing() {
+        assert_eq!(scale("0.5"), Ok(0.5));
+        assert!(["0", "-1", "nan", "inf", "x"].iter().all(|text| scale(text).is_err()));
     }
 }
