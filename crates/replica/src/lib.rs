@@ -29,6 +29,7 @@ mod types;
 mod upkeep;
 
 pub use accept::connections;
+pub use codec::{Undecodable, decode_entry, encode_entry};
 pub use config::{Config, Peer, SnapshotThresholds, StartError};
 pub use cut::Cut;
 pub use env::{Env, Listen, Real};
