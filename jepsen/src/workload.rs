@@ -80,7 +80,7 @@ impl Shared {
         // So that a slow machine can run the tasks as fast as they come.
         task.resources.cpu /= 2;
         let labels = BTreeMap::from([("key".to_owned(), submit.key.to_string())]);
-        JobSpec { priority: body.into(), labels, ..JobSpec::of("jepsen", vec![task]) }
+        JobSpec { priority: body.into(), labels: labels.into(), ..JobSpec::of("jepsen", vec![task]) }
     }
 
     pub fn unanswered(&self) -> Vec<Submit> {

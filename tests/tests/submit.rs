@@ -215,12 +215,12 @@ async fn a_job_waits_for_an_earlier_job() {
     let path = cluster.folder().join("ledger");
     let first = client.submit(&ledger_job(&path, 2, "0.3")).await.expect("accepted").job;
     let mut spec = ledger_job(&path, 1, "0");
-    spec.after = vec![first];
+    spec.after = vec![first].into();
     let second = client.submit(&spec).await.expect("accepted").job;
     succeeded(&client, second).await;
     assert_eq!(client.get_job(first).await.expect("read").value.state, JobState::Succeeded);
     let mut nowhere = spec.clone();
-    nowhere.after = vec![JobId(1 << 40)];
+    nowhere.after = vec![JobId(1 << 40)].into();
     let error = client.submit(&nowhere).await.expect_err("no such job");
     assert_eq!(error.happened(), Happened::No);
     assert_eq!(Ledger::read(&path).tasks_ended().len(), 3);

@@ -143,7 +143,7 @@ fn check_stopping(state: &State, found: &mut Vec<String>) {
     for job in state.jobs() {
         for (place, group) in job.groups.iter().enumerate() {
             let stopping = fresh.remove(&(job.id, place)).unwrap_or_default();
-            if stopping != group.stopping {
+            if stopping != *group.stopping {
                 let kept = &group.stopping;
                 found.push(format!(
                     "{} group {place}: {stopping:?} is being stopped, kept as {kept:?}",

@@ -51,13 +51,13 @@ impl State {
             state: job.state,
             queue: self.queue(job.queue).map(|queue| queue.name.clone()).unwrap_or_default(),
             priority: job.priority,
-            labels: job.spec.labels.clone(),
+            labels: (*job.spec.labels).clone(),
             actor: (*job.actor).clone(),
             submitted: job.submitted.wall,
             finished: job.finished.map(|stamp| stamp.wall),
             counts: held(job, job.counts),
             groups: (0..job.groups.len()).map(|place| group_view(job, place)).collect(),
-            after: job.after.clone(),
+            after: (*job.after).clone(),
         }
     }
 

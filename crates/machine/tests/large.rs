@@ -61,7 +61,7 @@ impl World {
 
     fn submit(&mut self, tasks: Vec<TaskSpec>, after: Vec<JobId>) -> JobId {
         let job = JobId(self.state.last_job().0 + 1);
-        let spec = Arc::new(JobSpec { after, ..JobSpec::of("large", tasks) });
+        let spec = Arc::new(JobSpec { after: after.into(), ..JobSpec::of("large", tasks) });
         assert_eq!(self.write(Op::Submit { job, spec }).replies, [Reply::Submitted { job }]);
         job
     }
@@ -224,7 +224,7 @@ fn ten_thousand_later_jobs_hear_of_it_even_when_it_leaves_the_hot_state_at_once(
     // Checking after every entry would make this quadratic.
     for number in 0..GROUPS as u64 {
         let job = JobId(first.0 + 1 + number);
-        let spec = Arc::new(JobSpec { after: vec![first], ..JobSpec::of("later", tasks(1)) });
+        let spec = Arc::new(JobSpec { after: vec![first].into(), ..JobSpec::of("later", tasks(1)) });
         let request = RequestId(1_767_225_600_000u128 << 80 | (1 << 40) | u128::from(number));
         let write =
             Write { request, body_hash: 0, actor: Actor::new("ann", "cli"), op: Op::Submit { job, spec } };

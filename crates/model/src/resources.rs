@@ -7,6 +7,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::Lean;
 use crate::size::{PARTS, format_bytes, format_parts, parse_bytes, parse_parts};
 use crate::validate::{SpecError, is_name};
 
@@ -22,7 +23,7 @@ pub struct Resources {
     /// Bytes per second.
     pub network: u64,
     /// Ten-thousandths of a unit, by name. No zeros.
-    pub custom: BTreeMap<String, u64>,
+    pub custom: Lean<BTreeMap<String, u64>>,
 }
 
 /// How a named resource is written and compared.

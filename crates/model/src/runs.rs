@@ -36,10 +36,7 @@ impl Run {
 
 /// A set of numbers as disjoint runs that do not touch, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub struct RunSet {
-    runs: Runs,
-    len: u32,
-}
+pub struct RunSet(Runs);
 
 /// Most sets are empty or one run, of a job of one task above all: they cost nothing beside themselves. Equal sets are
 /// written alike: `Many` has at least two.
@@ -49,9 +46,16 @@ enum Runs {
     None,
     /// Its first number and one past its last.
     One(u32, u32),
-    /// first -> one past the last. Boxed, so that the many sets that are not this stay small.
-    #[expect(clippy::box_collection)]
-    Many(Box<BTreeMap<u32, u32>>),
+    /// Boxed, so that the many sets that are not this stay small.
+    Many(Box<Many>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Many {
+    /// first -> one past the last.
+    runs: BTreeMap<u32, u32>,
+    /// How many numbers.
+    len: u32,
 }
 
 /// Runs as first number and one past the last.
@@ -81,11 +85,11 @@ impl DoubleEndedIterator for Iter<'_> {
 }
 
 impl Runs {
-    fn len(&self) -> usize {
+    fn runs_len(&self) -> usize {
         match self {
             Runs::None => 0,
             Runs::One(..) => 1,
-            Runs::Many(runs) => runs.len(),
+            Runs::Many(many) => many.runs.len(),
         }
     }
 
@@ -94,7 +98,7 @@ impl Runs {
         match self {
             Runs::None => Iter::Few(None.into_iter()),
             Runs::One(first, end) => Iter::Few(range.contains(first).then_some((*first, *end)).into_iter()),
-            Runs::Many(runs) => Iter::Many(runs.range(range)),
+            Runs::Many(many) => Iter::Many(many.runs.range(range)),
         }
     }
 
@@ -102,9 +106,14 @@ impl Runs {
         match self {
             Runs::None => *self = Runs::One(first, end),
             Runs::One(other, other_end) => {
-                *self = Runs::Many(Box::new(BTreeMap::from([(*other, *other_end), (first, end)])));
+                let len = *other_end - *other + (end - first);
+                let runs = BTreeMap::from([(*other, *other_end), (first, end)]);
+                *self = Runs::Many(Box::new(Many { runs, len }));
             }
-            Runs::Many(runs) => drop(runs.insert(first, end)),
+            Runs::Many(many) => {
+                many.runs.insert(first, end);
+                many.len += end - first;
+            }
         }
     }
 
@@ -112,9 +121,9 @@ impl Runs {
         match self {
             Runs::None => {}
             Runs::One(..) => *self = Runs::None,
-            Runs::Many(runs) => {
-                runs.remove(&first);
-                if let (1, Some((first, end))) = (runs.len(), runs.first_key_value()) {
+            Runs::Many(many) => {
+                many.len -= many.runs.remove(&first).map_or(0, |end| end - first);
+                if let (1, Some((first, end))) = (many.runs.len(), many.runs.first_key_value()) {
                     *self = Runs::One(*first, *end);
                 }
             }
@@ -123,8 +132,8 @@ impl Runs {
 }
 
 impl RunSet {
-    pub fn new() -> RunSet {
-        RunSet::default()
+    pub const fn new() -> RunSet {
+        RunSet(Runs::None)
     }
 
     pub fn of(run: Run) -> RunSet {
@@ -135,20 +144,24 @@ impl RunSet {
 
     /// How many numbers.
     pub fn len(&self) -> u32 {
-        self.len
+        match &self.0 {
+            Runs::None => 0,
+            Runs::One(first, end) => end - first,
+            Runs::Many(many) => many.len,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        matches!(self.0, Runs::None)
     }
 
     /// How many runs: what the set costs.
     pub fn runs_len(&self) -> usize {
-        self.runs.len()
+        self.0.runs_len()
     }
 
     pub fn runs(&self) -> impl DoubleEndedIterator<Item = Run> + '_ {
-        self.runs.range(..).map(|(first, end)| Run::new(first, end - first))
+        self.0.range(..).map(|(first, end)| Run::new(first, end - first))
     }
 
     pub fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
@@ -161,7 +174,7 @@ impl RunSet {
 
     /// The run that begins at or before `number`, and is the last to do so.
     fn at_or_before(&self, number: u32) -> Option<(u32, u32)> {
-        self.runs.range(..=number).next_back()
+        self.0.range(..=number).next_back()
     }
 
     /// The first run, or what is left of one, at or after `number`.
@@ -171,7 +184,7 @@ impl RunSet {
         {
             return Some(Run::new(number, end - number));
         }
-        self.runs.range(number..).next().map(|(first, end)| Run::new(first, end - first))
+        self.0.range(number..).next().map(|(first, end)| Run::new(first, end - first))
     }
 
     pub fn contains(&self, number: u32) -> bool {
@@ -188,11 +201,11 @@ impl RunSet {
         {
             first = before;
             end = end.max(before_end);
-            self.forget(before, before_end);
+            self.0.remove(before);
         }
-        while let Some((next, next_end)) = self.runs.range(first..=end).next() {
+        while let Some((next, next_end)) = self.0.range(first..=end).next() {
             end = end.max(next_end);
-            self.forget(next, next_end);
+            self.0.remove(next);
         }
         self.keep(first, end);
     }
@@ -201,21 +214,15 @@ impl RunSet {
         loop {
             let Some(part) = self.parts_of(run).next() else { return };
             let (first, end) = self.at_or_before(part.first).expect("part lies in a run");
-            self.forget(first, end);
+            self.0.remove(first);
             self.keep(first, part.first);
             self.keep(part.end(), end);
         }
     }
 
-    fn forget(&mut self, first: u32, end: u32) {
-        self.runs.remove(first);
-        self.len -= end - first;
-    }
-
     fn keep(&mut self, first: u32, end: u32) {
         if first < end {
-            self.runs.insert(first, end);
-            self.len += end - first;
+            self.0.insert(first, end);
         }
     }
 
@@ -227,7 +234,7 @@ impl RunSet {
     /// The same, one by one.
     pub fn parts_of(&self, run: Run) -> impl Iterator<Item = Run> + '_ {
         let from = self.at_or_before(run.first).map_or(run.first, |(first, _)| first);
-        let near = self.runs.range(from..run.end().max(from));
+        let near = self.0.range(from..run.end().max(from));
         near.filter_map(move |(first, end)| Run::new(first, end - first).overlap(run))
     }
 
@@ -268,7 +275,7 @@ impl FromIterator<Run> for RunSet {
 
 impl Serialize for RunSet {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(self.runs.range(..))
+        s.collect_seq(self.0.range(..))
     }
 }
 

@@ -25,12 +25,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use array::ArrayRange;
 pub use file::{FILE_MODE_DEFAULT, FileSpec};
-use form::Form;
+use form::{Form, Written};
 pub use retry::{Backoff, LOST_MAX_DEFAULT, Retry};
 pub use work::{Container, Function, Kind, Service, Wasm, Work};
 
 use crate::size::PARTS;
-use crate::{Blob, Constraint, JobId, Resources, Timestamp};
+use crate::{Blob, Constraint, JobId, Lean, Resources, Timestamp};
 
 pub const QUEUE_DEFAULT: &str = "default";
 
@@ -46,8 +46,8 @@ pub struct JobSpec {
     /// Higher first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i32,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Lean::is_empty")]
+    pub labels: Lean<BTreeMap<String, String>>,
     /// Wait so long after acceptance before any task is ready.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
     pub delay: Option<Duration>,
@@ -59,8 +59,8 @@ pub struct JobSpec {
     #[serde(default, skip_serializing_if = "is_default")]
     pub placement: Placement,
     /// Earlier jobs that must have succeeded before any task of this one is ready.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub after: Vec<JobId>,
+    #[serde(default, skip_serializing_if = "Lean::is_empty")]
+    pub after: Lean<Vec<JobId>>,
     pub tasks: Vec<TaskSpec>,
 }
 
@@ -99,8 +99,8 @@ pub enum Placement {
 }
 
 /// One entry of a job's `tasks`: one task, or an array of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Form", into = "Form")]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "Form")]
 pub struct TaskSpec {
     pub name: String,
     pub work: Work,
@@ -111,18 +111,18 @@ pub struct TaskSpec {
     /// One task per line of this text; each sees its line as `BATON_LINE`.
     pub each_line: Option<Box<Blob>>,
     /// All of them succeeded.
-    pub after: Vec<Dependency>,
+    pub after: Lean<Vec<Dependency>>,
     /// The member with the same index succeeded.
-    pub after_each: Vec<String>,
-    pub env: BTreeMap<String, EnvValue>,
-    pub files: Vec<FileSpec>,
+    pub after_each: Lean<Vec<String>>,
+    pub env: Lean<BTreeMap<String, EnvValue>>,
+    pub files: Lean<Vec<FileSpec>>,
     pub stdin: Option<Box<Blob>>,
     /// Absolute: used as it is. Absent: a fresh one per attempt.
     pub workdir: Option<String>,
     pub retry: Retry,
     /// Per attempt, from its start.
     pub timeout: Option<Duration>,
-    pub constraints: Vec<Constraint>,
+    pub constraints: Lean<Vec<Constraint>>,
 }
 
 impl TaskSpec {
@@ -134,15 +134,15 @@ impl TaskSpec {
             cpu_limit_hard: false,
             array: None,
             each_line: None,
-            after: Vec::new(),
-            after_each: Vec::new(),
-            env: BTreeMap::new(),
-            files: Vec::new(),
+            after: Lean::default(),
+            after_each: Lean::default(),
+            env: Lean::default(),
+            files: Lean::default(),
             stdin: None,
             workdir: None,
             retry: Retry::default(),
             timeout: None,
-            constraints: Vec::new(),
+            constraints: Lean::default(),
         }
     }
 
@@ -217,6 +217,12 @@ pub enum EnvValue {
     },
 }
 
+impl Serialize for TaskSpec {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        Written::from(self).serialize(s)
+    }
+}
+
 impl Serialize for Dependency {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(self)
@@ -236,12 +242,12 @@ impl JobSpec {
             name: name.to_owned(),
             queue: queue_default(),
             priority: 0,
-            labels: BTreeMap::new(),
+            labels: Lean::default(),
             delay: None,
             start_at: None,
             on_disconnect: OnDisconnect::default(),
             placement: Placement::default(),
-            after: Vec::new(),
+            after: Lean::default(),
             tasks,
         }
     }

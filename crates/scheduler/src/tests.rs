@@ -388,7 +388,7 @@ fn wants(cores: u64, memory: u64) -> TaskSpec {
 /// Only for the worker of this name.
 fn only_on(name: &str, task: TaskSpec) -> TaskSpec {
     let constraint = model::Constraint::Equals { label: "name".to_owned(), value: name.to_owned() };
-    TaskSpec { constraints: vec![constraint], ..task }
+    TaskSpec { constraints: vec![constraint].into(), ..task }
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl TaskArgs {
         }
         task.timeout = self.timeout;
         task.retry.max = self.retries.unwrap_or(0);
-        task.constraints.clone_from(&self.constraints);
+        task.constraints = self.constraints.clone().into();
         task.workdir.clone_from(&self.workdir);
         Ok(task)
     }
@@ -266,7 +266,7 @@ mod tests {
         .unwrap();
         let task = &spec.tasks[0];
         assert_eq!((spec.name.as_str(), spec.queue.as_str(), spec.priority), ("echo", "q", -2));
-        assert_eq!(spec.after, [JobId(3), JobId(4)]);
+        assert_eq!(*spec.after, [JobId(3), JobId(4)]);
         assert_eq!(task.work, Work::Run(vec!["/bin/echo".into(), "-n".into(), "hi".into()]));
         assert_eq!(
             (task.resources.cpu, task.resources.memory, task.resources.get("gpu")),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::validate::validate;
 use model::views::{Counts, JobState};
-use model::{Actor, Dependency, JobId, JobSpec, RunSet, TaskSpec};
+use model::{Actor, Dependency, JobId, JobSpec, Lean, RunSet, TaskSpec};
 
 use crate::apply::write::within;
 use crate::chores::{Change, Chore};
@@ -61,9 +61,9 @@ pub(crate) fn apply(
         settled: 0,
         state: JobState::Waiting,
         finished: None,
-        dependents: Vec::new(),
+        dependents: Lean::default(),
         results_bytes: 0,
-        groups,
+        groups: groups.into(),
     };
     accept(state, job, &earlier);
     Ok(Reply::Submitted { job: id })
@@ -226,17 +226,17 @@ fn group(
         first,
         len,
         class: state.intern(ClassKey::of(task, spec.placement)),
-        after,
-        each,
+        after: after.into(),
+        each: each.into(),
         waiting,
-        dependents: Vec::new(),
-        each_dependents: Vec::new(),
+        dependents: Lean::default(),
+        each_dependents: Lean::default(),
         blocked: RunSet::of(model::Run::new(0, len)),
         ready: RunSet::new(),
-        delayed: BTreeMap::new(),
-        live: BTreeMap::new(),
+        delayed: Lean::default(),
+        live: Lean::default(),
         live_len: 0,
-        stopping: RunSet::new(),
+        stopping: Lean::default(),
         succeeded: RunSet::new(),
         failed: RunSet::new(),
         cancelled: RunSet::new(),
@@ -245,10 +245,10 @@ fn group(
         passed_since: state.now(),
         settled: false,
         cause: None,
-        later: Vec::new(),
-        began: RunSet::new(),
-        rows: BTreeMap::new(),
-        outcomes: BTreeMap::new(),
+        later: Lean::default(),
+        began: Lean::default(),
+        rows: Lean::default(),
+        outcomes: Lean::default(),
         earlier_len: 0,
     }
 }

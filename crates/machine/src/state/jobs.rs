@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use model::views::{Counts, JobState};
 use model::{
-    Actor, ClassId, Elapsed, JobId, JobSpec, Outcome, Run, RunSet, Seq, SessionId, TaskSpec, Timestamp, Token,
+    Actor, ClassId, Elapsed, JobId, JobSpec, Lean, Outcome, Run, RunSet, Seq, SessionId, TaskSpec, Timestamp,
+    Token,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,20 +36,20 @@ pub struct Job {
     #[serde(default)]
     pub reopening: u32,
     /// Earlier jobs that this one waits for as a whole.
-    pub after: Vec<JobId>,
+    pub after: Lean<Vec<JobId>>,
     /// How many of them have not succeeded yet.
     pub waiting: u32,
     pub hold: Hold,
     /// Nothing of the whole job's holds its tasks back any more.
     pub open: bool,
-    pub groups: Vec<Group>,
+    pub groups: Box<[Group]>,
     /// Groups that are wholly final.
     pub settled: u32,
     pub counts: Counts,
     pub state: JobState,
     pub finished: Option<Stamp>,
     /// Later jobs that wait for this one.
-    pub dependents: Vec<Dependent>,
+    pub dependents: Lean<Vec<Dependent>>,
     /// Bytes of results kept.
     pub results_bytes: u64,
 }
@@ -94,23 +95,23 @@ pub struct Group {
     pub first: u32,
     pub len: u32,
     pub class: ClassId,
-    pub after: Vec<On>,
-    pub each: Vec<u32>,
+    pub after: Lean<Vec<On>>,
+    pub each: Lean<Vec<u32>>,
     /// How many of `after` have not succeeded yet.
     pub waiting: u32,
-    pub dependents: Vec<u32>,
-    pub each_dependents: Vec<u32>,
+    pub dependents: Lean<Vec<u32>>,
+    pub each_dependents: Lean<Vec<u32>>,
 
     pub blocked: RunSet,
     pub ready: RunSet,
-    pub delayed: BTreeMap<u32, Elapsed>,
+    pub delayed: Lean<BTreeMap<u32, Elapsed>>,
     /// Placed, by first position.
-    pub live: BTreeMap<u32, Live>,
+    pub live: Lean<BTreeMap<u32, Live>>,
     pub live_len: u32,
     /// Cancelled while their attempt ran, and its worker has not said yet that it is over: whatever became of the task
     /// since, it is not placed anew before. Beside the eight, not one of them.
     #[serde(default)]
-    pub stopping: RunSet,
+    pub stopping: Lean<RunSet>,
     pub succeeded: RunSet,
     pub failed: RunSet,
     pub cancelled: RunSet,
@@ -123,14 +124,14 @@ pub struct Group {
     pub settled: bool,
     pub cause: Option<Cause>,
     /// `later[r]`: positions whose round is above r + 1.
-    pub later: Vec<RunSet>,
+    pub later: Lean<Vec<RunSet>>,
     /// Without a row, but their first attempt began: it was cancelled.
     #[serde(default)]
-    pub began: RunSet,
+    pub began: Lean<RunSet>,
     /// Of tasks that did not simply succeed at once.
-    pub rows: BTreeMap<u32, TaskRow>,
+    pub rows: Lean<BTreeMap<u32, TaskRow>>,
     /// The last outcomes, by first position.
-    pub outcomes: BTreeMap<u32, OutcomeRun>,
+    pub outcomes: Lean<BTreeMap<u32, OutcomeRun>>,
     /// How many earlier outcomes its rows hold together.
     #[serde(default)]
     pub earlier_len: u32,
@@ -395,4 +396,22 @@ impl Group {
 pub struct Tombstone {
     pub state: JobState,
     pub finished: Stamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A waiting job of one task is a row, a group and its spec, on each replica: what these grow by, a million jobs grow by
+    /// a million times. They end just below a size class of the allocator.
+    #[test]
+    fn the_rows_of_a_waiting_job_stay_small() {
+        // The counts of an `Arc`.
+        let shared = 2 * size_of::<usize>();
+        assert!(size_of::<Job>() + shared <= 256, "{}", size_of::<Job>());
+        assert!(size_of::<Group>() <= 256, "{}", size_of::<Group>());
+        assert!(size_of::<JobSpec>() + shared <= 160, "{}", size_of::<JobSpec>());
+        assert!(size_of::<TaskSpec>() <= 256, "{}", size_of::<TaskSpec>());
+        assert!(size_of::<RunSet>() <= 16, "{}", size_of::<RunSet>());
+    }
 }

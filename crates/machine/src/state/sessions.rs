@@ -124,7 +124,7 @@ pub struct Room {
 impl ClassKey {
     /// Two tasks of one class are the same to a planner.
     pub fn of(task: &TaskSpec, placement: Placement) -> ClassKey {
-        let mut constraints = task.constraints.clone();
+        let mut constraints = (*task.constraints).clone();
         constraints.sort();
         ClassKey {
             resources: task.resources.clone(),
@@ -156,6 +156,19 @@ impl Room {
         self.free.subtract(asked);
         take_units(&mut self.units, units);
     }
+
+    pub fn give_back(&mut self, asked: &Resources, units: &[UnitShare]) {
+        self.free.add(asked);
+        give_units_back(&mut self.units, units);
+    }
+}
+
+fn give_units_back(free: &mut BTreeMap<String, Vec<u32>>, units: &[UnitShare]) {
+    for share in units {
+        if let Some(unit) = free.get_mut(&share.resource).and_then(|all| all.get_mut(share.unit as usize)) {
+            *unit = (*unit + share.parts).min(PARTS as u32);
+        }
+    }
 }
 
 fn take_units(free: &mut BTreeMap<String, Vec<u32>>, units: &[UnitShare]) {
@@ -180,12 +193,7 @@ impl Session {
 
     pub(crate) fn give_back(&mut self, asked: &Resources, units: &[UnitShare]) {
         self.used.subtract(asked);
-        for share in units {
-            let unit = self.units.get_mut(&share.resource).and_then(|all| all.get_mut(share.unit as usize));
-            if let Some(unit) = unit {
-                *unit = (*unit + share.parts).min(PARTS as u32);
-            }
-        }
+        give_units_back(&mut self.units, units);
     }
 
     pub(crate) fn fresh_units(capacity: &Capacity) -> BTreeMap<String, Vec<u32>> {

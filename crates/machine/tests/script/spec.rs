@@ -42,7 +42,9 @@ fn task(text: &str) -> Result<TaskSpec, String> {
             "backoff" => task.retry.backoff = value.parse()?,
             "sleep" => task.work = Work::Sleep(model::time::parse_duration(value)?),
             "run" => task.work = Work::Run(vec![value.to_owned()]),
-            "function" => task.work = Work::Function(Function { name: value.to_owned(), input: None }),
+            "function" => {
+                task.work = Work::Function(Box::new(Function { name: value.to_owned(), input: None }))
+            }
             "on" => task.constraints.push(value.parse()?),
             "priority" | "queue" => return Err(format!("`{name}` is of the job: write it before the colon")),
             resource => task.resources.set(resource, model::resources::parse_amount(resource, value)?),

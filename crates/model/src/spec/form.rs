@@ -1,4 +1,4 @@
-//! The written form of a task.
+//! How a task is read and written.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::{
     is_default,
 };
 use crate::size::PARTS;
-use crate::{Blob, Constraint, Resources};
+use crate::{Blob, Constraint, Lean, Resources};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -19,58 +19,58 @@ enum CpuLimit {
     Hard,
 }
 
-/// The written form of a task: flat, with exactly one kind of work.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// A task as it is read: flat, with exactly one kind of work.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Form {
     name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     run: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     script: Option<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     noop: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
+    #[serde(default, with = "crate::time::optional_duration")]
     sleep: Option<Duration>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    function: Option<Function>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    container: Option<Container>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
+    function: Option<Box<Function>>,
+    #[serde(default)]
+    container: Option<Box<Container>>,
+    #[serde(default)]
     wasm: Option<Wasm>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     service: Option<Service>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     resources: Option<Resources>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     cpu_limit: Option<CpuLimit>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     array: Option<ArrayRange>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     each_line: Option<Box<Blob>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    after: Vec<Dependency>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    after_each: Vec<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    env: BTreeMap<String, EnvValue>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    files: Vec<FileSpec>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
+    after: Lean<Vec<Dependency>>,
+    #[serde(default)]
+    after_each: Lean<Vec<String>>,
+    #[serde(default)]
+    env: Lean<BTreeMap<String, EnvValue>>,
+    #[serde(default)]
+    files: Lean<Vec<FileSpec>>,
+    #[serde(default)]
     stdin: Option<Box<Blob>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     workdir: Option<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     retry: Retry,
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
+    #[serde(default, with = "crate::time::optional_duration")]
     timeout: Option<Duration>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    constraints: Vec<Constraint>,
+    #[serde(default)]
+    constraints: Lean<Vec<Constraint>>,
 }
 
 impl Form {
     fn take_work(&mut self) -> Result<Work, String> {
-        let mut given: Vec<Work> = [
+        let mut given = [
             self.run.take().map(Work::Run),
             self.script.take().map(Work::Script),
             std::mem::take(&mut self.noop).then_some(Work::Noop),
@@ -81,27 +81,13 @@ impl Form {
             self.service.take().map(Work::Service),
         ]
         .into_iter()
-        .flatten()
-        .collect();
-        match (given.pop(), given.is_empty()) {
-            (Some(work), true) => Ok(work),
+        .flatten();
+        match (given.next(), given.next()) {
+            (Some(work), None) => Ok(work),
             _ => Err(format!(
                 "task `{}`: give exactly one of run, script, noop, sleep, function, container, wasm, service",
                 self.name
             )),
-        }
-    }
-
-    fn put_work(&mut self, work: Work) {
-        match work {
-            Work::Run(argv) => self.run = Some(argv),
-            Work::Script(body) => self.script = Some(body),
-            Work::Noop => self.noop = true,
-            Work::Sleep(duration) => self.sleep = Some(duration),
-            Work::Function(function) => self.function = Some(function),
-            Work::Container(container) => self.container = Some(container),
-            Work::Wasm(wasm) => self.wasm = Some(wasm),
-            Work::Service(service) => self.service = Some(service),
         }
     }
 }
@@ -134,26 +120,80 @@ impl TryFrom<Form> for TaskSpec {
     }
 }
 
-impl From<TaskSpec> for Form {
-    fn from(task: TaskSpec) -> Form {
-        let mut form = Form {
-            name: task.name,
-            resources: (task.resources != Resources::cores(1)).then_some(task.resources),
+/// A task as it is written, in the same form. Borrowed: a spec is written at every replica that takes it in.
+#[derive(Serialize)]
+pub(super) struct Written<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    script: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_default")]
+    noop: bool,
+    #[serde(skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
+    sleep: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<&'a Function>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<&'a Container>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wasm: Option<&'a Wasm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<&'a Service>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resources: Option<&'a Resources>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_limit: Option<CpuLimit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    array: Option<ArrayRange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    each_line: Option<&'a Blob>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    after: &'a [Dependency],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    after_each: &'a [String],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    env: &'a BTreeMap<String, EnvValue>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    files: &'a [FileSpec],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stdin: Option<&'a Blob>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workdir: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry: Option<&'a Retry>,
+    #[serde(skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
+    timeout: Option<Duration>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    constraints: &'a [Constraint],
+}
+
+impl<'a> From<&'a TaskSpec> for Written<'a> {
+    fn from(task: &'a TaskSpec) -> Written<'a> {
+        let work = &task.work;
+        Written {
+            name: &task.name,
+            run: if let Work::Run(argv) = work { Some(argv) } else { None },
+            script: if let Work::Script(body) = work { Some(body) } else { None },
+            noop: matches!(work, Work::Noop),
+            sleep: if let Work::Sleep(duration) = work { Some(*duration) } else { None },
+            function: if let Work::Function(function) = work { Some(function) } else { None },
+            container: if let Work::Container(container) = work { Some(container) } else { None },
+            wasm: if let Work::Wasm(wasm) = work { Some(wasm) } else { None },
+            service: if let Work::Service(service) = work { Some(service) } else { None },
+            resources: Some(&task.resources).filter(|resources| **resources != Resources::cores(1)),
             cpu_limit: task.cpu_limit_hard.then_some(CpuLimit::Hard),
             array: task.array,
-            each_line: task.each_line,
-            after: task.after,
-            after_each: task.after_each,
-            env: task.env,
-            files: task.files,
-            stdin: task.stdin,
-            workdir: task.workdir,
-            retry: task.retry,
+            each_line: task.each_line.as_deref(),
+            after: &task.after,
+            after_each: &task.after_each,
+            env: &task.env,
+            files: &task.files,
+            stdin: task.stdin.as_deref(),
+            workdir: task.workdir.as_deref(),
+            retry: Some(&task.retry).filter(|retry| !is_default(*retry)),
             timeout: task.timeout,
-            constraints: task.constraints,
-            ..Form::default()
-        };
-        form.put_work(task.work);
-        form
+            constraints: &task.constraints,
+        }
     }
 }

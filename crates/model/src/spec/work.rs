@@ -17,8 +17,8 @@ pub enum Work {
     Noop,
     Sleep(Duration),
     /// A function that a worker has registered by name.
-    Function(Function),
-    Container(Container),
+    Function(Box<Function>),
+    Container(Box<Container>),
     Wasm(Wasm),
     Service(Service),
 }

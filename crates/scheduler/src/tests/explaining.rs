@@ -126,7 +126,7 @@ fn what_would_mend_it_names_the_ids() {
     let last = w.submit(job(1));
     assert_eq!(fixes(&w, behind), Vec::<String>::new());
     assert_eq!(fixes(&w, last), [format!("wait, or `baton job set {last} --priority 4`")]);
-    let after = w.submit(JobSpec { after: vec![first], ..job(1) });
+    let after = w.submit(JobSpec { after: vec![first].into(), ..job(1) });
     let fix = format!(
         "see `baton explain {first}`, or let it go with `baton job set {after} --remove-after {first}`"
     );

@@ -20,7 +20,7 @@ impl From<&JobSpec> for v1::JobSpec {
             name: spec.name.clone(),
             queue: spec.queue.clone(),
             priority: spec.priority,
-            labels: spec.labels.clone(),
+            labels: (*spec.labels).clone(),
             delay_us: duration_us(spec.delay),
             start_at_unix_us: spec.start_at.map(|at| at.0),
             on_disconnect: v1::job_spec::OnDisconnect::from(spec.on_disconnect).into(),
@@ -54,7 +54,7 @@ pub fn read_job(spec: v1::JobSpec) -> (JobSpec, Vec<SpecError>) {
         name: spec.name,
         queue: none_if_empty(spec.queue).unwrap_or_else(|| QUEUE_DEFAULT.to_owned()),
         priority: spec.priority,
-        labels: spec.labels,
+        labels: spec.labels.into(),
         delay: spec.delay_us.map(Duration::from_micros),
         start_at: spec.start_at_unix_us.map(Timestamp),
         on_disconnect: on_disconnect.into(),
@@ -110,7 +110,7 @@ impl From<&TaskSpec> for v1::TaskSpec {
             array: task.array.map(v1::ArrayRange::from),
             each_line: blob::write_optional(&task.each_line),
             after: task.after.iter().map(Dependency::to_string).collect(),
-            after_each: task.after_each.clone(),
+            after_each: (*task.after_each).clone(),
             env: task.env.iter().map(|(name, value)| (name.clone(), write_env(value))).collect(),
             files: task.files.iter().map(write_file).collect(),
             stdin: blob::write_optional(&task.stdin),
@@ -144,7 +144,7 @@ fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> TaskSpec {
         }),
         each_line: blob::read_optional(errors, &at("each_line"), task.each_line),
         after: task.after.iter().map(|text| Dependency::from(text.as_str())).collect(),
-        after_each: task.after_each,
+        after_each: task.after_each.into(),
         env: task
             .env
             .into_iter()
@@ -163,7 +163,7 @@ fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> TaskSpec {
         workdir: none_if_empty(task.workdir),
         retry: read_retry(errors, &at("retry"), task.retry),
         timeout: task.timeout_us.map(Duration::from_micros),
-        constraints: read_constraints(errors, path, &task.constraints),
+        constraints: read_constraints(errors, path, &task.constraints).into(),
     }
 }
 
@@ -210,12 +210,12 @@ fn read_work(errors: &mut Errors, path: &str, kind: Option<Kind>) -> Work {
         Some(Kind::Noop(_)) => Work::Noop,
         Some(Kind::Sleep(sleep)) => Work::Sleep(Duration::from_micros(sleep.duration_us)),
         Some(Kind::Container(container)) => {
-            Work::Container(Container { image: container.image, args: container.args })
+            Work::Container(Box::new(Container { image: container.image, args: container.args }))
         }
-        Some(Kind::Function(function)) => Work::Function(Function {
+        Some(Kind::Function(function)) => Work::Function(Box::new(Function {
             input: blob::read_optional(errors, &at(path, "function.input"), function.input),
             name: function.name,
-        }),
+        })),
         Some(Kind::Wasm(wasm)) => {
             let module = wasm.module.unwrap_or_default();
             let module = Box::new(blob::read(errors, &at(path, "wasm.module"), module));

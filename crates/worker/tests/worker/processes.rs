@@ -59,7 +59,7 @@ async fn what_cannot_be_started_says_why() {
     let mut spec = argv(&["true"]);
     let content =
         Blob { sha256: [0; 32], size: 1, source: model::BlobSource::Url("https://127.0.0.1/x".to_owned()) };
-    spec.files = vec![FileSpec { to: "x".to_owned(), mode: 0o644, content }];
+    spec.files = vec![FileSpec { to: "x".to_owned(), mode: 0o644, content }].into();
     assert_eq!(expect(7, spec, "only http://").await, "not_started");
 }
 
@@ -135,7 +135,8 @@ async fn files_stdin_scripts_and_working_directories_are_laid_out() {
     spec.files = vec![
         FileSpec { to: "bin/run.sh".to_owned(), mode: 0o755, content },
         FileSpec { to: "data".to_owned(), mode: 0o640, content: Blob::inline(b"from a file".to_vec()) },
-    ];
+    ]
+    .into();
     spec.stdin = Some(Box::new(Blob::inline(b"from stdin".to_vec())));
     let ended = world.leader.run(1, spec).await;
     let result = Blob::try_from(ended.result.expect("a result")).unwrap();

@@ -55,7 +55,7 @@ async fn the_hello_introduces_the_worker() {
 
 fn call(name: &str, input: &[u8]) -> TaskSpec {
     let input = Some(Box::new(Blob::inline(input.to_vec())));
-    let mut spec = TaskSpec::new("f", Work::Function(Function { name: name.to_owned(), input }));
+    let mut spec = TaskSpec::new("f", Work::Function(Box::new(Function { name: name.to_owned(), input })));
     spec.resources.cpu = 1;
     spec
 }

@@ -167,8 +167,8 @@ mod tests {
         assert_eq!((chain(5).len(), edges(&chain(5))), (5, 4));
         assert_eq!((fan_in(5).len(), edges(&fan_in(5))), (6, 5));
         let grid = diamonds(300);
-        assert_eq!(grid[100].after, [Dependency::Task("t0".to_owned()), Dependency::Task("t1".to_owned())]);
-        assert_eq!(grid[199].after, [Dependency::Task("t99".to_owned())]);
+        assert_eq!(*grid[100].after, [Dependency::Task("t0".to_owned()), Dependency::Task("t1".to_owned())]);
+        assert_eq!(*grid[199].after, [Dependency::Task("t99".to_owned())]);
         assert_eq!(edges(&grid), 2 * (99 * 2 + 1));
     }
 }

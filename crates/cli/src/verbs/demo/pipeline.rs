@@ -149,9 +149,9 @@ impl Pipeline<'_> {
         list.stdin = Some(Box::new(Blob::inline((self.files.paths.join("\n") + "\n").into_bytes())));
         let mut count = self.task(ARRAY, COUNT);
         count.array = Some(ArrayRange { first: 0, last: self.shares - 1, step: 1 });
-        count.after = vec![Dependency::Task("list".to_owned())];
+        count.after = vec![Dependency::Task("list".to_owned())].into();
         let mut sum = self.task("sum", SUM);
-        sum.after = vec![Dependency::Task(ARRAY.to_owned())];
+        sum.after = vec![Dependency::Task(ARRAY.to_owned())].into();
         JobSpec::of("demo", vec![list, count, sum])
     }
 
