@@ -1,30 +1,36 @@
 //! The digest: a chain over every entry, what it was answered, and the figures of the jobs and sessions it changed. Replicas
-//! with equal indexes have equal digests, or one of them has diverged. What is hashed is bytes as written by serde, which are the same on every
-//! machine; they may change with `LEVEL` only.
+//! with equal indexes have equal digests, or one of them has diverged. What is hashed is bytes that are the same on every machine; they may change
+//! with the format of the data only.
 
-use model::{JobId, SessionId};
+use model::views::Counts;
+use model::{JobId, Run, SessionId};
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::state::State;
-use crate::state::jobs::{Group, Job};
+use crate::state::jobs::{Cause, Group, Hold, Job};
 use crate::{Applied, Entry};
 
 impl State {
-    /// The digest after this entry, from the one before.
-    pub(crate) fn chained(&mut self, entry: &Entry, applied: &Applied) -> u64 {
+    /// The digest after the entry with this hash, from the one before.
+    pub(crate) fn chained(&mut self, entry: u64, applied: &Applied) -> u64 {
         let (jobs, sessions) = (self.jobs.take_touched(), self.sessions.take_touched());
         self.forget_touched();
-        let mut bytes = Vec::new();
-        put(&mut bytes, &(self.meta.digest, self.meta.index, self.meta.stamp, entry));
-        put(&mut bytes, &(&applied.replies, &applied.effects, &applied.events));
-        jobs.into_iter()
-            .for_each(|job| put(&mut bytes, &(job, self.job(JobId(job)).map(|row| self.job_mark(row)))));
-        sessions.into_iter().for_each(|id| put(&mut bytes, &(id, self.session_mark(SessionId(id)))));
-        let meta = &self.meta;
-        put(&mut bytes, &(meta.last_job, meta.unfinished_jobs, meta.results_bytes, meta.forgotten));
-        put(&mut bytes, &(self.requests.len(), self.tombstones.len(), self.chores.len()));
-        xxh3_64(&bytes)
+        let mut marks = Marks::default();
+        let (meta, stamp) = (&self.meta, self.meta.stamp);
+        marks.numbers(&[meta.digest, meta.index, stamp.elapsed.0, stamp.wall.0, entry]);
+        marks.written(&(&applied.replies, &applied.effects, &applied.events));
+        for job in jobs {
+            marks.numbers(&[job]);
+            self.job(JobId(job)).into_iter().for_each(|row| self.mark_job(row, &mut marks));
+        }
+        for id in sessions {
+            marks.numbers(&[id]);
+            marks.written(&self.session_mark(SessionId(id)));
+        }
+        marks.numbers(&[meta.last_job.0, meta.unfinished_jobs, meta.results_bytes, meta.forgotten.0]);
+        marks.numbers(&[self.requests.len(), self.tombstones.len(), self.chores.len() as u64]);
+        xxh3_64(&marks.0)
     }
 
     /// What was touched without an entry says nothing about one.
@@ -37,13 +43,25 @@ impl State {
 
     /// The figures of a job that differ wherever two replicas have made different jobs of it. Not all of the row: an entry
     /// may cost what it changes, not what a job has become in all its time.
-    fn job_mark(&self, job: &Job) -> impl Serialize {
-        let queue = self.queues.get(&job.queue).map(|queue| (&queue.usage, queue.counts.unfinished()));
-        let standing = (job.state, job.paused, job.cancelled, job.open, job.hold, job.waiting, job.reopening);
-        let size = (job.settled, job.results_bytes, job.dependents.len(), job.cancelling.len());
+    fn mark_job(&self, job: &Job, marks: &mut Marks) {
+        let flags =
+            [job.paused, job.cancelled, job.open].into_iter().fold(0, |all, flag| all << 1 | u64::from(flag));
+        let hold = match job.hold {
+            Hold::None => [0, 0],
+            Hold::Elapsed(at) => [1, at.0],
+            Hold::Wall(at) => [2, at.0],
+        };
+        marks.numbers(&[u64::from(job.queue), job.priority as u64, job.state as u64, flags]);
+        marks.numbers(&hold);
+        marks.numbers(&[job.waiting, job.reopening, job.settled].map(u64::from));
+        marks.numbers(&[job.results_bytes, job.dependents.len() as u64, job.cancelling.len().into()]);
+        marks.counts(&job.counts);
+        if let Some(queue) = self.queues.get(&job.queue) {
+            marks.numbers(&queue.usage.mark());
+            marks.numbers(&[queue.counts.unfinished()]);
+        }
         let groups = if job.groups.len() <= GROUPS_MARKED_MAX { &job.groups[..] } else { &[] };
-        let groups: Vec<_> = groups.iter().map(group_mark).collect();
-        (job.queue, job.priority, standing, size, job.counts, queue, groups)
+        groups.iter().for_each(|group| mark_group(group, marks));
     }
 
     fn session_mark(&self, id: SessionId) -> impl Serialize {
@@ -53,17 +71,49 @@ impl State {
     }
 }
 
+/// The hash of an entry that is not encoded anywhere: in a simulation or a test.
+pub(crate) fn hash(entry: &Entry) -> u64 {
+    let mut marks = Marks::default();
+    marks.written(entry);
+    xxh3_64(&marks.0)
+}
+
 /// Groups of one job that are looked at one by one; of larger jobs only the sums are.
 const GROUPS_MARKED_MAX: usize = 16;
 
-fn group_mark(group: &Group) -> impl Serialize {
-    let runs = (group.ready.first(), group.ready.runs_len(), group.blocked.runs_len(), group.stopping.len());
-    let times = (group.ready_since, group.passed_since, group.waiting, group.cause);
-    let kept =
-        (group.rows.len(), group.outcomes.len(), group.earlier_len, group.later.len(), group.began.len());
-    (group.counts(), runs, times, kept)
+fn mark_group(group: &Group, marks: &mut Marks) {
+    let ready = group.ready.first().unwrap_or(Run::new(0, 0));
+    let cause = match group.cause {
+        None => [0, 0],
+        Some(Cause::Group(place)) => [1, place.into()],
+        Some(Cause::Job(job)) => [2, job.0],
+    };
+    marks.counts(&group.counts());
+    marks.numbers(
+        &[ready.first, ready.len, group.stopping.len(), group.waiting, group.earlier_len].map(u64::from),
+    );
+    marks.numbers(&[group.ready_since.0, group.passed_since.0]);
+    marks.numbers(&cause);
+    let kept = [group.ready.runs_len(), group.blocked.runs_len(), group.rows.len(), group.outcomes.len()];
+    marks.numbers(&kept.map(|len| len as u64));
+    marks.numbers(&[group.later.len() as u64, group.began.len().into()]);
 }
 
-fn put(bytes: &mut Vec<u8>, value: &impl Serialize) {
-    rmp_serde::encode::write(bytes, value).expect("plain data is written to memory without fail");
+/// What is hashed. Numbers are eight bytes, the lowest first: writing them as serde does cost more than the hash itself.
+#[derive(Default)]
+struct Marks(Vec<u8>);
+
+impl Marks {
+    fn numbers(&mut self, numbers: &[u64]) {
+        numbers.iter().for_each(|number| self.0.extend_from_slice(&number.to_le_bytes()));
+    }
+
+    fn counts(&mut self, counts: &Counts) {
+        let Counts { blocked, delayed, ready, running, succeeded, failed, cancelled, skipped } = *counts;
+        self.numbers(&[blocked, delayed, ready, running, succeeded, failed, cancelled, skipped]);
+    }
+
+    fn written(&mut self, value: &impl Serialize) {
+        rmp_serde::encode::write(&mut self.0, value).expect("plain data is written to memory without fail");
+    }
 }

@@ -13,12 +13,13 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::env::{Env, offload};
 use crate::feed::{Feed, Publisher};
 use crate::log::LogStore;
 use crate::snapshot::{self, SnapshotFile, SnapshotStore};
-use crate::types::{Entry, LogId, Response, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::types::{Entry, LogId, Proposal, Response, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// A checkpoint of the digest is kept at every index that this divides.
 pub(crate) const CHECKPOINT_EVERY: u64 = 32;
@@ -79,7 +80,7 @@ impl StateMachine {
         let mut replies = Vec::new();
         match entry.payload {
             EntryPayload::Blank => {}
-            EntryPayload::Normal(proposal) => replies = self.apply_entry(index, proposal.entry()?)?,
+            EntryPayload::Normal(proposal) => replies = self.apply_entry(index, &proposal)?,
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
             }
@@ -92,11 +93,13 @@ impl StateMachine {
         Ok(Response { index, replies })
     }
 
-    fn apply_entry(&mut self, index: u64, entry: &machine::Entry) -> io::Result<Vec<machine::Reply>> {
+    fn apply_entry(&mut self, index: u64, proposal: &Proposal) -> io::Result<Vec<machine::Reply>> {
+        let (entry, hash) = (proposal.entry()?, xxh3_64(proposal.bytes()));
         let applied = {
             let mut state = self.shared.state.write();
             // Raft would go on without a state machine that has panicked.
-            let applied = std::panic::catch_unwind(AssertUnwindSafe(|| state.apply(index, entry)));
+            let applied =
+                std::panic::catch_unwind(AssertUnwindSafe(|| state.apply_hashed(index, entry, hash)));
             self.shared.digest.store(state.digest(), Ordering::Release);
             applied
         };

@@ -30,6 +30,12 @@ pub const WALL_SLEW_MAX: Duration = Duration::from_millis(500);
 impl State {
     /// Applies the entry at `index`, which is above every one before.
     pub fn apply(&mut self, index: LogIndex, entry: &Entry) -> Applied {
+        self.apply_hashed(index, entry, crate::digest::hash(entry))
+    }
+
+    /// The same, with the hash of the entry for the digest: of its bytes, where they are at hand. All replicas of a cluster
+    /// must take it from the same form.
+    pub fn apply_hashed(&mut self, index: LogIndex, entry: &Entry, hash: u64) -> Applied {
         self.advance(index, entry);
         let rows = self.limits().rows_per_apply_max as usize;
         // Timers have their own half, and chores the other: neither waits for the other's end.
@@ -48,7 +54,7 @@ impl State {
         tick::evict(self, &mut budget);
         let Out { effects, events, woken: _ } = std::mem::take(&mut self.out);
         let applied = Applied { replies, effects, events };
-        self.meta.digest = self.chained(entry, &applied);
+        self.meta.digest = self.chained(hash, &applied);
         applied
     }
 

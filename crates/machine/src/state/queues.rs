@@ -40,6 +40,11 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// For the digest.
+    pub(crate) fn mark(&self) -> [u64; 3] {
+        [self.spent, self.at.0, self.rate]
+    }
+
     pub fn spent(&self, now: Elapsed, half_life: Duration) -> u64 {
         let passed = micros(now.since(self.at));
         let half_life = micros(half_life).max(1);
