@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use machine::state::State;
 use machine::{Phase, Plan};
 use model::{JobId, JobSpec, Seq, SessionId};
-use scheduler::{Ahead, Budget, Overlay, Scratch};
+use scheduler::{Ahead, Budget, Over, Overlay, Scratch};
 
 use crate::lanes::Room;
 use crate::propose::PROPOSALS_IN_FLIGHT_MAX;
@@ -69,11 +69,12 @@ impl Planning {
         Some((id, plan))
     }
 
-    /// Places what is about to be submitted, if nobody waits who could be overtaken. Returns the plan, if anything was
-    /// placed, and whether nothing that could run at once was left out.
+    /// Places what is about to be submitted or to become ready, if nobody waits who could be overtaken. Returns the plan, if
+    /// anything was placed, and whether nothing that could run at once was left out.
     pub fn make_ahead(
         &mut self,
         state: &State,
+        over: &[Over],
         jobs: &[(JobId, &JobSpec)],
         room: &mut Room,
     ) -> (Option<(u64, Plan)>, bool) {
@@ -81,7 +82,8 @@ impl Planning {
             return (None, false);
         }
         let placements_max = (room.left() / PLACEMENT_BYTES).saturating_sub(1).min(PLACEMENTS_AHEAD_MAX);
-        let Ahead { plan, asked, is_whole } = scheduler::plan_new(state, &self.overlay, jobs, placements_max);
+        let Ahead { plan, asked, is_whole } =
+            scheduler::plan_new(state, &self.overlay, over, jobs, placements_max);
         if plan.is_empty() {
             return (None, is_whole);
         }

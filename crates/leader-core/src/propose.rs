@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use machine::state::State;
-use machine::{Bootstrap, Command, Entry, Op, Rejection, Reply, Stamp, Write};
-use model::{JobId, JobSpec, LogIndex, Moment, SessionId};
+use machine::{Bootstrap, Command, Entry, News, Op, Rejection, Reply, Stamp, Write};
+use model::{JobId, JobSpec, LogIndex, Moment, SessionId, Verdict};
+use scheduler::Over;
 
 use crate::lanes::{
-    CONTROLS_QUEUED_BYTES_MAX, CONTROLS_QUEUED_MAX, DrainRate, Lane, REPORTS_QUEUED_BYTES_MAX,
-    REPORTS_QUEUED_MAX, Room, SUBMITS_QUEUED_BYTES_MAX, SUBMITS_QUEUED_MAX,
+    CONTROLS_QUEUED_BYTES_MAX, CONTROLS_QUEUED_MAX, DrainRate, ENTRY_BYTES_MAX, Lane,
+    REPORTS_QUEUED_BYTES_MAX, REPORTS_QUEUED_MAX, Room, SUBMITS_QUEUED_BYTES_MAX, SUBMITS_QUEUED_MAX,
 };
 use crate::{Action, Answer, Config, Leader, Now, ProposalId, Queued, Standing, StreamId, Ticket};
 
@@ -163,6 +164,11 @@ struct Batch {
 }
 
 impl Batch {
+    fn reserve(&mut self, more: usize) {
+        self.commands.reserve(more);
+        self.items.reserve(more);
+    }
+
     fn push(&mut self, command: Command, item: Item) {
         self.commands.push(command);
         self.items.push(item);
@@ -311,6 +317,9 @@ impl Leader {
             return;
         }
         let (mut count, mut bytes) = (0, 0);
+        // Room for as many as the first is large: an entry of hundreds would else be copied at each doubling.
+        let near = self.lanes.submits.next_bytes().map_or(0, |next| ENTRY_BYTES_MAX / next.max(1) + 1);
+        batch.reserve(near.min(self.lanes.submits.len()));
         while let Some(next) = self.next_submit(bytes) {
             let Some(mut waiting) = self.lanes.submits.pop_within(room) else { break };
             bytes += next;
@@ -332,24 +341,20 @@ impl Leader {
         (in_flight == 0 || in_flight + next <= SUBMIT_BYTES_IN_FLIGHT_MAX).then_some(next)
     }
 
-    /// Places the tasks of this entry's own submits, where nobody waits who could be overtaken.
+    /// Places the tasks of this entry's own submits, and those that wait for what it reports, where nobody waits who could
+    /// be overtaken.
     fn place_ahead(&mut self, batch: &mut Batch, room: &mut Room, state: &State) {
-        if batch.submits.is_none() {
+        let over: Vec<Over> = batch.commands.iter().flat_map(succeeded).collect();
+        if batch.submits.is_none() && over.is_empty() {
             return;
         }
-        batch.leaves_unplaced = true;
+        batch.leaves_unplaced = batch.submits.is_some();
         if self.flight.leaving_unplaced > 0 {
             return;
         }
-        fn submitted(command: &Command) -> Option<(JobId, &JobSpec)> {
-            match command {
-                Command::Write(Write { op: Op::Submit { job, spec }, .. }) => Some((*job, spec)),
-                _ => None,
-            }
-        }
         let jobs: Vec<(JobId, &JobSpec)> = batch.commands.iter().filter_map(submitted).collect();
-        let (plan, is_whole) = self.planning.make_ahead(state, &jobs, room);
-        batch.leaves_unplaced = !is_whole;
+        let (plan, is_whole) = self.planning.make_ahead(state, &over, &jobs, room);
+        batch.leaves_unplaced &= !is_whole;
         if let Some((id, plan)) = plan {
             batch.push(Command::Place(plan), Item::Plan { id });
         }
@@ -457,4 +462,24 @@ impl Leader {
 
 fn is_submit(write: &Write) -> bool {
     matches!(write.op, Op::Submit { .. })
+}
+
+fn submitted(command: &Command) -> Option<(JobId, &JobSpec)> {
+    match command {
+        Command::Write(Write { op: Op::Submit { job, spec }, .. }) => Some((*job, spec)),
+        _ => None,
+    }
+}
+
+/// What a batch of reports says has succeeded.
+fn succeeded(command: &Command) -> impl Iterator<Item = Over> + '_ {
+    let batch = if let Command::Report(batch) = command { Some(batch) } else { None };
+    let reports =
+        batch.into_iter().flat_map(|batch| batch.reports.iter().map(|report| (batch.session, report)));
+    reports.filter_map(|(session, report)| match &report.news {
+        News::Ended(ended) if ended.verdict == Verdict::Succeeded => {
+            Some(Over { session, seq: report.seq, tasks: report.tasks })
+        }
+        News::Ended(_) | News::Started { .. } | News::Recalled => None,
+    })
 }

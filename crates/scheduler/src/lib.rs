@@ -13,7 +13,7 @@ mod place;
 mod queues;
 mod reserve;
 
-pub use ahead::{Ahead, Asked, plan_new};
+pub use ahead::{Ahead, Asked, Over, plan_new};
 pub use explain::explain;
 pub use held::{HELD_RUN_TIME_MAX, recalls};
 pub use overlay::Overlay;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leader_core::*;
 use machine::{Command, Op, Reply};
-use model::JobId;
+use model::{Dependency, JobId, JobSpec, TaskSpec, Verdict, Work};
 
 use crate::world::*;
 
@@ -43,7 +43,35 @@ fn reports_go_first_then_control_then_submits() {
     world.reports(1, 1, vec![succeeded(&sent[0])]);
     world.forget();
     world.commit_one();
-    assert_eq!(names(&world.entries[0]), ["report", "control", "submit"]);
+    // The submit takes the room that the report frees.
+    assert_eq!(names(&world.entries[0]), ["report", "control", "submit", "place"]);
+}
+
+#[test]
+fn what_waits_for_a_task_is_placed_with_the_report_of_its_end() {
+    let mut world = World::new();
+    world.worker(1, "w", 2);
+    let mut second = TaskSpec::new("b", Work::Noop);
+    second.after = vec![Dependency::from("a")].into();
+    world.job(JobSpec::of("chain", vec![TaskSpec::new("a", Work::Noop), second]));
+    world.commit();
+    let first = orders(&world.heard(1));
+    world.forget();
+    world.reports(1, 1, vec![succeeded(&first[0])]);
+    world.commit();
+    assert_eq!(names(&world.entries[0]), ["report", "place"]);
+    assert_eq!(orders(&world.heard(1)).last().map(|order| order.tasks.first), Some(1));
+    // One that failed frees nobody.
+    world.job(JobSpec::of("chain", {
+        let mut second = TaskSpec::new("b", Work::Noop);
+        second.after = vec![Dependency::from("a")].into();
+        vec![TaskSpec::new("a", Work::Noop), second]
+    }));
+    let third = orders(&world.heard(1)).last().cloned().unwrap();
+    world.forget();
+    world.reports(1, 2, vec![ended(third.seq, third.token, third.tasks, Verdict::Failed)]);
+    world.commit_one();
+    assert_eq!(names(&world.entries[0]), ["report"]);
 }
 
 #[test]
@@ -286,7 +314,7 @@ fn a_submit_never_overtakes_what_waits() {
 fn a_submit_that_is_refused_places_nothing() {
     let mut world = World::new();
     world.worker(1, "w", 2);
-    let spec = model::JobSpec { after: vec![JobId(999)], ..noop("after nothing") };
+    let spec = model::JobSpec { after: vec![JobId(999)].into(), ..noop("after nothing") };
     world.submit(spec);
     let spec = model::JobSpec { queue: "nowhere".to_owned(), ..noop("lost") };
     world.submit(spec);
