@@ -9,8 +9,10 @@ use model::time::format_duration;
 use model::{Blob, BlobSource, Reason, TaskSpec, Verdict};
 use worker_core::Ended;
 
+use crate::clock;
 use crate::home::AttemptDir;
 use crate::keeper::protocol::{Cause, Exit};
+use crate::spares::Spares;
 
 /// Of the cluster, as the welcome said.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +54,7 @@ fn too_large(bytes: u64, max: u64) -> String {
 }
 
 /// Sums an attempt up and clears away what nobody needs any more.
-pub fn finish(exit: &Exit, spec: &TaskSpec, dir: &AttemptDir, bounds: Bounds) -> Ended {
+pub fn finish(exit: &Exit, spec: &TaskSpec, dir: &AttemptDir, spares: &Spares, bounds: Bounds) -> Ended {
     let (verdict, reason) = judge(exit);
     let (result, result_note) = read_result(&dir.result(), bounds.result_bytes_max);
     let mut notes = vec![explain(reason, exit, spec)];
@@ -63,7 +65,7 @@ pub fn finish(exit: &Exit, spec: &TaskSpec, dir: &AttemptDir, bounds: Bounds) ->
         message = join(vec![message, tail(exit, dir, room)]);
     }
     truncate(&mut message, bounds.tail_bytes_max as usize);
-    clear(dir, verdict == Verdict::Succeeded);
+    clear(dir, spares, verdict == Verdict::Succeeded);
     Ended {
         verdict,
         reason,
@@ -161,12 +163,17 @@ fn truncate(text: &mut String, bytes_max: usize) {
 }
 
 /// The output stays; of an attempt that failed, the working directory too, for a while.
-fn clear(dir: &AttemptDir, has_succeeded: bool) {
+fn clear(dir: &AttemptDir, spares: &Spares, has_succeeded: bool) {
+    let remove = |path: &Path| {
+        if !spares.keep(path, clock::moment()) {
+            let _ = fs::remove_dir_all(path);
+        }
+    };
     if has_succeeded {
-        let _ = fs::remove_dir_all(dir.work());
+        remove(&dir.work());
         let _ = fs::remove_file(dir.script());
     }
-    let _ = fs::remove_dir_all(dir.temporary());
+    remove(&dir.temporary());
     let _ = fs::remove_file(dir.stdin());
     mark_ended(dir);
 }

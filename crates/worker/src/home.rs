@@ -4,9 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use model::AttemptId;
 
+use crate::spares::Spares;
 use crate::sys;
 
 const SECRET_BYTES: usize = 32;
@@ -28,6 +30,7 @@ pub enum HomeError {
 pub struct Home {
     path: PathBuf,
     secret: [u8; SECRET_BYTES],
+    spares: Arc<Spares>,
     _lock: File,
 }
 
@@ -40,7 +43,8 @@ impl Home {
         let lock = lock(&path)?;
         let secret = read_secret(&path).map_err(failed)?;
         fs::create_dir_all(path.join("attempts")).map_err(failed)?;
-        Ok(Home { path, secret, _lock: lock })
+        let spares = Arc::new(Spares::open(path.join("spares")).map_err(failed)?);
+        Ok(Home { path, secret, spares, _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
@@ -53,6 +57,10 @@ impl Home {
 
     pub fn attempts(&self) -> PathBuf {
         self.path.join("attempts")
+    }
+
+    pub fn spares(&self) -> &Arc<Spares> {
+        &self.spares
     }
 
     pub fn attempt(&self, id: AttemptId) -> AttemptDir {

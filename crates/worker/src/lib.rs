@@ -20,6 +20,7 @@ mod prepare;
 mod processes;
 mod shell;
 mod span;
+mod spares;
 mod start;
 mod sys;
 

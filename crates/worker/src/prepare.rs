@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -11,15 +12,18 @@ use model::{Blob, BlobSource, OnDisconnect, Reason, Work};
 use worker_core::Order;
 
 use crate::cgroup;
+use crate::clock;
 use crate::environment::{SecretError, environment, marks};
 use crate::fetch::{FetchError, Wanted, fetch};
 use crate::home::AttemptDir;
 use crate::keeper::protocol::{Key, Spawn};
+use crate::spares::Spares;
 use crate::sys;
 
 /// What is the same for all attempts of a worker.
 #[derive(Clone, Debug)]
 pub struct Site {
+    pub spares: Arc<Spares>,
     pub secrets_dir: Option<PathBuf>,
     pub cgroup: Option<cgroup::Parent>,
     pub stream_bytes_max: u64,
@@ -89,7 +93,7 @@ pub fn prepare(
     site: &Site,
     is_unwanted: &AtomicBool,
 ) -> Result<Spawn, NotStarted> {
-    make_directories(dir)?;
+    make_directories(dir, &site.spares)?;
     let spec = &order.spec;
     let workdir = spec.workdir.as_ref().map_or_else(|| dir.work(), PathBuf::from);
     if !workdir.is_dir() {
@@ -132,7 +136,7 @@ fn host_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> NotStarted {
     move |source| NotStarted::Host { what: what.into(), source }
 }
 
-fn make_directories(dir: &AttemptDir) -> Result<(), NotStarted> {
+fn make_directories(dir: &AttemptDir, spares: &Spares) -> Result<(), NotStarted> {
     // What an earlier attempt of that name left, for example of a cluster that was set up anew.
     match fs::remove_dir_all(&dir.0) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -140,8 +144,12 @@ fn make_directories(dir: &AttemptDir) -> Result<(), NotStarted> {
         }
         _ => {}
     }
+    fs::create_dir_all(&dir.0).map_err(host_error("its directory"))?;
+    let now = clock::moment();
     for path in [dir.work(), dir.temporary()] {
-        fs::create_dir_all(path).map_err(host_error("its directory"))?;
+        if !spares.take(&path, now) {
+            fs::create_dir(path).map_err(host_error("its directory"))?;
+        }
     }
     Ok(())
 }

@@ -271,9 +271,10 @@ impl Processes {
         process.phase = Phase::Finishing;
         let (order, bounds) = (process.order.clone(), self.bounds);
         let (dir, tell) = (self.dir(&order, key), self.tell.clone());
+        let spares = self.home.spares().clone();
         self.tasks.spawn_blocking(move || {
             let _in_attempt = span(&order, key.task).entered();
-            let ended = Box::new(finish(&exit, &order.spec, &dir, bounds));
+            let ended = Box::new(finish(&exit, &order.spec, &dir, &spares, bounds));
             let _ = tell.send(News::Finished { key, ended });
         });
     }

@@ -93,6 +93,7 @@ impl WorkerBuilder {
             self.executors.insert(Kind::Function, Arc::new(self.functions));
         }
         let site = Site {
+            spares: home.spares().clone(),
             secrets_dir: self.config.secrets_dir.clone(),
             cgroup,
             stream_bytes_max: self.config.logs.stream_bytes_max,
