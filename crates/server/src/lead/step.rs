@@ -30,11 +30,11 @@ impl Task {
         self.look_at_quorum();
         self.look_at_clocks();
         let now = self.now();
-        let (events, clock, counts) = (std::mem::take(&mut self.events), &self.clock, &self.counts);
+        let (clock, counts) = (&self.clock, &self.counts);
         let Some(leader) = &mut self.leader else { return };
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.actions);
         let (applied, wake) = self.replica.read(|state| {
-            for event in events {
+            for event in self.events.drain(..) {
                 leader.handle(event, state, now, &mut actions);
             }
             if leader.wants_plan(state) {
@@ -49,7 +49,8 @@ impl Task {
         let wants_clocks = leader.wants_clocks(now).then(|| self.clocks_at.plus(CLOCKS_EVERY));
         self.wake = wake.into_iter().chain(wants_clocks).min();
         self.count();
-        self.perform(term, applied, actions);
+        self.perform(term, applied, &mut actions);
+        self.actions = actions;
         self.show();
     }
 
@@ -107,8 +108,8 @@ impl Task {
         self.metrics.show(self.leader.as_ref(), self.streams.len());
     }
 
-    pub(super) fn perform(&mut self, term: Term, applied: LogIndex, actions: Vec<Action>) {
-        for action in actions {
+    pub(super) fn perform(&mut self, term: Term, applied: LogIndex, actions: &mut Vec<Action>) {
+        for action in actions.drain(..) {
             match action {
                 Action::Propose { proposal, entry } => self.propose(term, proposal, entry),
                 Action::Send { stream, message } => self.tell(term, applied, stream.0, message),

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::FuturesUnordered;
-use leader_core::{Event, Leader, Now, ProposalId, StreamId, Ticket};
+use leader_core::{Action, Event, Leader, Now, ProposalId, StreamId, Ticket};
 use model::{Moment, Term};
 use replica::{Feed, Happened, Leadership, ProposeError, Proposed, ReadError, Replica, Subscription};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -83,6 +83,8 @@ pub(super) struct Task {
     pub(super) waiting: BTreeMap<Ticket, oneshot::Sender<Result<Written, WriteError>>>,
     pub(super) last_ticket: u64,
     pub(super) events: Vec<Event>,
+    /// Empty between two steps. Kept, as the events are, because under load a new one would grow to a megabyte each time.
+    pub(super) actions: Vec<Action>,
     pub(super) wake: Option<Moment>,
     pub(super) quorum_at: Option<Moment>,
     pub(super) clocks_at: Moment,
@@ -119,6 +121,7 @@ impl Task {
             waiting: BTreeMap::new(),
             last_ticket: 0,
             events: Vec::new(),
+            actions: Vec::new(),
             wake: None,
             quorum_at: None,
             clocks_at: Moment(0),
@@ -274,7 +277,7 @@ impl Task {
             events.into_iter().for_each(|event| leader.handle(event, state, now, &mut actions))
         });
         leader.resign(&mut actions);
-        self.perform(term, 0, actions);
+        self.perform(term, 0, &mut actions);
         self.events.clear();
         // Those that the leader did not know yet.
         for stream in self.streams.keys().copied().collect::<Vec<_>>() {
@@ -321,7 +324,7 @@ impl Task {
         if leader.is_settled() {
             self.retired.remove(place);
         }
-        self.perform(term, 0, actions);
+        self.perform(term, 0, &mut actions);
         self.try_to_lead();
     }
 
