@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::stream::{self, Stream};
+use futures::future::BoxFuture;
+use futures::stream::{self, FuturesUnordered, Stream};
+use futures::{FutureExt, StreamExt};
 use model::{JobId, JobSpec, RequestId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,8 +28,10 @@ struct Pipe<I> {
     client: Client,
     specs: std::iter::Enumerate<I>,
     window: usize,
-    /// Sent and unanswered.
+    /// Without an answer that is final.
     pending: BTreeMap<RequestId, Pending>,
+    /// Those of them that a replica had no room for, each until it may be sent again.
+    delayed: FuturesUnordered<BoxFuture<'static, RequestId>>,
     open: Option<Open>,
     tries: u32,
     /// Set when the deadline has passed without an answer: everything pending fails with it.
@@ -41,11 +45,18 @@ struct Pending {
     /// Over how many streams: after the second nobody knows what became of it over the first.
     sent: u32,
     is_renamed: bool,
+    is_delayed: bool,
 }
 
 struct Open {
     outbound: mpsc::Sender<v1::SubmitRequest>,
     inbound: Streaming<v1::SubmitResult>,
+}
+
+enum Heard {
+    Result(v1::SubmitResult),
+    /// A delayed submit may be sent again.
+    Due(RequestId),
 }
 
 /// An answer, with the place of its spec in the input.
@@ -67,6 +78,7 @@ impl Client {
             specs: specs.into_iter().enumerate(),
             window: window.max(1),
             pending: BTreeMap::new(),
+            delayed: FuturesUnordered::new(),
             open: None,
             tries: 0,
             failed: None,
@@ -96,7 +108,8 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
                 continue;
             }
             match self.receive(deadline).await {
-                Ok(result) => {
+                Ok(Heard::Due(id)) => self.repeat(id),
+                Ok(Heard::Result(result)) => {
                     if let Some(answer) = self.settle(result, deadline).await {
                         self.tries = 0;
                         return Some(answer);
@@ -113,7 +126,7 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
         }
         // All that is pending fits in the channel, so that sending never waits.
         let (outbound, queue) = mpsc::channel(2 * self.window + 1);
-        for pending in self.pending.values_mut() {
+        for pending in self.pending.values_mut().filter(|pending| !pending.is_delayed) {
             pending.sent += 1;
             let _ = outbound.try_send(pending.request.clone());
         }
@@ -130,7 +143,7 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
             let Some((place, spec)) = self.specs.next() else { return };
             let id = self.client.mint();
             let request = submit_request(self.client.header(id), &spec);
-            self.send(id, Pending { place, request, sent: 0, is_renamed: false });
+            self.send(id, Pending { place, request, sent: 0, is_renamed: false, is_delayed: false });
         }
     }
 
@@ -145,16 +158,24 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
         self.pending.insert(id, pending);
     }
 
-    /// The next answer. A replica that gives none for long may be cut off: another is asked then.
-    async fn receive(&mut self, deadline: Deadline) -> Result<v1::SubmitResult, Failure> {
+    /// What comes next: an answer, or the time to send something again. A replica that gives no answer for long may be
+    /// cut off: another is asked then.
+    async fn receive(&mut self, deadline: Deadline) -> Result<Heard, Failure> {
         let unavailable = |why| Failure::new(code::UNAVAILABLE, Code::Unavailable, why);
         let limit = self.client.shared.share(deadline.left());
+        let is_asked = self.pending.len() > self.delayed.len();
         let open = self.open.as_mut().expect("opened before receiving");
-        match tokio::time::timeout(limit, open.inbound.message()).await {
-            Ok(Ok(Some(result))) => Ok(result),
-            Ok(Ok(None)) => Err(unavailable("the replica ended the stream")),
-            Ok(Err(status)) => Err(explain(&status)),
-            Err(_) => Err(unavailable("the replica gave no answer in time").maybe_happened()),
+        tokio::select! {
+            biased;
+            Some(id) = self.delayed.next() => Ok(Heard::Due(id)),
+            answer = open.inbound.message() => match answer {
+                Ok(Some(result)) => Ok(Heard::Result(result)),
+                Ok(None) => Err(unavailable("the replica ended the stream")),
+                Err(status) => Err(explain(&status)),
+            },
+            () = tokio::time::sleep(limit), if is_asked => {
+                Err(unavailable("the replica gave no answer in time").maybe_happened())
+            }
         }
     }
 
@@ -176,7 +197,7 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
                 if !is_passing(&failure) {
                     return Some((place, Err(Error::of(failure))));
                 }
-                self.repeat(id, pending, failure, deadline).await;
+                self.put_off(id, pending, failure, deadline).await;
                 None
             }
         }
@@ -190,15 +211,22 @@ impl<I: Iterator<Item = JobSpec>> Pipe<I> {
         self.send(id, Pending { request, sent: 0, is_renamed: true, ..pending });
     }
 
-    /// A refusal that may pass: after a while over the same stream if only there was too much, else elsewhere.
-    async fn repeat(&mut self, id: RequestId, pending: Pending, failure: Failure, deadline: Deadline) {
+    /// A refusal that may pass: after a while over the same stream if only there was too much, else elsewhere. The
+    /// others are not held up.
+    async fn put_off(&mut self, id: RequestId, pending: Pending, failure: Failure, deadline: Deadline) {
         if failure.code != code::OVERLOADED || deadline.has_passed() {
             self.pending.insert(id, pending);
             return self.again(failure, deadline).await;
         }
-        let wait = failure.retry_after.unwrap_or(OVERLOAD_PAUSE);
-        tokio::time::sleep(self.client.shared.jitter(wait)).await;
-        self.send(id, pending);
+        let wait = self.client.shared.jitter(failure.retry_after.unwrap_or(OVERLOAD_PAUSE));
+        self.delayed.push(async move { tokio::time::sleep(wait).await }.map(move |()| id).boxed());
+        self.pending.insert(id, Pending { is_delayed: true, ..pending });
+    }
+
+    fn repeat(&mut self, id: RequestId) {
+        if let Some(pending) = self.pending.remove(&id) {
+            self.send(id, Pending { is_delayed: false, ..pending });
+        }
     }
 
     async fn again(&mut self, failure: Failure, deadline: Deadline) {
@@ -224,6 +252,7 @@ mod tests {
             specs: std::iter::empty().enumerate(),
             window: 1,
             pending: BTreeMap::new(),
+            delayed: FuturesUnordered::new(),
             open: None,
             tries: 0,
             failed: None,
@@ -231,21 +260,46 @@ mod tests {
         };
         let id = pipe.client.mint();
         let request = v1::SubmitRequest { header: Some(pipe.client.header(id)), spec: None };
-        (pipe, id, Pending { place: 0, request, sent: 1, is_renamed: false })
+        (pipe, id, Pending { place: 0, request, sent: 1, is_renamed: false, is_delayed: false })
     }
 
     #[tokio::test]
     async fn a_refusal_for_want_of_a_leader_is_taken_elsewhere_and_not_for_ever() {
         let (mut pipe, id, pending) = pipe();
         let in_time = Deadline::after(Duration::from_secs(60));
-        pipe.repeat(id, pending, Failure::no_leader("cut off"), in_time).await;
+        pipe.put_off(id, pending, Failure::no_leader("cut off"), in_time).await;
         assert_eq!((pipe.client.shared.current().0, pipe.pending.len()), (1, 1));
         assert!(pipe.failed.is_none());
         let pending = pipe.pending.remove(&id).unwrap();
-        pipe.repeat(id, pending, Failure::no_leader("cut off"), Deadline::after(Duration::ZERO)).await;
+        pipe.put_off(id, pending, Failure::no_leader("cut off"), Deadline::after(Duration::ZERO)).await;
         let (place, answer) = pipe.next().await.unwrap();
         assert_eq!((place, answer.unwrap_err().code()), (0, code::NO_LEADER));
         assert!(pipe.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_there_was_no_room_for_is_sent_again_in_its_time_and_holds_nothing_up() {
+        let (mut pipe, id, pending) = pipe();
+        let other = pipe.client.mint();
+        let request = pending.request.clone();
+        let after = Pending { place: 1, request, sent: 1, is_renamed: false, is_delayed: false };
+        pipe.pending = BTreeMap::from([(id, pending), (other, after)]);
+        let result =
+            |id: RequestId, outcome| v1::SubmitResult { request_id: id.to_string(), outcome: Some(outcome) };
+        let refused = |wait| {
+            result(id, Outcome::Refused(Failure::overloaded(Duration::from_millis(wait), "full").into()))
+        };
+        let in_time = Deadline::after(Duration::from_secs(60));
+        assert!(pipe.settle(refused(3_600_000), in_time).await.is_none());
+        let accepted = result(other, Outcome::Accepted(v1::SubmitReply::default()));
+        assert_eq!(pipe.settle(accepted, in_time).await.unwrap().0, 1);
+        assert!(pipe.pending[&id].is_delayed && pipe.delayed.next().now_or_never().is_none());
+
+        pipe.delayed.clear();
+        assert!(pipe.settle(refused(1), in_time).await.is_none());
+        assert_eq!(pipe.delayed.next().await, Some(id));
+        pipe.repeat(id);
+        assert!(!pipe.pending[&id].is_delayed);
     }
 
     #[tokio::test]
