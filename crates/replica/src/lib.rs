@@ -14,6 +14,7 @@ mod cut;
 mod disk;
 pub mod env;
 mod feed;
+mod held;
 mod identity;
 mod log;
 mod network;
@@ -34,6 +35,7 @@ pub use config::{Config, Peer, SnapshotThresholds, StartError};
 pub use cut::Cut;
 pub use env::{Env, Listen, Real};
 pub use feed::{Feed, Subscription};
+pub use held::{Held, Pauses};
 pub use identity::Identity;
 pub use log::{
     ChunkKey, FaultBackend, Faults, Loaded, LogBackend, LogError, MemoryBackend, MemoryDisk, Operation,

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, StartError};
 use crate::env::Env;
 use crate::feed::Subscription;
+use crate::held::Held;
 use crate::identity::Identity;
 use crate::propose::{self, ProposeError, Proposed};
 use crate::reads::{ReadError, Reads};
@@ -162,6 +163,11 @@ impl Replica {
     /// Reads the state as it is applied here. Short: apply waits meanwhile. For more take a [`view`](Self::view).
     pub fn read<R>(&self, read: impl FnOnce(&machine::State) -> R) -> R {
         read(&self.upkeep.shared.state.read())
+    }
+
+    /// How long apply has held the state and waited for it.
+    pub fn held(&self) -> &Held {
+        &self.upkeep.shared.held
     }
 
     /// A view of the state that stays as it is.

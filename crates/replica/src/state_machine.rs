@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::env::{Env, offload};
 use crate::feed::{Feed, Publisher};
+use crate::held::Held;
 use crate::log::LogStore;
 use crate::snapshot::{self, SnapshotFile, SnapshotStore};
 use crate::types::{Entry, LogId, Proposal, Response, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub feed: Publisher,
     /// (index, digest), the oldest first.
     pub checkpoints: Mutex<VecDeque<(u64, u64)>>,
+    pub held: Held,
 }
 
 impl Default for Shared {
@@ -45,6 +47,7 @@ impl Default for Shared {
             digest: AtomicU64::new(machine::State::default().digest()),
             feed: Publisher::new(),
             checkpoints: Mutex::default(),
+            held: Held::default(),
         }
     }
 }
@@ -95,14 +98,18 @@ impl StateMachine {
 
     fn apply_entry(&mut self, index: u64, proposal: &Proposal) -> io::Result<Vec<machine::Reply>> {
         let (entry, hash) = (proposal.entry()?, xxh3_64(proposal.bytes()));
-        let applied = {
+        let asked = self.env.now();
+        let (applied, began) = {
             let mut state = self.shared.state.write();
+            let began = self.env.now();
             // Raft would go on without a state machine that has panicked.
             let applied =
                 std::panic::catch_unwind(AssertUnwindSafe(|| state.apply_hashed(index, entry, hash)));
             self.shared.digest.store(state.digest(), Ordering::Release);
-            applied
+            (applied, began)
         };
+        self.shared.held.apply_wait.record(began.since(asked));
+        self.shared.held.apply.record(self.env.now().since(began));
         let Ok(applied) = applied else {
             self.env.stop(&format!("applying entry {index} panicked; the state cannot be trusted"));
             return Err(io::Error::other("apply panicked"));
@@ -153,11 +160,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     /// Quick: it shares the state's pages, which are copied only where they change meanwhile.
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        let state = self.shared.state.read();
+        let began = self.env.now();
+        let (digest, frozen) = {
+            let state = self.shared.state.read();
+            (state.digest(), Arc::new(state.freeze()))
+        };
+        self.shared.held.freeze.record(self.env.now().since(began));
         SnapshotBuilder {
             meta: self.meta(),
-            digest: state.digest(),
-            frozen: Arc::new(state.freeze()),
+            digest,
+            frozen,
             snapshots: self.snapshots.clone(),
             env: self.env.clone(),
         }

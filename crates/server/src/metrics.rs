@@ -8,10 +8,11 @@ use std::time::Duration;
 use model::time::micros;
 use model::views::{JobState, TaskState};
 use parking_lot::Mutex;
+use replica::Pauses;
 
 /// Seconds: from what one fdatasync takes to what a person waits for.
-const LATENCY_BOUNDS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const LATENCY_BOUNDS: [f64; 15] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Seconds: from a task that starts at once to one that waits for days.
 const WAIT_BOUNDS: [f64; 14] =
     [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0];
@@ -66,6 +67,19 @@ pub struct HistogramPicture {
     pub buckets: Vec<(f64, u64)>,
     pub sum: f64,
     pub count: u64,
+}
+
+impl From<&Pauses> for HistogramPicture {
+    fn from(pauses: &Pauses) -> HistogramPicture {
+        let bounds = Pauses::BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
+        let counts = pauses.counts().scan(0, |below, count| {
+            *below += count;
+            Some(*below)
+        });
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+        let count = buckets.last().map_or(0, |(_, count)| *count);
+        HistogramPicture { buckets, sum: pauses.sum().as_secs_f64(), count }
+    }
 }
 
 #[derive(Default)]

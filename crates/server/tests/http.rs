@@ -25,9 +25,14 @@ async fn metrics_count_on_the_leader_and_describe_on_all() {
         submitted += value(&body, "baton_jobs_submitted_total");
         leading += value(&body, "baton_raft_is_leader");
         assert!(value(&body, "baton_raft_applied_index") > 0);
-        for name in
-            ["baton_commit_seconds_count", "baton_queue_wait_seconds_count", "baton_placement_seconds_count"]
-        {
+        for name in [
+            "baton_commit_seconds_count",
+            "baton_queue_wait_seconds_count",
+            "baton_placement_seconds_count",
+            "baton_apply_seconds_count",
+            "baton_apply_wait_seconds_count",
+            "baton_snapshot_freeze_seconds_count",
+        ] {
             value(&body, name);
         }
         for line in body.lines().filter(|line| !line.starts_with('#')) {

@@ -8,12 +8,12 @@ use machine::State;
 use machine::views::unmet_demand;
 use model::size::PARTS;
 use model::views::{Counts, QueueView, WorkerState, WorkerView};
-use replica::RaftState;
+use replica::{Held, RaftState};
 
 use crate::api::{Api, Running};
 use crate::http::exposition::Exposition;
 use crate::lead;
-use crate::metrics::Metrics;
+use crate::metrics::{HistogramPicture, Metrics};
 
 pub fn page(api: &Api) -> String {
     let mut page = Exposition::default();
@@ -26,6 +26,7 @@ pub fn page(api: &Api) -> String {
     own_counters(&mut page, &shared.metrics);
     if let Ok(running) = api.running() {
         raft(&mut page, running);
+        held(&mut page, running.replica.held());
         leading(&mut page, running.lead.metrics());
         work(&mut page, running, demand_of(api, running));
     }
@@ -120,6 +121,18 @@ fn raft(page: &mut Exposition, running: &Running) {
     if let Some(silence) = status.quorum_acked {
         page.gauge("baton_raft_quorum_silence_seconds", "Since a quorum last acknowledged this leader.")
             .value(silence.as_secs_f64());
+    }
+}
+
+/// What applying has held up.
+fn held(page: &mut Exposition, held: &Held) {
+    let histograms = [
+        ("baton_apply_seconds", "How long the state is held for one entry.", &held.apply),
+        ("baton_apply_wait_seconds", "How long an entry waits for readers of the state.", &held.apply_wait),
+        ("baton_snapshot_freeze_seconds", "How long apply waits for a snapshot to begin.", &held.freeze),
+    ];
+    for (name, help, pauses) in histograms {
+        page.histogram(name, help, &HistogramPicture::from(pauses));
     }
 }
 
