@@ -11,6 +11,7 @@ mod environment;
 mod executor;
 mod fetch;
 mod finish;
+pub mod fleet;
 mod home;
 mod journal;
 pub mod keeper;
