@@ -32,6 +32,8 @@ pub struct Plan {
     pub port_base: u16,
     /// Kept if given, else a folder that goes with the cluster.
     pub data_dir: Option<PathBuf>,
+    /// Where that folder is made.
+    pub temporary_in: PathBuf,
     pub failover: Failover,
     /// Cores that each worker offers.
     pub worker_cpu: u32,
@@ -49,6 +51,7 @@ impl Plan {
             workers: 2,
             port_base: 0,
             data_dir: None,
+            temporary_in: std::env::temp_dir(),
             failover: Failover::Fast,
             worker_cpu: 4,
             can_cut: false,
@@ -219,17 +222,24 @@ impl Cluster {
 
     /// Waits until every replica has what the leader has: until then one that is killed may leave no majority.
     pub async fn wait_whole(&mut self) -> Result<(), Fault> {
+        for place in 0..self.replicas.len() {
+            self.wait_serving(place).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until this replica answers for itself.
+    pub async fn wait_serving(&mut self, place: usize) -> Result<(), Fault> {
         let watch = Stopwatch::start();
-        for address in self.addresses() {
-            let client = Client::connect([address]).with_deadline(Duration::from_millis(500));
-            // Not a stale answer: it comes when everything is applied that was committed when it was asked for.
-            while let Err(error) = client.cluster_status().await {
-                self.check_alive()?;
-                if watch.elapsed() > Duration::from_secs(60) {
-                    return Err(Fault::failed("a replica is still behind after 60 s").why(error.to_string()));
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+        let address = self.addresses().swap_remove(place);
+        let client = Client::connect([address]).with_deadline(Duration::from_millis(500));
+        // Not a stale answer: it comes when everything is applied that was committed when it was asked for.
+        while let Err(error) = client.cluster_status().await {
+            self.check_alive()?;
+            if watch.elapsed() > Duration::from_secs(60) {
+                return Err(Fault::failed("a replica is still behind after 60 s").why(error.to_string()));
             }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
     }
@@ -313,7 +323,7 @@ fn command_line<const N: usize>(verb: &str, flags: [(&str, String); N]) -> Vec<S
 fn folder(plan: &Plan) -> Result<Folder, Fault> {
     let (path, is_temporary) = match &plan.data_dir {
         Some(path) => (path.clone(), false),
-        None => (std::env::temp_dir().join(format!("baton-{}-{:x}", plan.cluster, std::process::id())), true),
+        None => (plan.temporary_in.join(format!("baton-{}-{:x}", plan.cluster, std::process::id())), true),
     };
     std::fs::create_dir_all(&path).map_err(|error| Fault::of_file("cannot keep data", &path, &error))?;
     let path = path.canonicalize().map_err(|error| Fault::of_file("cannot keep data", &path, &error))?;

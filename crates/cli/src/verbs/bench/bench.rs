@@ -6,12 +6,15 @@ use client::{Client, Options};
 use model::size::PARTS;
 use model::{ArrayRange, JobSpec, TaskSpec, Work};
 
+use super::Args;
 use super::figure::Figure;
-use super::{Args, plan};
+use super::scrape::{Scrape, scrape};
+use super::usage::resident;
 use crate::app::App;
 use crate::clock::Stopwatch;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Plan};
 use crate::fault::Fault;
+use crate::output::progress::Rounds;
 
 /// For a round; what takes longer has hung.
 const ROUND_MAX: Duration = Duration::from_secs(600);
@@ -22,6 +25,7 @@ pub struct Bench<'a> {
     pub app: &'a App,
     pub client: Client,
     pub rounds: u32,
+    pub progress: Rounds,
     scale: f64,
 }
 
@@ -46,19 +50,60 @@ pub fn cannot(error: client::Error) -> Fault {
 }
 
 impl<'a> Bench<'a> {
-    pub async fn start(args: &Args, app: &'a App) -> Result<Bench<'a>, Fault> {
-        let cluster = if args.existing { None } else { Some(Cluster::start(plan(args)).await?) };
+    /// On a cluster that is started by this plan; without one: on the one that is there.
+    pub async fn start(
+        plan: Option<Plan>,
+        args: &Args,
+        app: &'a App,
+        progress: Rounds,
+    ) -> Result<Bench<'a>, Fault> {
+        let cluster = match plan {
+            Some(plan) => Some(Cluster::start(plan).await?),
+            None => None,
+        };
         let addresses = cluster.as_ref().map_or_else(|| app.config.servers.clone(), Cluster::addresses);
         let mut options = Options::new(addresses);
         options.user.clone_from(&app.config.user);
         options.via = "cli".to_owned();
         options.deadline = Duration::from_secs(60);
-        Ok(Bench { cluster, app, client: Client::with(options), rounds: args.rounds, scale: args.scale })
+        let client = Client::with(options);
+        Ok(Bench { cluster, app, client, rounds: args.rounds, progress, scale: args.scale })
     }
 
     pub async fn size(&self) -> Result<(usize, usize), Fault> {
         let status = self.client.cluster_status().await.map_err(cannot)?;
         Ok((status.members.len(), status.workers_live as usize))
+    }
+
+    /// What a replica says of itself.
+    pub async fn scrape(&self, place: usize) -> Result<Scrape, Fault> {
+        scrape(self.own()?.ports[place].http).await
+    }
+
+    pub async fn scrape_all(&self) -> Result<Vec<Scrape>, Fault> {
+        futures::future::try_join_all((0..self.own()?.replicas.len()).map(|place| self.scrape(place))).await
+    }
+
+    /// The place of the leader.
+    pub async fn leader(&self) -> Result<usize, Fault> {
+        self.own()?.leader().await.ok_or_else(|| Fault::failed("there is no leader"))
+    }
+
+    /// Memory of each replica, in bytes.
+    pub fn resident(&self) -> Result<Vec<u64>, Fault> {
+        self.own()?.replicas.iter().map(resident).collect()
+    }
+
+    /// Waits until no job is left that has not ended.
+    pub async fn all_done(&self) -> Result<(), Fault> {
+        let watch = Stopwatch::start();
+        while self.client.cluster_status().await.map_err(cannot)?.unfinished_jobs > 0 {
+            if watch.elapsed() > ROUND_MAX {
+                return Err(Fault::failed("the jobs do not come to their end"));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
     }
 
     /// The cluster, where it is ours.
@@ -92,9 +137,11 @@ impl<'a> Bench<'a> {
         mut round: impl AsyncFnMut(&Client, u64) -> Result<Duration, Fault>,
     ) -> Result<Figure, Fault> {
         let client = self.nearest().await?;
+        self.progress.begin(name, self.rounds.into());
         round(&client, (count / 4).max(1)).await?;
         let mut rates = Vec::new();
         for _ in 0..self.rounds {
+            self.progress.next();
             let took = tokio::time::timeout(ROUND_MAX, round(&client, count)).await;
             let took = took.map_err(|_| Fault::failed(format!("{name}: a round has hung")))??;
             rates.push(count as f64 / took.as_secs_f64().max(1e-9));

@@ -21,11 +21,15 @@ impl Bench<'_> {
     /// Each round has a load of its own; the leader is killed in the middle of it.
     pub async fn failovers(&mut self, kills: u32) -> Result<Vec<Figure>, Fault> {
         let mut transfers = Times::default();
+        self.progress.begin("planned transfers", (kills * TRANSFERS).into());
         for _ in 0..kills * TRANSFERS {
+            self.progress.next();
             transfers.record(self.one_transfer().await?);
         }
         let mut times = Times::default();
+        self.progress.begin("SIGKILLs of the leader", kills.into());
         for _ in 0..kills {
+            self.progress.next();
             times.record(self.one_failover().await?);
         }
         Ok(vec![

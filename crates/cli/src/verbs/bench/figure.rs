@@ -120,6 +120,12 @@ impl Figure {
         self
     }
 
+    /// Unless it has that setting already.
+    pub fn set_absent(mut self, name: &'static str, value: impl Into<Value>) -> Figure {
+        self.settings.entry(name).or_insert_with(|| value.into());
+        self
+    }
+
     /// For whoever waits at the terminal.
     pub fn line(&self) -> String {
         let p99 = self.p99_ms.map(|p99| format!("  p99 {} ms", number(p99))).unwrap_or_default();

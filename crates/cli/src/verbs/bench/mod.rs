@@ -9,6 +9,7 @@ mod raft;
 mod scrape;
 mod submit;
 mod tasks;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ use crate::cluster::Plan;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::Face;
+use crate::output::progress::Rounds;
 use crate::signals;
 use bench::Bench;
 use figure::Figure;
@@ -91,7 +93,21 @@ const SCENARIOS: [What; 10] = [
 impl What {
     /// Whether it needs processes that are ours to look into or to kill.
     fn needs_own_cluster(self) -> bool {
-        matches!(self, What::Raft | What::Array | What::Idle | What::Failover)
+        match self {
+            What::Raft | What::Array | What::Idle | What::Failover => true,
+            What::All | What::Submit | What::Noop | What::Jobs => false,
+            What::Process | What::Latency | What::Chain => false,
+        }
+    }
+
+    /// The cluster that it has to itself, where it needs one of another shape, or leaves one in no shape for others.
+    fn own_plan(self, args: &Args) -> Option<Plan> {
+        let temporary_in = args.data_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let plan = |name| Plan { temporary_in, failover: args.failover, ..Plan::new(name) };
+        match self {
+            What::All | What::Raft | What::Submit | What::Array | What::Noop | What::Jobs => None,
+            What::Process | What::Latency | What::Chain | What::Idle | What::Failover => None,
+        }
     }
 }
 
@@ -117,24 +133,17 @@ async fn measure(args: &Args, app: &App) -> Result<Exit, Fault> {
     let chosen = |what: &What| args.what == What::All || args.what == *what;
     let possible = |what: &What| !args.existing || !what.needs_own_cluster();
     let mut figures = Vec::new();
-    let mut bench: Option<Bench> = None;
+    let progress = Shown(Rounds::new(face));
+    let mut shared: Option<Bench> = None;
     for what in SCENARIOS.into_iter().filter(chosen).filter(possible) {
-        let found = if what == What::Raft {
-            raft::measure(args).await?
-        } else {
-            let bench = match &mut bench {
-                Some(bench) => bench,
-                None => bench.insert(Bench::start(args, app).await?),
-            };
-            one(what, args, bench).await?
-        };
-        for figure in found {
+        for figure in scenario(what, args, app, &mut shared, &progress.0).await? {
             let figure = figure.set("version", env!("CARGO_PKG_VERSION")).set("build", build());
             let figure = figure.set("cores", cores()).set("failover", args.failover.to_string());
-            tell(face, &figure)?;
+            progress.0.aside(|| tell(face, &figure))?;
             figures.push(figure);
         }
     }
+    drop(progress);
     if !face.format.is_machine() {
         face.print(&figure::table(face, &figures))?;
         face.print(&format!(
@@ -145,6 +154,42 @@ async fn measure(args: &Args, app: &App) -> Result<Exit, Fault> {
         ))?;
     }
     Ok(Exit::DONE)
+}
+
+/// Until it goes.
+struct Shown(Rounds);
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Measured on the cluster that most scenarios share, which is started for the first of them, or on one of its own.
+async fn scenario<'a>(
+    what: What,
+    args: &Args,
+    app: &'a App,
+    shared: &mut Option<Bench<'a>>,
+    progress: &Rounds,
+) -> Result<Vec<Figure>, Fault> {
+    if what == What::Raft {
+        return raft::measure(args, progress).await;
+    }
+    if let Some(plan) = what.own_plan(args) {
+        // Two clusters at once would be in each other's way.
+        *shared = None;
+        let mut bench = Bench::start(Some(plan), args, app, progress.clone()).await?;
+        return one(what, args, &mut bench).await;
+    }
+    let bench = match shared {
+        Some(bench) => bench,
+        None => {
+            let plan = (!args.existing).then(|| plan(args));
+            shared.insert(Bench::start(plan, args, app, progress.clone()).await?)
+        }
+    };
+    one(what, args, bench).await
 }
 
 fn build() -> &'static str {
@@ -180,7 +225,7 @@ async fn one(what: What, args: &Args, bench: &mut Bench<'_>) -> Result<Vec<Figur
         What::Failover => bench.failovers(args.kills).await?,
     };
     let (replicas, workers) = bench.size().await?;
-    let sized = |figure: Figure| figure.set("replicas", replicas).set("workers", workers);
+    let sized = |figure: Figure| figure.set_absent("replicas", replicas).set_absent("workers", workers);
     Ok(found.into_iter().map(sized).collect())
 }
 

@@ -15,27 +15,30 @@ use super::Args;
 use super::figure::{Figure, Times};
 use crate::clock::Stopwatch;
 use crate::fault::Fault;
+use crate::output::progress::Rounds;
 
 const ENTRIES: [(usize, u64); 3] = [(1, 500), (64, 10_000), (1_024, 40_000)];
 /// Makes an entry of about 256 bytes: it ends sessions that never were.
 const COMMANDS: usize = 8;
 const LEADS_WITHIN: Duration = Duration::from_secs(30);
 
-pub async fn measure(args: &Args) -> Result<Vec<Figure>, Fault> {
+pub async fn measure(args: &Args, progress: &Rounds) -> Result<Vec<Figure>, Fault> {
     let folder = Folder::new(args)?;
     let replicas = found(args, &folder.0).await?;
     let (leader, term) = leader(&replicas).await?;
     let mut figures = Vec::new();
     for (in_flight, count) in ENTRIES {
         let count = ((count as f64 * args.scale) as u64).max(1);
+        let name = format!("entries of the bare log, {in_flight} in flight");
+        progress.begin(&name, args.rounds.into());
         round(leader, term, count / 4, in_flight).await?;
         let (mut rates, mut times) = (Vec::new(), Times::default());
         for _ in 0..args.rounds {
+            progress.next();
             let watch = Stopwatch::start();
             times.add(&round(leader, term, count, in_flight).await?);
             rates.push(count as f64 / watch.elapsed().as_secs_f64());
         }
-        let name = format!("entries of the bare log, {in_flight} in flight");
         let figure = Figure::of_rounds("raft", name, "entries/s", count, rates).with_times(&times);
         figures.push(figure.set("in_flight", in_flight).set("replicas", replicas.len()));
     }

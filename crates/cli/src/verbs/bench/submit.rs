@@ -9,7 +9,6 @@ use model::{JobId, JobSpec};
 
 use super::bench::{Bench, array_of, cannot, noop};
 use super::figure::{Figure, Times};
-use super::scrape::scrape;
 use crate::clock::Stopwatch;
 use crate::fault::Fault;
 
@@ -61,6 +60,7 @@ impl Bench<'_> {
         let count = self.scaled(ARRAY);
         let spec = JobSpec { queue: QUEUE.to_owned(), ..array_of(noop(), count) };
         let (mut times, mut entries, mut bytes) = (Times::default(), u64::MAX, f64::MAX);
+        self.progress.begin("submits of an array", u64::from(self.rounds) * 10);
         for round in 0..=self.rounds * 10 {
             let before = self.log().await?;
             let watch = Stopwatch::start();
@@ -68,6 +68,7 @@ impl Bench<'_> {
             let took = watch.elapsed();
             let after = self.log().await?;
             // The first warms up. Other entries may fall between, so the least is what it takes.
+            self.progress.next();
             if round > 0 {
                 times.record(took);
                 entries = entries.min(after.0 - before.0);
@@ -81,11 +82,8 @@ impl Bench<'_> {
 
     /// The leader's last index and the bytes of its log.
     async fn log(&self) -> Result<(u64, f64), Fault> {
-        let cluster = self.own()?;
-        let leader = cluster.leader().await.ok_or_else(|| Fault::failed("there is no leader"))?;
-        let figures = scrape(cluster.ports[leader].http).await?;
-        let figure = |name: &str| figures.get(name).copied().unwrap_or_default();
-        Ok((figure("baton_raft_last_log_index") as u64, figure("baton_raft_log_bytes")))
+        let figures = self.scrape(self.leader().await?).await?;
+        Ok((figures.get("baton_raft_last_log_index") as u64, figures.get("baton_raft_log_bytes")))
     }
 }
 
@@ -95,6 +93,21 @@ async fn cancel(client: &Client, jobs: &[JobId]) -> Result<(), Fault> {
         client.cancel(&targets).await.map_err(cannot)?;
     }
     Ok(())
+}
+
+/// Submits each over one stream; gives how many were accepted.
+pub async fn submit_each(
+    client: &Client,
+    specs: impl Iterator<Item = JobSpec> + Send,
+    in_flight: usize,
+) -> Result<u64, Fault> {
+    let mut accepted = 0;
+    let mut answers = client.submit_many(specs, in_flight);
+    while let Some((_, answer)) = answers.next().await {
+        answer.map_err(cannot)?;
+        accepted += 1;
+    }
+    Ok(accepted)
 }
 
 /// Submits `count` jobs over one stream, and how long each took to be acknowledged.

@@ -1,6 +1,7 @@
 //! Tasks from their submit to their end: noops, processes, and what waits for one another.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use client::{Client, Event, TaskFilter, Watched};
 use futures::StreamExt;
@@ -43,30 +44,8 @@ impl Bench<'_> {
 
     /// Jobs of one noop each, from the first submit to the last end.
     pub async fn jobs(&self) -> Result<Figure, Fault> {
-        let round = async |client: &Client, count: u64| {
-            let mut events = client.watch(None, None);
-            // The stream has begun before the first job is there, so that no end is missed.
-            while !matches!(events.next().await.transpose().map_err(cannot)?, Some(Watched::Begin { .. })) {}
-            let spec = JobSpec::of("bench", vec![noop()]);
-            let watch = Stopwatch::start();
-            let submitting = submit_all(client, &spec, count, IN_FLIGHT);
-            tokio::pin!(submitting);
-            let mut ended = BTreeSet::new();
-            let (jobs, _) = loop {
-                tokio::select! {
-                    jobs = &mut submitting => break jobs?,
-                    event = events.next() => ended.extend(end(event)?),
-                }
-            };
-            // A job that never ends hangs the round, which is reported instead of a figure.
-            let mut missing: BTreeSet<JobId> = jobs.into_iter().filter(|job| !ended.contains(job)).collect();
-            while !missing.is_empty() {
-                if let Some(job) = end(events.next().await)? {
-                    missing.remove(&job);
-                }
-            }
-            Ok(watch.elapsed())
-        };
+        let spec = JobSpec::of("bench", vec![noop()]);
+        let round = async |client: &Client, count: u64| run_jobs(client, &spec, count, IN_FLIGHT).await;
         let figure = self.rates("jobs", "jobs of one noop task", "tasks/s", self.scaled(JOBS), round).await?;
         Ok(figure.set("in_flight", IN_FLIGHT))
     }
@@ -78,6 +57,7 @@ impl Bench<'_> {
         let spec = JobSpec::of("bench", vec![true_task()]);
         let mut times = Times::default();
         let samples = self.scaled(SAMPLES);
+        self.progress.begin("submit to start, idle", samples);
         for sample in 0..samples + samples / 10 + 1 {
             let sent = clock::now();
             let job = client.submit(&spec).await.map_err(cannot)?.job;
@@ -87,6 +67,7 @@ impl Bench<'_> {
             let started = started.ok_or_else(|| Fault::failed(format!("{job} has no start")))?;
             // The first tenth warms up.
             if sample > samples / 10 {
+                self.progress.next();
                 times.record(started.since(sent));
             }
         }
@@ -112,6 +93,36 @@ impl Bench<'_> {
         }
         Ok(figures)
     }
+}
+
+/// Submits jobs and waits for the last to succeed.
+pub async fn run_jobs(
+    client: &Client,
+    spec: &JobSpec,
+    count: u64,
+    in_flight: usize,
+) -> Result<Duration, Fault> {
+    let mut events = client.watch(None, None);
+    // The stream has begun before the first job is there, so that no end is missed.
+    while !matches!(events.next().await.transpose().map_err(cannot)?, Some(Watched::Begin { .. })) {}
+    let watch = Stopwatch::start();
+    let submitting = submit_all(client, spec, count, in_flight);
+    tokio::pin!(submitting);
+    let mut ended = BTreeSet::new();
+    let (jobs, _) = loop {
+        tokio::select! {
+            jobs = &mut submitting => break jobs?,
+            event = events.next() => ended.extend(end(event)?),
+        }
+    };
+    // A job that never ends hangs the round, which is reported instead of a figure.
+    let mut missing: BTreeSet<JobId> = jobs.into_iter().filter(|job| !ended.contains(job)).collect();
+    while !missing.is_empty() {
+        if let Some(job) = end(events.next().await)? {
+            missing.remove(&job);
+        }
+    }
+    Ok(watch.elapsed())
 }
 
 fn numbered(n: u64, after: &[u64]) -> TaskSpec {
