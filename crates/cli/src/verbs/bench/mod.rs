@@ -5,6 +5,7 @@ mod bench;
 mod failover;
 mod figure;
 mod idle;
+mod memory;
 mod raft;
 mod scrape;
 mod submit;
@@ -72,12 +73,14 @@ enum What {
     Chain,
     /// What a cluster costs that has nothing to do
     Idle,
+    /// 1,000,000 waiting tasks: memory, placements, snapshot pauses, restarts (4 minutes)
+    Memory,
     /// From SIGKILL of the leader to the first start by the next
     Failover,
 }
 
 /// In the order in which `all` measures them. The last leaves nothing as it was.
-const SCENARIOS: [What; 10] = [
+const SCENARIOS: [What; 11] = [
     What::Raft,
     What::Submit,
     What::Array,
@@ -87,6 +90,7 @@ const SCENARIOS: [What; 10] = [
     What::Latency,
     What::Chain,
     What::Idle,
+    What::Memory,
     What::Failover,
 ];
 
@@ -95,6 +99,7 @@ impl What {
     fn needs_own_cluster(self) -> bool {
         match self {
             What::Raft | What::Array | What::Idle | What::Failover => true,
+            What::Memory => true,
             What::All | What::Submit | What::Noop | What::Jobs => false,
             What::Process | What::Latency | What::Chain => false,
         }
@@ -105,6 +110,7 @@ impl What {
         let temporary_in = args.data_dir.clone().unwrap_or_else(std::env::temp_dir);
         let plan = |name| Plan { temporary_in, failover: args.failover, ..Plan::new(name) };
         match self {
+            What::Memory => Some(plan("bench-memory")),
             What::All | What::Raft | What::Submit | What::Array | What::Noop | What::Jobs => None,
             What::Process | What::Latency | What::Chain | What::Idle | What::Failover => None,
         }
@@ -222,6 +228,7 @@ async fn one(what: What, args: &Args, bench: &mut Bench<'_>) -> Result<Vec<Figur
         What::Latency => vec![bench.latency().await?],
         What::Chain => bench.chains().await?,
         What::Idle => bench.idle().await?,
+        What::Memory => bench.memory().await?,
         What::Failover => bench.failovers(args.kills).await?,
     };
     let (replicas, workers) = bench.size().await?;
