@@ -11,6 +11,7 @@ mod scrape;
 mod submit;
 mod tasks;
 mod usage;
+mod workers;
 
 use std::path::PathBuf;
 
@@ -75,12 +76,14 @@ enum What {
     Idle,
     /// 1,000,000 waiting tasks: memory, placements, snapshot pauses, restarts (4 minutes)
     Memory,
+    /// 5,000 workers and 1,000 request classes: heartbeats, failover, placements (3 minutes)
+    Workers,
     /// From SIGKILL of the leader to the first start by the next
     Failover,
 }
 
 /// In the order in which `all` measures them. The last leaves nothing as it was.
-const SCENARIOS: [What; 11] = [
+const SCENARIOS: [What; 12] = [
     What::Raft,
     What::Submit,
     What::Array,
@@ -91,6 +94,7 @@ const SCENARIOS: [What; 11] = [
     What::Chain,
     What::Idle,
     What::Memory,
+    What::Workers,
     What::Failover,
 ];
 
@@ -99,7 +103,7 @@ impl What {
     fn needs_own_cluster(self) -> bool {
         match self {
             What::Raft | What::Array | What::Idle | What::Failover => true,
-            What::Memory => true,
+            What::Memory | What::Workers => true,
             What::All | What::Submit | What::Noop | What::Jobs => false,
             What::Process | What::Latency | What::Chain => false,
         }
@@ -111,6 +115,7 @@ impl What {
         let plan = |name| Plan { temporary_in, failover: args.failover, ..Plan::new(name) };
         match self {
             What::Memory => Some(plan("bench-memory")),
+            What::Workers => Some(Plan { workers: 0, ..plan("bench-workers") }),
             What::All | What::Raft | What::Submit | What::Array | What::Noop | What::Jobs => None,
             What::Process | What::Latency | What::Chain | What::Idle | What::Failover => None,
         }
@@ -229,6 +234,7 @@ async fn one(what: What, args: &Args, bench: &mut Bench<'_>) -> Result<Vec<Figur
         What::Chain => bench.chains().await?,
         What::Idle => bench.idle().await?,
         What::Memory => bench.memory().await?,
+        What::Workers => bench.workers().await?,
         What::Failover => bench.failovers(args.kills).await?,
     };
     let (replicas, workers) = bench.size().await?;
