@@ -6,6 +6,8 @@ mod failover;
 mod figure;
 mod idle;
 mod memory;
+mod overload;
+mod quota;
 mod raft;
 mod scrape;
 mod submit;
@@ -78,12 +80,14 @@ enum What {
     Memory,
     /// 5,000 workers and 1,000 request classes: heartbeats, failover, placements (3 minutes)
     Workers,
+    /// 10,240 submits in flight for two minutes: goodput, recovery, waits of reports (4 minutes)
+    Overload,
     /// From SIGKILL of the leader to the first start by the next
     Failover,
 }
 
 /// In the order in which `all` measures them. The last leaves nothing as it was.
-const SCENARIOS: [What; 12] = [
+const SCENARIOS: [What; 13] = [
     What::Raft,
     What::Submit,
     What::Array,
@@ -95,6 +99,7 @@ const SCENARIOS: [What; 12] = [
     What::Idle,
     What::Memory,
     What::Workers,
+    What::Overload,
     What::Failover,
 ];
 
@@ -103,7 +108,7 @@ impl What {
     fn needs_own_cluster(self) -> bool {
         match self {
             What::Raft | What::Array | What::Idle | What::Failover => true,
-            What::Memory | What::Workers => true,
+            What::Memory | What::Workers | What::Overload => true,
             What::All | What::Submit | What::Noop | What::Jobs => false,
             What::Process | What::Latency | What::Chain => false,
         }
@@ -116,6 +121,7 @@ impl What {
         match self {
             What::Memory => Some(plan("bench-memory")),
             What::Workers => Some(Plan { workers: 0, ..plan("bench-workers") }),
+            What::Overload => Some(plan("bench-overload")),
             What::All | What::Raft | What::Submit | What::Array | What::Noop | What::Jobs => None,
             What::Process | What::Latency | What::Chain | What::Idle | What::Failover => None,
         }
@@ -235,6 +241,7 @@ async fn one(what: What, args: &Args, bench: &mut Bench<'_>) -> Result<Vec<Figur
         What::Idle => bench.idle().await?,
         What::Memory => bench.memory().await?,
         What::Workers => bench.workers().await?,
+        What::Overload => bench.overload().await?,
         What::Failover => bench.failovers(args.kills).await?,
     };
     let (replicas, workers) = bench.size().await?;
