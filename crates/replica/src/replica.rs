@@ -200,6 +200,12 @@ impl Replica {
         crate::status::quorum_acked(&self.upkeep.raft.metrics().borrow_watched().clone())
     }
 
+    /// Since a leader last sent something here; this one sends itself nothing.
+    pub fn leader_silence(&self) -> Duration {
+        let led_at = model::Moment(self.node.led_at_us.load(Ordering::Relaxed));
+        self.upkeep.env.now().since(led_at)
+    }
+
     /// What is applied here from now on, in order.
     pub fn applied(&self) -> Subscription {
         self.upkeep.shared.feed.subscribe()

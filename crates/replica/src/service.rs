@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt};
@@ -59,6 +59,8 @@ pub struct Node {
     pub failover: Failover,
     pub phase: Mutex<Phase>,
     pub running: OnceLock<Running>,
+    /// When a leader's message last came, by `env`, in microseconds.
+    pub led_at_us: AtomicU64,
 }
 
 impl Node {
@@ -150,8 +152,12 @@ impl RaftService for Services {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let (running, requests) = self.0.admitted(request)?;
         // What cannot be read ends the stream before it is acknowledged; the leader will try again.
-        let readable = requests.scan((), |(), message| {
+        let node = self.0.clone();
+        let readable = requests.scan((), move |(), message| {
             let request = message.and_then(convert::append_in);
+            if request.is_ok() {
+                node.led_at_us.store(node.env.now().0, Ordering::Relaxed);
+            }
             futures::future::ready(
                 request.inspect_err(|status| tracing::warn!(%status, "append refused")).ok(),
             )

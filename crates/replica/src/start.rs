@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -217,6 +218,7 @@ fn node(config: &Config, env: &Arc<dyn Env>, disk: &Disk, bound: String) -> Node
             None => Phase::Pristine { seen: [].into() },
         }),
         running: OnceLock::new(),
+        led_at_us: AtomicU64::new(env.now().0),
     }
 }
 

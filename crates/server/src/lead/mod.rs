@@ -7,6 +7,7 @@
 mod clocks;
 mod convert;
 mod error;
+mod held;
 mod logs;
 mod metrics;
 mod step;

@@ -22,6 +22,7 @@ use wire::v1::worker_message::Message as FromWire;
 
 use crate::clock::Clock;
 use crate::lead::convert::{self, Heard};
+use crate::lead::held::Held;
 use crate::lead::logs::{self, Fetches};
 use crate::lead::{Arrival, Config, Control, FetchError, Metrics, WriteError, WriteRequest, Written};
 
@@ -48,6 +49,8 @@ enum Woken {
     Feed(Feed),
     Control(Control),
     Message(Arrival),
+    /// Messages that were held wait to be taken in.
+    Released,
     Write(WriteRequest),
     Timer,
     Stopped,
@@ -59,6 +62,15 @@ pub(super) struct Ended {
     pub proposal: ProposalId,
     pub began: Moment,
     pub result: Result<Proposed, ProposeError>,
+}
+
+/// Whether another replica leads.
+enum Elsewhere {
+    Known,
+    /// There may be a leader soon, here or elsewhere: to go from one replica to the next would not find it sooner, and
+    /// thousands of workers that do take the processor from the election.
+    Unknown,
+    Lost,
 }
 
 pub(super) type Outgoing = mpsc::Sender<Result<v1::LeaderMessage, Status>>;
@@ -79,6 +91,8 @@ pub(super) struct Task {
     pub(super) retired: Vec<Leader>,
     pub(super) in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
     pub(super) streams: BTreeMap<u64, Outgoing>,
+    /// While nobody is known to lead.
+    held: Held,
     pub(super) fetches: Fetches,
     pub(super) waiting: BTreeMap<Ticket, oneshot::Sender<Result<Written, WriteError>>>,
     pub(super) last_ticket: u64,
@@ -117,6 +131,7 @@ impl Task {
             retired: Vec::new(),
             in_flight: FuturesUnordered::new(),
             streams: BTreeMap::new(),
+            held: Held::default(),
             fetches: Fetches::default(),
             waiting: BTreeMap::new(),
             last_ticket: 0,
@@ -136,6 +151,7 @@ impl Task {
                 woken => self.handle(woken),
             }
             self.drain();
+            self.look_at_held();
             self.step();
             // What was done may have cost a stream.
             while !self.events.is_empty() {
@@ -147,7 +163,8 @@ impl Task {
 
     /// What is ready first, in this order: what ends leadership, what was applied, workers, clients.
     async fn next_event(&mut self) -> Woken {
-        let wait = self.wake.map(|at| tokio::time::sleep(at.since(self.clock.moment())));
+        let wake = self.wake.into_iter().chain(self.held.look_at()).min();
+        let wait = wake.map(|at| tokio::time::sleep(at.since(self.clock.moment())));
         let feed = OptionFuture::from(self.feed.as_mut().map(Subscription::next));
         tokio::select! {
             biased;
@@ -159,6 +176,7 @@ impl Task {
             Some(ended) = self.in_flight.next() => Woken::Proposal(ended),
             Some(read) = OptionFuture::from(self.reading.as_mut()) => Woken::Read(read),
             control = self.inbox.control.recv() => control.map_or(Woken::Stopped, Woken::Control),
+            () = std::future::ready(()), if self.held.is_released() => Woken::Released,
             Some(arrival) = self.inbox.messages.recv() => Woken::Message(arrival),
             Some(write) = self.inbox.writes.recv() => Woken::Write(write),
             Some(()) = OptionFuture::from(wait) => Woken::Timer,
@@ -178,6 +196,8 @@ impl Task {
                 self.handle(Woken::Proposal(ended));
             } else if let Ok(control) = self.inbox.control.try_recv() {
                 self.handle(Woken::Control(control));
+            } else if self.held.is_released() {
+                self.handle(Woken::Released);
             } else if let Ok(arrival) = self.inbox.messages.try_recv() {
                 self.handle(Woken::Message(arrival));
             } else if let Ok(write) = self.inbox.writes.try_recv() {
@@ -206,6 +226,7 @@ impl Task {
             Woken::Feed(Feed::Installed { .. } | Feed::Lagged { .. }) => self.events.push(Event::Resync),
             Woken::Control(control) => self.control(control),
             Woken::Message(arrival) => self.message(arrival),
+            Woken::Released => self.take_released(),
             Woken::Write(request) => self.write(request),
             Woken::Timer => self.try_to_lead(),
             Woken::Stopped => {}
@@ -247,6 +268,7 @@ impl Task {
         self.quorum_at = None;
         self.metrics.leaderships.fetch_add(1, Ordering::Relaxed);
         info!(term, "this replica leads");
+        self.held.release();
     }
 
     fn core_config(&self) -> leader_core::Config {
@@ -361,7 +383,10 @@ impl Task {
             Control::Opened { stream, outgoing } => {
                 self.streams.insert(stream, outgoing);
                 if self.leader.is_none() {
-                    self.turn_away(stream);
+                    match self.lead_elsewhere() {
+                        Elsewhere::Unknown => self.held.hold(stream, self.clock.moment()),
+                        Elsewhere::Known | Elsewhere::Lost => self.turn_away(stream),
+                    }
                 }
             }
             Control::Closed { stream } => self.closed(stream),
@@ -379,6 +404,7 @@ impl Task {
 
     pub(super) fn closed(&mut self, stream: u64) {
         self.streams.remove(&stream);
+        self.held.forget(stream);
         self.fetches.worker_left(stream);
         if self.leader.is_some() {
             self.events.push(Event::StreamClosed { stream: StreamId(stream) });
@@ -391,7 +417,38 @@ impl Task {
         self.streams.remove(&stream);
     }
 
+    fn take_released(&mut self) {
+        if let Some(arrival) = self.held.next_released() {
+            // It waited for a leader, not for this task.
+            self.message(Arrival { at: self.clock.moment(), ..arrival });
+        }
+    }
+
+    /// Sends away those that wait for a leader, once another one leads or none has for long.
+    fn look_at_held(&mut self) {
+        let now = self.clock.moment();
+        if self.held.look_at().is_none_or(|at| now < at) {
+            return;
+        }
+        match self.lead_elsewhere() {
+            Elsewhere::Unknown => self.held.look_again(now),
+            Elsewhere::Known | Elsewhere::Lost => {
+                self.held.take_streams().into_iter().for_each(|stream| self.turn_away(stream));
+            }
+        }
+    }
+
+    fn lead_elsewhere(&self) -> Elsewhere {
+        let (silence, election) = (self.replica.leader_silence(), self.config.failover.election());
+        if silence <= election.heartbeat * 2 && self.leader_address().is_some() {
+            return Elsewhere::Known;
+        }
+        // What a failover takes at the most: the leader's lease and two election timeouts.
+        if silence <= election.timeout_max * 3 { Elsewhere::Unknown } else { Elsewhere::Lost }
+    }
+
     fn message(&mut self, arrival: Arrival) {
+        let Some(arrival) = self.held.keep(arrival) else { return };
         let Arrival { stream, message, at } = arrival;
         self.metrics.worker_waits.observe(self.clock.moment().since(at));
         if self.leader.is_none() || !self.streams.contains_key(&stream) {
