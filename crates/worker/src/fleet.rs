@@ -37,6 +37,7 @@ struct Counts {
     sessions_lost: AtomicU64,
     refused: AtomicU64,
     renewals: AtomicU64,
+    connects: AtomicU64,
 }
 
 impl Fleet {
@@ -66,6 +67,11 @@ impl Fleet {
     /// Workers that the cluster would not have; these have ended.
     pub fn refused(&self) -> u64 {
         self.counts.refused.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were tried.
+    pub fn connects(&self) -> u64 {
+        self.counts.connects.load(Ordering::Relaxed)
     }
 
     /// Heartbeats that were answered.
@@ -219,6 +225,7 @@ impl Member {
 
     fn connect(&mut self, address: String) {
         self.disconnect();
+        self.counts.connects.fetch_add(1, Ordering::Relaxed);
         let (generation, tell) = (self.generation, self.tell.clone());
         let (speaker, speech) = speech();
         let news = move |news| drop(tell.send((generation, news)));

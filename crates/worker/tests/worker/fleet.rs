@@ -43,7 +43,7 @@ async fn it_attaches_runs_noops_and_comes_back_under_its_session() {
     leader.until(|leader| leader.hellos.len() == 2).await;
     assert_eq!((leader.hellos[1].session, leader.hellos[1].watermark), (Some(1), 2));
     until(|| fleet.attached(1) == 1).await;
-    assert_eq!((fleet.sessions_lost(), fleet.refused()), (0, 0));
+    assert_eq!((fleet.sessions_lost(), fleet.refused(), fleet.connects()), (0, 0, 2));
 
     leader.say(Say::SessionEnded(v1::SessionEnded {}));
     leader.until(|leader| leader.hellos.len() == 3).await;

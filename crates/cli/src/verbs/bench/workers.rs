@@ -49,8 +49,8 @@ impl Bench<'_> {
         let name = format!("{fleet} new workers to attached");
         let mut figures = vec![Figure::of_times("workers", name, &first)];
         figures.push(self.heartbeats(&members, alone).await?);
-        figures.push(self.class_placements().await?);
         figures.push(self.reattach(&members, fleet).await?);
+        figures.push(self.class_placements().await?);
         let sized = |figure: Figure| figure.set("workers", fleet);
         Ok(figures.into_iter().map(sized).collect())
     }
@@ -80,9 +80,10 @@ impl Bench<'_> {
     async fn reattach(&mut self, fleet: &Fleet, workers: usize) -> Result<Figure, Fault> {
         self.progress.begin("workers: SIGKILLs of the leader", self.rounds.into());
         let lease = self.own()?.plan.failover.lease();
-        let mut times = Times::default();
+        let (mut times, mut connects) = (Times::default(), Vec::new());
         for _ in 0..self.rounds {
             self.progress.next();
+            let before = fleet.connects();
             let term = self.client.cluster_status().await.map_err(cannot)?.term;
             let cluster =
                 self.cluster.as_mut().ok_or_else(|| Fault::usage("this needs a cluster of our own"))?;
@@ -90,6 +91,7 @@ impl Bench<'_> {
             cluster.kill_leader().await?;
             attached(fleet, workers, term + 1).await?;
             times.record(watch.elapsed());
+            connects.push((fleet.connects() - before) as f64 / workers as f64);
             tokio::time::sleep((lease.ttl + lease.margin + SETTLE).saturating_sub(watch.elapsed())).await;
             self.check_sessions(fleet).await?;
             let cluster =
@@ -99,7 +101,9 @@ impl Bench<'_> {
             cluster.wait_whole().await?;
         }
         let name = format!("SIGKILL of the leader to {workers} workers attached to the next");
-        Ok(Figure::of_times("workers", name, &times).set("sessions_expired", 0))
+        Ok(Figure::of_times("workers", name, &times)
+            .set("sessions_expired", 0)
+            .set("connects_per_worker", connects))
     }
 
     /// No worker was taken for dead: all of them lived.
