@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use machine::eligible::{accepts, drains_for};
+use machine::eligible::drains_for;
 use machine::state::queues::QueueId;
 use machine::state::sessions::{ClassKey, Room};
 use machine::{Placement, Plan, State};
@@ -17,6 +17,7 @@ use model::{JobId, JobSpec, Resources, Run, RunSet, Seq, SessionId, TaskSpec};
 use crate::overlay::{Overlay, Taken};
 use crate::place::{longest_run, room};
 use crate::reserve;
+use crate::takers::Takers;
 
 /// What the placed tasks of a job ask for that the state does not have yet.
 #[derive(Clone, Debug)]
@@ -78,8 +79,7 @@ struct Round<'a> {
     taken: Taken,
     /// Of sessions that drain for nobody.
     rooms: BTreeMap<SessionId, Room>,
-    /// Sessions that take a class at all.
-    takers: BTreeMap<ClassKey, Vec<SessionId>>,
+    takers: Takers,
     /// Classes that find no room any more: rooms only shrink.
     full: BTreeSet<ClassKey>,
     ahead: Ahead,
@@ -95,7 +95,7 @@ impl<'a> Round<'a> {
         let open = state.sessions().filter(|session| !session.ended && !drains(session));
         let rooms = open.map(|session| (session.id, room(state, session, &taken))).collect();
         let ahead = Ahead { is_whole: true, ..Ahead::default() };
-        Round { state, taken, rooms, takers: BTreeMap::new(), full: BTreeSet::new(), ahead }
+        Round { state, taken, rooms, takers: Takers::default(), full: BTreeSet::new(), ahead }
     }
 
     /// What waits for nothing but tasks that are over, on the room of these too.
@@ -193,19 +193,10 @@ impl<'a> Round<'a> {
         if self.full.contains(class) {
             return None;
         }
-        if !self.takers.contains_key(class) {
-            let takes = |id: &&SessionId| {
-                state.session(**id).is_some_and(|session| accepts(state, session, class).is_ok())
-            };
-            let takers = self.rooms.keys().filter(takes).copied().collect();
-            self.takers.insert(class.clone(), takers);
-        }
-        let open = self.takers[class].iter().filter(|id| self.rooms[id].fit(&class.resources).is_some());
-        let free = |session: &SessionId| self.rooms[session].free.dominant_share(state.total());
-        let chosen = match class.placement {
-            model::Placement::Pack => open.min_by_key(|id| (free(id), **id)).copied(),
-            model::Placement::Spread => open.min_by_key(|id| (Reverse(free(id)), **id)).copied(),
-        };
+        let order = self.takers.order_for(state, &self.rooms, class);
+        let least = class.resources.dominant_share(state.total());
+        let has_room = |id: SessionId| self.rooms[&id].fit(&class.resources).is_some();
+        let chosen = self.takers.first_open(order, least, has_room);
         if chosen.is_none() {
             self.full.insert(class.clone());
         }
@@ -217,6 +208,7 @@ impl<'a> Round<'a> {
             && let Some(units) = room.fit(resources)
         {
             room.take(resources, &units);
+            self.takers.changed(self.state, session, room);
         }
         *self.taken.running.entry(queue).or_default() += u64::from(tasks.len);
         self.ahead.plan.placements.push(Placement { job, tasks, session, held: false });

@@ -12,6 +12,7 @@ mod overlay;
 mod place;
 mod queues;
 mod reserve;
+mod takers;
 
 pub use ahead::{Ahead, Asked, Over, plan_new};
 pub use explain::explain;

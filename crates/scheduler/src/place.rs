@@ -11,6 +11,7 @@ use model::{ClassId, JobId, Kind, Run, SessionId};
 
 use crate::overlay::{Overlay, Taken};
 use crate::queues::{Line, lines, next_turn};
+use crate::takers::{OrderId, Takers};
 use crate::{Budget, held, reserve};
 
 pub(crate) struct Round<'a> {
@@ -20,10 +21,9 @@ pub(crate) struct Round<'a> {
     pub rooms: BTreeMap<SessionId, Room>,
     /// For whom a session drains.
     pub reserved: BTreeMap<SessionId, (JobId, u32)>,
-    /// Sessions that take a class at all.
-    pub takers: BTreeMap<ClassId, Vec<SessionId>>,
-    /// The last choice for a class: with best fit it stays the best until it is full.
-    last: BTreeMap<ClassId, SessionId>,
+    pub takers: Takers,
+    /// By class.
+    pub orders: BTreeMap<ClassId, OrderId>,
     full: BTreeSet<ClassId>,
     /// A task went elsewhere than to the session that drained for it.
     released: bool,
@@ -44,14 +44,14 @@ impl<'a> Round<'a> {
                 reserved.insert(session.id, task);
             }
         }
-        let (takers, last, full) = Default::default();
+        let (takers, orders, full) = Default::default();
         Round {
             state,
             taken,
             rooms,
             reserved,
             takers,
-            last,
+            orders,
             full,
             released: false,
             ahead: None,
@@ -160,12 +160,12 @@ impl<'a> Round<'a> {
     fn place_head(&mut self, line: &mut Line<'_>, class: ClassId, key: ReadyKey) {
         let state = self.state;
         let Some((job, row)) = state.job(key.job).zip(state.class(class)) else {
-            return line.advance(class);
+            return line.advance(key);
         };
         let group = &job.groups[key.group as usize];
         let longest = longest_run(row.key.kind, line.room);
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
-            return line.advance(class);
+            return line.advance(key);
         };
         let held = self.ahead.is_some();
         let session = match held {
@@ -175,7 +175,7 @@ impl<'a> Round<'a> {
         match session {
             Some(session) if held => self.send_ahead(key.job, tasks, session),
             Some(session) => self.take(key.job, tasks, session, row),
-            None => return line.pass_over(class, key),
+            None => return line.pass_over(key),
         }
         line.charge(row.key.resources.dominant_share(state.total()), tasks.len);
     }
@@ -211,26 +211,19 @@ impl<'a> Round<'a> {
         if self.full.contains(&class) {
             return None;
         }
-        let pack = row.key.placement == model::Placement::Pack;
-        if let Some(last) = self.last.get(&class).copied().filter(|_| pack)
-            && self.is_open(last, row, job, tasks)
-        {
-            return Some(last);
-        }
-        let state = self.state;
-        let takers = self.takers.entry(class).or_insert_with(|| takers(state, row)).clone();
-        let open = takers.into_iter().filter(|session| self.is_open(*session, row, job, tasks));
-        let free = |session: &SessionId| self.rooms[session].free.dominant_share(state.total());
-        let chosen = if pack {
-            open.min_by_key(|session| (free(session), *session))
-        } else {
-            open.min_by_key(|session| (std::cmp::Reverse(free(session)), *session))
+        let order = match self.orders.get(&class) {
+            Some(order) => *order,
+            None => {
+                let order = self.takers.order_for(self.state, &self.rooms, &row.key);
+                *self.orders.entry(class).or_insert(order)
+            }
         };
-        match chosen {
-            Some(session) => drop(self.last.insert(class, session)),
-            // A reserved session may be open to another job of the class, so only real fullness is noted.
-            None if self.reserved.is_empty() => drop(self.full.insert(class)),
-            None => {}
+        let least = row.key.resources.dominant_share(self.state.total());
+        let is_open = |session| self.is_open(session, row, job, tasks);
+        let chosen = self.takers.first_open(order, least, is_open);
+        // A reserved session may be open to another job of the class, so only real fullness is noted.
+        if chosen.is_none() && self.reserved.is_empty() {
+            self.full.insert(class);
         }
         chosen
     }
@@ -246,6 +239,7 @@ impl<'a> Round<'a> {
             && let Some(units) = room.fit(&row.key.resources)
         {
             room.take(&row.key.resources, &units);
+            self.takers.changed(self.state, session, room);
         }
         let served = |(other, task): &(JobId, u32)| *other == job && tasks.contains(*task);
         for (drained, _) in self.reserved.extract_if(.., |_, task| served(task)) {

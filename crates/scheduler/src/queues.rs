@@ -1,14 +1,14 @@
 //! Turns: which queue's head comes next, and which task is at its head.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::iter::Peekable;
+use std::collections::BTreeMap;
 
 use machine::State;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use model::ClassId;
 
-type Keys<'a> = Peekable<std::collections::btree_set::Iter<'a, ReadyKey>>;
+/// What of a class comes after its head.
+type Rest<'a> = std::collections::btree_set::Iter<'a, ReadyKey>;
 
 /// The ready work of one queue, in order.
 pub(crate) struct Line<'a> {
@@ -18,9 +18,10 @@ pub(crate) struct Line<'a> {
     spent: u64,
     /// Tasks that its ceiling still allows.
     pub room: u64,
-    classes: BTreeMap<ClassId, Keys<'a>>,
+    /// The first group of each class, in order.
+    heads: BTreeMap<ReadyKey, (ClassId, Rest<'a>)>,
     /// Heads that found no room, in order.
-    unplaced: Vec<(ReadyKey, ClassId, Keys<'a>)>,
+    unplaced: Vec<(ReadyKey, ClassId, Rest<'a>)>,
     /// How many of them something was placed behind.
     passed: usize,
 }
@@ -30,29 +31,29 @@ const CHARGE_US: u64 = 1_000_000;
 
 impl<'a> Line<'a> {
     /// The first ready group of the queue, with its class.
-    pub fn head(&mut self) -> Option<(ClassId, ReadyKey)> {
-        let heads =
-            self.classes.iter_mut().filter_map(|(class, keys)| keys.peek().map(|key| (**key, *class)));
-        heads.min().map(|(key, class)| (class, key))
+    pub fn head(&self) -> Option<(ClassId, ReadyKey)> {
+        self.heads.first_key_value().map(|(key, (class, _))| (*class, *key))
     }
 
-    /// Done with the group at the head of this class.
-    pub fn advance(&mut self, class: ClassId) {
-        if let Some(keys) = self.classes.get_mut(&class) {
-            keys.next();
+    /// Done with the group that is at the head of its class: the next one of the class is.
+    pub fn advance(&mut self, key: ReadyKey) {
+        if let Some((class, mut rest)) = self.heads.remove(&key)
+            && let Some(next) = rest.next()
+        {
+            self.heads.insert(*next, (class, rest));
         }
     }
 
-    /// Nothing of this class, whose first group is at `key`, finds room any more.
-    pub fn pass_over(&mut self, class: ClassId, key: ReadyKey) {
-        if let Some(keys) = self.classes.remove(&class) {
-            self.unplaced.push((key, class, keys));
+    /// Nothing of the class, whose first group is at `key`, finds room any more.
+    pub fn pass_over(&mut self, key: ReadyKey) {
+        if let Some((class, rest)) = self.heads.remove(&key) {
+            self.unplaced.push((key, class, rest));
         }
     }
 
     /// There may be room again for what found none.
     pub fn retry(&mut self) {
-        self.classes.extend(self.unplaced.drain(..).map(|(_, class, keys)| (class, keys)));
+        self.heads.extend(self.unplaced.drain(..).map(|(key, class, rest)| (key, (class, rest))));
         self.passed = 0;
     }
 
@@ -82,19 +83,21 @@ impl<'a> Line<'a> {
 
 /// Every queue that has ready work and may run it.
 pub(crate) fn lines<'a>(state: &'a State, running: &BTreeMap<QueueId, u64>) -> Vec<Line<'a>> {
-    let mut by_queue: BTreeMap<QueueId, BTreeMap<ClassId, &'a BTreeSet<ReadyKey>>> = BTreeMap::new();
+    let mut by_queue: BTreeMap<QueueId, BTreeMap<ReadyKey, (ClassId, Rest<'a>)>> = BTreeMap::new();
     for ((queue, class), keys) in state.ready() {
-        by_queue.entry(*queue).or_default().insert(*class, keys);
+        let mut rest = keys.iter();
+        if let Some(first) = rest.next() {
+            by_queue.entry(*queue).or_default().insert(*first, (*class, rest));
+        }
     }
     let (now, half_life) = (state.stamp().elapsed, state.half_life());
-    let line = |(id, classes): (QueueId, BTreeMap<ClassId, &'a BTreeSet<ReadyKey>>)| {
+    let line = |(id, heads): (QueueId, BTreeMap<ReadyKey, (ClassId, Rest<'a>)>)| {
         let queue = state.queue(id).filter(|queue| !queue.paused)?;
         let room = queue.room().saturating_sub(running.get(&id).copied().unwrap_or(0));
         // What runs now counts as if it went on for a second, so that a queue that has just begun takes its turn.
         let spent = queue.usage.spent(now, half_life) + queue.usage.rate().saturating_mul(CHARGE_US);
-        let classes = classes.into_iter().map(|(class, keys)| (class, keys.iter().peekable())).collect();
         let (weight, unplaced) = (u64::from(queue.weight.max(1)), Vec::new());
-        Some(Line { queue: id, weight, spent, room, classes, unplaced, passed: 0 })
+        Some(Line { queue: id, weight, spent, room, heads, unplaced, passed: 0 })
     };
     by_queue.into_iter().filter_map(line).collect()
 }
