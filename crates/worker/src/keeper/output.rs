@@ -16,7 +16,8 @@ const READS_PER_TURN: usize = 4;
 
 pub struct Output {
     pipe: Option<OwnedFd>,
-    file: File,
+    /// Made with the first byte: most short attempts write nothing, and a file is the dearest thing about them.
+    file: Option<File>,
     path: PathBuf,
     room: u64,
     /// The last bytes, once some were dropped.
@@ -30,13 +31,16 @@ pub fn cut_mark(output: &Path) -> PathBuf {
 }
 
 impl Output {
-    /// And the end that the attempt writes to.
+    /// And the end that the attempt writes to. An error: where the file would lie is no directory.
     pub fn open(path: &Path, bytes_max: u64) -> io::Result<(Output, OwnedFd)> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let folder = path.parent().unwrap_or(path);
+        if !std::fs::metadata(folder)?.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory));
+        }
         let (read, write) = sys::output_pipe()?;
         let output = Output {
             pipe: Some(read),
-            file,
+            file: None,
             path: path.to_owned(),
             room: bytes_max,
             tail: VecDeque::new(),
@@ -86,7 +90,7 @@ impl Output {
         let fits = bytes.len().min(usize::try_from(self.room).unwrap_or(usize::MAX));
         if fits > 0 {
             self.room -= fits as u64;
-            if self.file.write_all(&bytes[..fits]).is_err() {
+            if self.write(&bytes[..fits]).is_err() {
                 // A full disk: the rest is dropped, and said to be.
                 self.room = 0;
                 self.mark_cut();
@@ -98,6 +102,14 @@ impl Output {
         if self.was_cut {
             self.remember(bytes);
         }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(OpenOptions::new().create(true).append(true).open(&self.path)?),
+        };
+        file.write_all(bytes)
     }
 
     fn mark_cut(&mut self) {
