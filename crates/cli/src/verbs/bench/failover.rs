@@ -6,8 +6,8 @@ use client::TaskFilter;
 use model::size::PARTS;
 use model::{TaskSpec, Work};
 
-use super::bench::{Bench, array_of, cannot, check_lost};
 use super::figure::{Figure, Times};
+use super::harness::{Bench, array_of, cannot, check_lost};
 use crate::clock::Stopwatch;
 use crate::cluster::{failover, probe, send_probe};
 use crate::fault::Fault;

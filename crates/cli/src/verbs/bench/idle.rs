@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, cannot};
 use super::figure::Figure;
+use super::harness::{Bench, cannot};
 use super::usage::Span;
 use crate::fault::Fault;
 

@@ -9,8 +9,8 @@ use client::Client;
 use model::size::PARTS;
 use model::{EnvValue, JobSpec, LogIndex, TaskSpec, Work};
 
-use super::bench::{Bench, array_of, cannot, check_lost, noop};
 use super::figure::{Figure, Times};
+use super::harness::{Bench, array_of, cannot, check_lost, noop};
 use super::scrape::{Histogram, Scrape};
 use super::submit::submit_each;
 use super::tasks::run_jobs;

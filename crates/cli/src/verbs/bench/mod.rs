@@ -1,9 +1,9 @@
 //! `baton bench`: measures, on a cluster of processes of its own or on one that is there. It warms up, measures in
 //! rounds, and reports nothing if a task was lost on the way.
 
-mod bench;
 mod failover;
 mod figure;
+mod harness;
 mod idle;
 mod memory;
 mod overload;
@@ -26,8 +26,8 @@ use crate::fault::Fault;
 use crate::output::Face;
 use crate::output::progress::Rounds;
 use crate::signals;
-use bench::Bench;
 use figure::Figure;
+use harness::Bench;
 
 /// Measure submits, tasks, latency, failover and more
 #[derive(Debug, clap::Args)]

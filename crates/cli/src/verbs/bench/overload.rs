@@ -11,8 +11,8 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use model::{JobSpec, Term};
 
-use super::bench::{Bench, cannot, check_lost, noop};
 use super::figure::{Figure, Times};
+use super::harness::{Bench, cannot, check_lost, noop};
 use super::quota::Quota;
 use super::scrape::Scrape;
 use crate::clock::Stopwatch;

@@ -7,8 +7,8 @@ use client::{Client, Target};
 use futures::StreamExt;
 use model::{JobId, JobSpec};
 
-use super::bench::{Bench, array_of, cannot, noop};
 use super::figure::{Figure, Times};
+use super::harness::{Bench, array_of, cannot, noop};
 use crate::clock::Stopwatch;
 use crate::fault::Fault;
 

@@ -9,8 +9,8 @@ use model::size::PARTS;
 use model::views::JobState;
 use model::{Dependency, JobId, JobSpec, TaskSpec, Work};
 
-use super::bench::{Bench, array_of, cannot, noop};
 use super::figure::{Figure, Times};
+use super::harness::{Bench, array_of, cannot, noop};
 use super::submit::submit_all;
 use crate::clock::{self, Stopwatch};
 use crate::fault::Fault;

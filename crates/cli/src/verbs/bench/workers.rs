@@ -10,8 +10,8 @@ use model::size::PARTS;
 use model::{Capacity, JobSpec, Resources, Term};
 use worker::fleet::{Config, Fleet};
 
-use super::bench::{Bench, cannot, check_lost, noop};
 use super::figure::{Figure, Times};
+use super::harness::{Bench, cannot, check_lost, noop};
 use super::memory::placement_us;
 use super::submit::submit_each;
 use super::usage::Span;
