@@ -165,7 +165,7 @@ mod tests {
     fn it_is_the_collection_and_costs_a_pointer() {
         assert_eq!(size_of::<Lean<BTreeMap<u32, String>>>(), size_of::<usize>());
         let mut list: Lean<Vec<u32>> = Lean::default();
-        assert!(list.is_empty() && list.first().is_none());
+        assert!(list.is_empty() && list.iter().next().is_none());
         list.push(3);
         assert_eq!((list.len(), &*list), (1, &vec![3]));
         assert_eq!(serde_json::to_string(&list).unwrap(), "[3]");

@@ -115,9 +115,17 @@ impl Resources {
     pub fn dominant_share(&self, total: &Resources) -> u64 {
         let share = |(name, amount): (&str, u64)| match total.get(name) {
             0 => 0,
-            all => (u128::from(amount) * 1_000_000 / u128::from(all)).min(1_000_000) as u64,
+            all => millionths(amount, all).min(1_000_000),
         };
         self.iter().map(share).max().unwrap_or(0)
+    }
+}
+
+/// Rounded down. The wide division costs some hundred instructions, and few amounts need it.
+fn millionths(amount: u64, all: u64) -> u64 {
+    match amount.checked_mul(1_000_000) {
+        Some(scaled) => scaled / all,
+        None => u64::try_from(u128::from(amount) * 1_000_000 / u128::from(all)).unwrap_or(u64::MAX),
     }
 }
 
@@ -344,6 +352,8 @@ mod tests {
 
     #[test]
     fn dominant_share_is_the_largest() {
+        // Both divisions give the same.
+        assert_eq!((millionths(1, 3), millionths(u64::MAX / 3, u64::MAX)), (333_333, 333_333));
         let total: Resources = serde_json::from_str(r#"{"cpu":9,"memory":"18GB"}"#).unwrap();
         let a: Resources = serde_json::from_str(r#"{"cpu":1,"memory":"4GB"}"#).unwrap();
         assert_eq!(a.dominant_share(&total), 222_222);

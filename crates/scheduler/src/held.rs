@@ -16,7 +16,7 @@ pub const HELD_RUN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The session that holds least among those that take the class and have credit left.
 pub(crate) fn choose(round: &Round<'_>, class: ClassId, row: &Class, group: &Group) -> Option<SessionId> {
-    let (state, order) = (round.state, *round.orders.get(&class)?);
+    let (state, (order, _)) = (round.state, *round.orders.get(&class)?);
     if !is_short(group) {
         return None;
     }

@@ -22,8 +22,8 @@ pub(crate) struct Round<'a> {
     /// For whom a session drains.
     pub reserved: BTreeMap<SessionId, (JobId, u32)>,
     pub takers: Takers,
-    /// By class.
-    pub orders: BTreeMap<ClassId, OrderId>,
+    /// By class, with the least share that must be free.
+    pub orders: BTreeMap<ClassId, (OrderId, u64)>,
     full: BTreeSet<ClassId>,
     /// A task went elsewhere than to the session that drained for it.
     released: bool,
@@ -211,14 +211,14 @@ impl<'a> Round<'a> {
         if self.full.contains(&class) {
             return None;
         }
-        let order = match self.orders.get(&class) {
-            Some(order) => *order,
+        let (order, least) = match self.orders.get(&class) {
+            Some(known) => *known,
             None => {
                 let order = self.takers.order_for(self.state, &self.rooms, &row.key);
-                *self.orders.entry(class).or_insert(order)
+                let least = row.key.resources.dominant_share(self.state.total());
+                *self.orders.entry(class).or_insert((order, least))
             }
         };
-        let least = row.key.resources.dominant_share(self.state.total());
         let is_open = |session| self.is_open(session, row, job, tasks);
         let chosen = self.takers.first_open(order, least, is_open);
         // A reserved session may be open to another job of the class, so only real fullness is noted.
