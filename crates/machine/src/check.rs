@@ -294,6 +294,7 @@ fn check_index(state: &State, found: &mut Vec<String>) {
         ("timers", fresh.timers == state.index.timers),
         ("wall timers", fresh.wall_timers == state.index.wall_timers),
         ("finished", fresh.finished == state.index.finished),
+        ("reopening", fresh.reopening == state.index.reopening),
     ] {
         if !same {
             found.push(format!("the index of {what} is not what the rows imply"));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use machine::state::State;
 use machine::{
-    Applied, Bootstrap, Command, Edge, Entry, Event, JobChange, Op, Placement, Plan, Reply, Stamp, Target,
-    Write, check,
+    Applied, Bootstrap, Command, Edge, Entry, Event, JobChange, Op, Placement, Plan, Rejection, Reply, Stamp,
+    Target, Write, check,
 };
 use model::settings::ROWS_PER_APPLY;
 use model::views::{JobState, TaskState};
@@ -344,4 +344,27 @@ fn a_worker_that_held_much_is_taken_back_by_ticks() {
     assert!(world.settle() >= 3);
     assert_eq!(world.state.job(job).unwrap().counts.running, 0);
     assert!(world.state.session(session).is_none());
+}
+
+#[test]
+fn a_job_that_is_promised_another_round_has_its_place_before_it_comes_back() {
+    let mut world = World::new();
+    let mut settings = Settings::default();
+    (settings.limits.unfinished_jobs_max, settings.limits.rows_per_apply_max) = (2, 512);
+    world.write(Op::PutSettings(Box::new(settings)));
+    let first = world.submit(tasks(1), Vec::new());
+    world.write(Op::Cancel { targets: vec![Target::job(first)] });
+    let large = world.submit(tasks(GROUPS), Vec::new());
+    world.settle();
+    let mut all_but_one = RunSet::new();
+    all_but_one.insert(Run::new(1, GROUPS as u32 - 1));
+    world.write(Op::Cancel { targets: vec![Target { job: large, tasks: Some(all_but_one) }] });
+    let retry = Op::Retry { targets: vec![Target::job(first)], failed_only: false };
+    assert_eq!(world.write(retry).replies, [Reply::Changed { tasks: 1 }]);
+    assert_eq!(world.state.unfinished_jobs(), 1, "it comes back behind the cancel");
+    let spec = Arc::new(JobSpec::of("third", tasks(1)));
+    let third = world.write(Op::Submit { job: JobId(large.0 + 1), spec });
+    assert!(matches!(third.replies[..], [Reply::Rejected(Rejection::Limit { max: 2, .. })]), "{third:?}");
+    world.settle();
+    assert_eq!(world.state.unfinished_jobs(), 2);
 }

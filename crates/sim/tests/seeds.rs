@@ -106,3 +106,10 @@ fn without_faults_nothing_is_lost_and_everything_ends() {
     assert_eq!(report.counts.get("leadership"), Some(&1));
     assert_eq!(report.counts.get("killed by the keeper"), None);
 }
+
+/// The chores of a retry ran in a later entry and brought back a job that had been skipped: beyond the limit, and nothing was
+/// taken in by it.
+#[test]
+fn a_later_job_comes_back_beyond_the_limit_in_an_entry_of_its_own() {
+    assert_eq!(sim::run(139, Options::of_seed(139)).broken, Vec::<String>::new());
+}

@@ -23,10 +23,11 @@ pub(crate) fn apply(state: &mut State, targets: &[Target], failed_only: bool) ->
             return Err(Rejection::NothingToRetry { job: *id });
         }
         tasks += found;
-        reopened += u64::from(job.is_finished());
+        // One that was promised a round before is counted already.
+        reopened += u64::from(job.is_finished() && job.reopening == 0);
     }
     if reopened > 0 {
-        let unfinished = state.unfinished_jobs() + reopened;
+        let unfinished = state.promised_jobs() + reopened;
         within(unfinished, state.limits().unfinished_jobs_max, "unfinished_jobs_max", "unfinished jobs")?;
     }
     targets.into_iter().for_each(|(job, named)| begin(state, job, named, failed_only));
@@ -76,6 +77,9 @@ fn reopening(state: &mut State, id: JobId, change: impl FnOnce(u32) -> u32) {
     // Only the first and the last make a difference to the index.
     let places = if before == 0 || after == 0 { job.places() } else { 0..0 };
     state.rekeyed(id, places, |job| job.reopening = after);
+    if let Some(job) = state.jobs.get(id.0) {
+        state.index.set_reopening(job);
+    }
 }
 
 /// A cancel that was asked for before is through by now, so its mark may go.

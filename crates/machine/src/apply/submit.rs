@@ -29,12 +29,7 @@ pub(crate) fn apply(
     if !errors.is_empty() {
         return Err(Rejection::Invalid { errors });
     }
-    within(
-        state.unfinished_jobs() + 1,
-        limits.unfinished_jobs_max,
-        "unfinished_jobs_max",
-        "unfinished jobs",
-    )?;
+    within(state.promised_jobs() + 1, limits.unfinished_jobs_max, "unfinished_jobs_max", "unfinished jobs")?;
     let queue = state.queue_named(&spec.queue).map(|queue| queue.id);
     let queue = queue.ok_or_else(|| Rejection::UnknownQueue { queue: spec.queue.clone() })?;
     let earlier = EarlierJobs::look_up(state, spec)?;

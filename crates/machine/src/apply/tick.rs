@@ -102,6 +102,7 @@ pub(crate) fn evict(state: &mut State, budget: &mut Budget) {
 
 fn evict_job(state: &mut State, id: JobId) {
     let Some(job) = state.jobs.remove(id.0) else { return };
+    state.index.reopening.remove(&id);
     if let Some(finished) = job.finished {
         state.index.finished.remove(&(finished.elapsed, id));
         state.tombstones.insert(id.0, Tombstone { state: job.state, finished });

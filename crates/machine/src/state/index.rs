@@ -34,6 +34,8 @@ pub struct Index {
     pub reserved: BTreeSet<SessionId>,
     /// In the order in which they finished.
     pub finished: BTreeSet<(Elapsed, JobId)>,
+    /// Finished jobs that a new round was promised and that do not have it yet.
+    pub reopening: BTreeSet<JobId>,
     pub queue_names: BTreeMap<String, QueueId>,
     pub class_keys: BTreeMap<ClassKey, ClassId>,
 }
@@ -89,6 +91,15 @@ impl Index {
         }
         if let Some(finished) = job.finished {
             self.finished.insert((finished.elapsed, job.id));
+        }
+        self.set_reopening(job);
+    }
+
+    pub(crate) fn set_reopening(&mut self, job: &Job) {
+        if job.is_finished() && job.reopening > 0 {
+            self.reopening.insert(job.id);
+        } else {
+            self.reopening.remove(&job.id);
         }
     }
 }

@@ -159,6 +159,11 @@ impl State {
         self.meta.unfinished_jobs
     }
 
+    /// With those that a retry was answered for and that are still to come back.
+    pub(crate) fn promised_jobs(&self) -> u64 {
+        self.meta.unfinished_jobs + self.index.reopening.len() as u64
+    }
+
     pub fn job(&self, id: JobId) -> Option<&Job> {
         self.jobs.get(id.0)
     }
@@ -419,6 +424,7 @@ impl State {
             }
             (true, true) | (false, false) => {}
         }
+        self.index.set_reopening(job);
         self.event(Event::Job { job: id, state });
     }
 }

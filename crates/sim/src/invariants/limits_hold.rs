@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use machine::{Command, Op};
+use machine::{Command, Event, Job, Op, Reply};
+use model::JobId;
 
 use super::{Found, Invariant, Step};
 
@@ -10,7 +11,9 @@ use super::{Found, Invariant, Step};
 pub struct LimitsHold {
     /// By queue: tasks that were placed after the entry before.
     running: BTreeMap<u32, u64>,
-    unfinished: u64,
+    /// Jobs that are unfinished, or finished and promised another round, after the entry before.
+    promised: u64,
+    last_job: JobId,
     looked: u64,
 }
 
@@ -22,14 +25,18 @@ impl Invariant for LimitsHold {
     fn applied(&mut self, step: &Step, found: &mut Found) {
         self.looked += 1;
         let (state, limits) = (step.state, step.state.limits());
-        // Later jobs that a retry brings back with it may go beyond; nothing new is taken then.
-        let grew = state.unfinished_jobs() > self.unfinished;
-        self.unfinished = state.unfinished_jobs();
-        let retries = |command: &Command| matches!(command, Command::Write(write) if matches!(write.op, Op::Retry { .. }));
-        let retried = step.entry.commands.iter().any(retries);
-        if grew && !retried && state.unfinished_jobs() > limits.unfinished_jobs_max {
-            found.push(format!("{} jobs are unfinished", state.unfinished_jobs()));
+        // Later jobs that a retry brings back with it may go beyond, whenever its chores come to them; nothing new is taken
+        // then. So at a submit there must be room beside all that is unfinished or promised another round.
+        let promised = state.unfinished_jobs() + state.jobs().filter(|job| is_promised(job)).count() as u64;
+        let is_new = |reply: &&Reply| matches!(reply, Reply::Submitted { job } if *job > self.last_job);
+        let submitted = step.applied.replies.iter().filter(is_new).count() as u64;
+        let ended = |event: &&Event| matches!(event, Event::Job { state, .. } if state.is_final());
+        let made_room = step.applied.events.iter().filter(ended).count() as u64;
+        let max = limits.unfinished_jobs_max;
+        if submitted > 0 && self.promised + submitted > max + made_room && promised > max {
+            found.push(format!("{promised} jobs are unfinished or promised, and {submitted} were taken in"));
         }
+        (self.promised, self.last_job) = (promised, state.last_job());
         let finished = state.jobs().count() as u64 - state.unfinished_jobs();
         let is_busy = state.next_due().is_some_and(|due| due.elapsed == Some(model::Elapsed(0)));
         if finished > limits.finished_jobs_max && !is_busy {
@@ -60,4 +67,8 @@ impl Invariant for LimitsHold {
     fn looked(&self) -> u64 {
         self.looked
     }
+}
+
+fn is_promised(job: &Job) -> bool {
+    job.is_finished() && job.reopening > 0
 }
