@@ -17,7 +17,7 @@ pub const PLANS_IN_FLIGHT_MAX: usize = 2;
 const FRUITLESS_MAX: u32 = 3;
 /// Approximate bytes of a placement in the log: a full plan fits into an entry of its own.
 const PLACEMENT_BYTES: usize = 48;
-/// Placements that share an entry with the submits of their jobs.
+/// Placements that share an entry with the submits or reports that they follow from.
 const PLACEMENTS_AHEAD_MAX: usize = 128;
 
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub(crate) struct Planning {
     made: Option<(u64, Plan)>,
     /// By plan: how many plans had been made when it was.
     in_flight: BTreeMap<u64, u64>,
-    /// Of these, those that share the entry of their submits.
+    /// Of these, those that share the entry of the submits or reports that they follow from.
     ahead: BTreeSet<u64>,
     last: u64,
     calls: u64,
@@ -79,7 +79,7 @@ impl Planning {
         room: &mut Room,
     ) -> (Option<(u64, Plan)>, bool) {
         if self.made.is_some() || !state.ready().is_empty() {
-            return (None, false);
+            return (None, jobs.is_empty() && !scheduler::frees_anybody(state, over));
         }
         let placements_max = (room.left() / PLACEMENT_BYTES).saturating_sub(1).min(PLACEMENTS_AHEAD_MAX);
         let Ahead { plan, asked, is_whole } =

@@ -108,7 +108,7 @@ pub(crate) struct Flight {
     last: u64,
     with_submits: usize,
     submit_bytes: usize,
-    /// Proposals that submit what could run at once and was not placed in the same entry.
+    /// Proposals that submit or free what could run at once and was not placed in the same entry.
     leaving_unplaced: usize,
     ticks: usize,
     bootstrapping: bool,
@@ -348,13 +348,13 @@ impl Leader {
         if batch.submits.is_none() && over.is_empty() {
             return;
         }
-        batch.leaves_unplaced = batch.submits.is_some();
+        batch.leaves_unplaced = true;
         if self.flight.leaving_unplaced > 0 {
             return;
         }
         let jobs: Vec<(JobId, &JobSpec)> = batch.commands.iter().filter_map(submitted).collect();
         let (plan, is_whole) = self.planning.make_ahead(state, &over, &jobs, room);
-        batch.leaves_unplaced &= !is_whole;
+        batch.leaves_unplaced = !is_whole;
         if let Some((id, plan)) = plan {
             batch.push(Command::Place(plan), Item::Plan { id });
         }

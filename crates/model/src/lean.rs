@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::RunSet;
 
-/// A collection that costs a pointer while it is empty. It is read and changed as the collection itself; the first change
-/// allocates it. A waiting job of one task has a dozen of these and fills none.
+/// A collection that costs a pointer while it is empty. It is read and changed as the collection itself; the first
+/// mutable borrow allocates it. A waiting job of one task has a dozen of these and fills none.
 pub struct Lean<T>(Option<Box<T>>);
 
 /// Collections that are there for nothing while they are empty.
@@ -60,10 +60,6 @@ impl<T: Collection> DerefMut for Lean<T> {
 impl<T: Collection> Lean<T> {
     pub fn is_empty(&self) -> bool {
         (**self).is_empty()
-    }
-
-    pub fn into_inner(self) -> T {
-        self.0.map(|full| *full).unwrap_or_default()
     }
 }
 
@@ -130,15 +126,6 @@ where
     }
 }
 
-impl<T: Collection + IntoIterator> IntoIterator for Lean<T> {
-    type Item = T::Item;
-    type IntoIter = T::IntoIter;
-
-    fn into_iter(self) -> T::IntoIter {
-        self.into_inner().into_iter()
-    }
-}
-
 impl<T: Collection + FromIterator<A>, A> FromIterator<A> for Lean<T> {
     fn from_iter<I: IntoIterator<Item = A>>(all: I) -> Lean<T> {
         Lean::from(all.into_iter().collect::<T>())
@@ -173,6 +160,5 @@ mod tests {
         list.clear();
         assert_eq!(list, Lean::default());
         assert!(list.clone().0.is_none() && Lean::from(Vec::<u32>::new()).0.is_none());
-        assert_eq!(list.into_inner(), Vec::<u32>::new());
     }
 }

@@ -1,5 +1,5 @@
 //! Places tasks that are not ready yet but will be once the entry that is being made is applied: those of jobs that it
-//! submits, and those that wait for nothing but what it reports as succeeded. Submit or report and placement then share a
+//! submits, and those that wait for nothing but what it reports as succeeded (what waits element by element does not count). Submit or report and placement then share a
 //! log entry, and a cluster with room starts a task after one commit. Apply checks every placement again; that of a submit
 //! which was refused, or of a report that came too late, is dropped.
 //!
@@ -60,8 +60,19 @@ pub fn plan_new(
     jobs: &[(JobId, &JobSpec)],
     placements_max: usize,
 ) -> Ahead {
+    let ended = ended(over);
+    let succeeded = succeeded(state, &ended);
+    let followers = followers(state, &succeeded);
+    // Most reports free nobody, and to look at every session for that would cost more than the report.
+    if jobs.is_empty() && followers.is_empty() {
+        return Ahead { is_whole: !frees_others(state, &succeeded), ..Ahead::default() };
+    }
     let mut round = Round::new(state, overlay);
-    round.add_followers(over, placements_max);
+    round.ahead.is_whole = !frees_others(state, &succeeded);
+    round.give_back(&ended);
+    for (id, place) in followers {
+        round.add_follower(id, place, placements_max);
+    }
     let mut jobs = jobs.to_vec();
     jobs.sort_by_key(|(id, spec)| (Reverse(spec.priority), *id));
     for (id, spec) in jobs {
@@ -72,6 +83,12 @@ pub fn plan_new(
         round.add_job(id, spec, placements_max);
     }
     round.ahead
+}
+
+/// Whether anything becomes ready by these ends.
+pub fn frees_anybody(state: &State, over: &[Over]) -> bool {
+    let succeeded = succeeded(state, &ended(over));
+    frees_others(state, &succeeded) || !followers(state, &succeeded).is_empty()
 }
 
 struct Round<'a> {
@@ -98,36 +115,28 @@ impl<'a> Round<'a> {
         Round { state, taken, rooms, takers: Takers::default(), full: BTreeSet::new(), ahead }
     }
 
-    /// What waits for nothing but tasks that are over, on the room of these too.
-    fn add_followers(&mut self, over: &[Over], placements_max: usize) {
+    /// Allocations that are wholly over by then free what they took.
+    fn give_back(&mut self, ended: &Ended) {
         let state = self.state;
-        let mut ended: BTreeMap<(SessionId, Seq), RunSet> = BTreeMap::new();
-        over.iter().for_each(|over| ended.entry((over.session, over.seq)).or_default().insert(over.tasks));
-        let mut succeeded: BTreeMap<(JobId, usize), u32> = BTreeMap::new();
-        for ((session, seq), tasks) in &ended {
+        for ((session, seq), tasks) in ended {
             let row = state.session(*session);
             let Some(allocation) = row.and_then(|row| row.allocations.get(seq)) else { continue };
             let left = allocation.unreported(allocation.tasks);
-            let now = left.intersection(tasks).len();
-            if now == left.len() && allocation.takes_capacity() {
+            if left.intersection(tasks).len() == left.len() && allocation.takes_capacity() {
                 let room = self.rooms.get_mut(session);
                 room.into_iter().for_each(|room| room.give_back(&allocation.resources, &allocation.units));
             }
-            let group = state.job(allocation.job).and_then(|job| job.group_of(allocation.tasks.first));
-            let Some((place, _)) = group else { continue };
-            *succeeded.entry((allocation.job, place)).or_default() += now;
         }
-        for ((id, place), left) in still_waiting(state, &succeeded) {
-            let Some(job) = state.job(id).filter(|_| left == 0) else { continue };
-            let group = &job.groups[place as usize];
-            let queue = state.queue(job.queue).filter(|queue| !queue.paused);
-            let held_back = job.paused || !job.open || job.reopening > 0 || job.is_cancelling(group);
-            let class = state.class(group.class).filter(|_| !held_back && group.each.is_empty());
-            let (Some(class), Some(queue)) = (class, queue) else { continue };
-            for run in group.blocked.runs() {
-                let numbers = group.numbers_of(run);
-                self.add_tasks(id, numbers, &class.key, queue.id, placements_max);
-            }
+    }
+
+    fn add_follower(&mut self, id: JobId, place: u32, placements_max: usize) {
+        let state = self.state;
+        let Some(job) = state.job(id) else { return };
+        let group = &job.groups[place as usize];
+        let queue = state.queue(job.queue).filter(|queue| !queue.paused);
+        let (Some(class), Some(queue)) = (state.class(group.class), queue) else { return };
+        for run in group.blocked.runs() {
+            self.add_tasks(id, group.numbers_of(run), &class.key, queue.id, placements_max);
         }
     }
 
@@ -215,9 +224,33 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Groups that wait for groups of which so many more tasks succeed, and how many they then still wait for.
-fn still_waiting(state: &State, succeeded: &BTreeMap<(JobId, usize), u32>) -> BTreeMap<(JobId, u32), u32> {
-    let mut waiting = BTreeMap::new();
+/// Tasks that are over, by allocation.
+type Ended = BTreeMap<(SessionId, Seq), RunSet>;
+/// How many more tasks of a group succeed.
+type Succeeded = BTreeMap<(JobId, usize), u32>;
+
+fn ended(over: &[Over]) -> Ended {
+    let mut ended = Ended::new();
+    over.iter().for_each(|over| ended.entry((over.session, over.seq)).or_default().insert(over.tasks));
+    ended
+}
+
+fn succeeded(state: &State, ended: &Ended) -> Succeeded {
+    let mut succeeded = Succeeded::new();
+    for ((session, seq), tasks) in ended {
+        let row = state.session(*session);
+        let Some(allocation) = row.and_then(|row| row.allocations.get(seq)) else { continue };
+        let group = state.job(allocation.job).and_then(|job| job.group_of(allocation.tasks.first));
+        let Some((place, _)) = group else { continue };
+        let now = allocation.unreported(allocation.tasks).intersection(tasks).len();
+        *succeeded.entry((allocation.job, place)).or_default() += now;
+    }
+    succeeded
+}
+
+/// Groups that wait for nothing but what succeeds, and that nothing else holds back.
+fn followers(state: &State, succeeded: &Succeeded) -> Vec<(JobId, u32)> {
+    let mut waiting: BTreeMap<(JobId, u32), u32> = BTreeMap::new();
     for ((id, place), more) in succeeded {
         let Some(job) = state.job(*id) else { continue };
         let group = &job.groups[*place];
@@ -229,5 +262,19 @@ fn still_waiting(state: &State, succeeded: &BTreeMap<(JobId, usize), u32>) -> BT
             *left = left.saturating_sub(1);
         }
     }
-    waiting
+    let is_free = |(id, place): &(JobId, u32)| {
+        state.job(*id).is_some_and(|job| {
+            let group = &job.groups[*place as usize];
+            group.each.is_empty() && !group.blocked.is_empty() && !job.holds_back(group)
+        })
+    };
+    waiting.into_iter().filter(|(_, left)| *left == 0).map(|(group, _)| group).filter(is_free).collect()
+}
+
+/// Whether others may become ready by it that are not placed here: what waits element by element, and later jobs.
+fn frees_others(state: &State, succeeded: &Succeeded) -> bool {
+    succeeded.keys().any(|(id, place)| {
+        let job = state.job(*id);
+        job.is_some_and(|job| !job.groups[*place].each_dependents.is_empty() || !job.dependents.is_empty())
+    })
 }

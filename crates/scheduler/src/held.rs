@@ -16,7 +16,7 @@ pub const HELD_RUN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The session that holds least among those that take the class and have credit left.
 pub(crate) fn choose(round: &Round<'_>, class: ClassId, row: &Class, group: &Group) -> Option<SessionId> {
-    let (state, (order, _)) = (round.state, *round.orders.get(&class)?);
+    let state = round.state;
     if !is_short(group) {
         return None;
     }
@@ -30,10 +30,7 @@ pub(crate) fn choose(round: &Round<'_>, class: ClassId, row: &Class, group: &Gro
         let count = held_by(session).count() as u32 + round.taken.held.get(&id).copied().unwrap_or(0);
         (count < state.limits().credit_per_session_max).then_some((count, id))
     };
-    // The order knows nothing of amounts: what is more than the worker has in all is not for it.
-    let takes =
-        |id: &SessionId| state.session(*id).is_some_and(|session| accepts(state, session, &row.key).is_ok());
-    let takers = round.takers.of(order).filter(|id| !busy_for_long(id) && takes(id));
+    let takers = round.takers_of(class, row).filter(|id| !busy_for_long(id));
     takers.filter_map(held).min().map(|(_, id)| id)
 }
 

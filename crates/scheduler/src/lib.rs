@@ -14,7 +14,7 @@ mod queues;
 mod reserve;
 mod takers;
 
-pub use ahead::{Ahead, Asked, Over, plan_new};
+pub use ahead::{Ahead, Asked, Over, frees_anybody, plan_new};
 pub use explain::explain;
 pub use held::{HELD_RUN_TIME_MAX, recalls};
 pub use overlay::Overlay;

@@ -26,7 +26,7 @@ impl Overlay {
         self.add_new(id, plan, BTreeMap::new());
     }
 
-    /// A plan for jobs whose submit is in the same entry.
+    /// A plan that follows from submits or reports of the same entry.
     pub fn add_new(&mut self, id: u64, plan: &Plan, asked: BTreeMap<JobId, Asked>) {
         self.version += 1;
         self.plans.insert(id, Planned { plan: plan.clone(), asked });

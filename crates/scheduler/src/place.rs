@@ -21,9 +21,9 @@ pub(crate) struct Round<'a> {
     pub rooms: BTreeMap<SessionId, Room>,
     /// For whom a session drains.
     pub reserved: BTreeMap<SessionId, (JobId, u32)>,
-    pub takers: Takers,
+    takers: Takers,
     /// By class, with the least share that must be free.
-    pub orders: BTreeMap<ClassId, (OrderId, u64)>,
+    orders: BTreeMap<ClassId, (OrderId, u64)>,
     full: BTreeSet<ClassId>,
     /// A task went elsewhere than to the session that drained for it.
     released: bool,
@@ -228,6 +228,16 @@ impl<'a> Round<'a> {
         chosen
     }
 
+    /// Sessions that take the class at all, whatever is free on them; none before it was asked for in this round.
+    pub fn takers_of<'r>(&'r self, class: ClassId, row: &'r Class) -> impl Iterator<Item = SessionId> + 'r {
+        let order = self.orders.get(&class).map(|(order, _)| *order);
+        // The order knows nothing of amounts: what is more than the worker has in all is not for it.
+        let takes = |id: &SessionId| {
+            self.state.session(*id).is_some_and(|session| accepts(self.state, session, &row.key).is_ok())
+        };
+        order.into_iter().flat_map(|order| self.takers.of(order)).filter(takes)
+    }
+
     fn is_open(&self, session: SessionId, row: &Class, job: JobId, tasks: Run) -> bool {
         let for_us = |(other, task): &(JobId, u32)| *other == job && tasks.contains(*task);
         self.reserved.get(&session).is_none_or(for_us)
@@ -271,14 +281,6 @@ pub(crate) fn room(state: &State, session: &Session, taken: &Taken) -> Room {
         }
     }
     room
-}
-
-pub(crate) fn takers(state: &State, row: &Class) -> Vec<SessionId> {
-    state
-        .sessions()
-        .filter(|session| accepts(state, session, &row.key).is_ok())
-        .map(|session| session.id)
-        .collect()
 }
 
 /// Noops cost a worker nothing, so that one allocation carries a run of them; everything else goes one by one.

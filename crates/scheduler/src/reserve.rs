@@ -11,7 +11,7 @@ use machine::state::index::ReadyKey;
 use machine::{Reservation, Session, State};
 use model::{ClassId, Elapsed, JobId, SessionId};
 
-use crate::place::{Round, takers};
+use crate::place::Round;
 
 /// One worker in so many may drain, and always one.
 const WORKERS_PER_RESERVATION: usize = 4;
@@ -57,7 +57,7 @@ fn reserve(round: &mut Round<'_>, key: ReadyKey, class: ClassId) {
     // Not again the one that has drained in vain; then the emptiest: it is the first to have room.
     let was_in_vain = |session: &SessionId| state.session(*session).is_some_and(|s| s.reserved == Some(task));
     let free = |session: &SessionId| round.rooms[session].free.dominant_share(state.total());
-    let open = takers(state, row).into_iter().filter(|session| !round.reserved.contains_key(session));
+    let open = round.takers_of(class, row).filter(|session| !round.reserved.contains_key(session));
     let best = open.min_by_key(|session| (was_in_vain(session), Reverse(free(session)), *session));
     let Some(session) = best else { return };
     round.reserved.insert(session, task);

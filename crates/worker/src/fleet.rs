@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use model::{Capacity, Kind, Reason, Run, Term, Verdict};
 use tokio::sync::mpsc;
@@ -14,6 +15,9 @@ use crate::clock;
 use crate::convert::{Heard, Introduction, word};
 use crate::link::{self, News, Speaker, speech};
 use crate::sys;
+
+/// Until the next look, where the core waits for news only.
+const NOTHING_DUE: Duration = Duration::from_secs(1);
 
 /// What each of them is like.
 #[derive(Clone, Debug)]
@@ -137,7 +141,7 @@ impl Member {
                 return;
             }
             let now = clock::moment();
-            let wait = self.core.next_due().map(|due| due.since(now)).unwrap_or_default();
+            let wait = self.core.next_due().map_or(NOTHING_DUE, |due| due.since(now));
             tokio::select! {
                 biased;
                 Some((generation, news)) = self.news.recv() => self.take(generation, news),

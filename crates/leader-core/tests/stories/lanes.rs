@@ -416,3 +416,25 @@ fn a_batch_that_changes_much_is_spread_over_entries_and_acknowledged_once() {
     assert_eq!(acked.count(), 1, "{heard:?}");
     assert_eq!(world.state.job(job).unwrap().counts.running, 0);
 }
+
+#[test]
+fn what_a_report_frees_and_finds_no_room_is_not_overtaken_by_a_submit() {
+    let mut world = World::new();
+    world.worker(1, "w", 2);
+    let mut second = TaskSpec::new("b", Work::Noop);
+    second.after = vec![Dependency::from("a")].into();
+    second.resources = model::Resources::cores(3);
+    world.job(JobSpec::of("chain", vec![TaskSpec::new("a", Work::Noop), second]));
+    world.commit();
+    let first = orders(&world.heard(1));
+    world.forget();
+    world.reports(1, 1, vec![succeeded(&first[0])]);
+    world.submit(noop("later"));
+    world.commit_one();
+    assert_eq!(names(&world.entries[0]), ["report"]);
+    assert_eq!(
+        names(&world.pending[0].1),
+        ["submit"],
+        "it is placed when those before it have been looked at"
+    );
+}

@@ -178,12 +178,12 @@ fn groups(state: &mut State, spec: &JobSpec, earlier: &EarlierJobs) -> Vec<Group
 /// Has every group know who waits for it.
 fn link(groups: &mut [Group]) {
     for place in 0..groups.len() {
-        for on in groups[place].after.clone() {
+        for on in (*groups[place].after).clone() {
             if let On::Group(other) = on {
                 groups[other as usize].dependents.push(place as u32);
             }
         }
-        for other in groups[place].each.clone() {
+        for other in (*groups[place].each).clone() {
             groups[other as usize].each_dependents.push(place as u32);
         }
     }

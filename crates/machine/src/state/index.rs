@@ -34,7 +34,7 @@ pub struct Index {
     pub reserved: BTreeSet<SessionId>,
     /// In the order in which they finished.
     pub finished: BTreeSet<(Elapsed, JobId)>,
-    /// Finished jobs that a new round was promised and that do not have it yet.
+    /// Finished jobs that may get a new round: a retry was answered, and its chores are not through.
     pub reopening: BTreeSet<JobId>,
     pub queue_names: BTreeMap<String, QueueId>,
     pub class_keys: BTreeMap<ClassKey, ClassId>,

@@ -225,8 +225,12 @@ impl Job {
     /// Whether what is ready of the group may be placed now, as far as the job goes. A change that concerns many groups
     /// speaks here at once; its chore brings their tasks into line.
     pub fn may_place(&self, group: &Group) -> bool {
-        let held_back = !self.open || group.waiting > 0 || self.reopening > 0;
-        !self.paused && !held_back && !self.is_cancelling(group)
+        group.waiting == 0 && !self.holds_back(group)
+    }
+
+    /// Whether anything but what the group waits for keeps its tasks from being placed.
+    pub fn holds_back(&self, group: &Group) -> bool {
+        self.paused || !self.open || self.reopening > 0 || self.is_cancelling(group)
     }
 }
 

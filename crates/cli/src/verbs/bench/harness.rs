@@ -31,10 +31,7 @@ pub struct Bench<'a> {
 
 /// It needs no core to speak of, so that what is measured is the scheduler and not the number of places.
 pub fn noop() -> TaskSpec {
-    small(TaskSpec::new("noop", Work::Noop))
-}
-
-fn small(mut task: TaskSpec) -> TaskSpec {
+    let mut task = TaskSpec::new("noop", Work::Noop);
     task.resources.cpu = PARTS / 100;
     task
 }

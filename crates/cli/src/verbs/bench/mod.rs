@@ -217,7 +217,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// As soon as it is known: a line of JSON for machines, a remark for people.
+/// Once its scenario is over: a line of JSON for machines, a remark for people.
 fn tell(face: &Face, figure: &Figure) -> Result<(), Fault> {
     if face.format.is_machine() {
         let line = serde_json::to_string(figure);
