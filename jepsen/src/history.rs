@@ -2,6 +2,8 @@
 //!
 //! `:fail` only where no effect is provable; a lost answer is `:info`, and the process that lost it is retired.
 
+mod lines;
+
 use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,6 +14,7 @@ use model::{JobId, LogIndex, RequestId};
 
 use crate::clock::Clock;
 use crate::edn::Edn;
+use crate::workload::Shape;
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,13 +24,25 @@ pub enum Call {
         key: u64,
         id: RequestId,
         body: u8,
-        tasks: u32,
+        shape: Shape,
     },
     Read {
         job: JobId,
     },
     Cancel {
         job: JobId,
+    },
+    /// Opens the next round of what failed or was cancelled.
+    Retry {
+        job: JobId,
+    },
+    /// Writes a register: the weight of a queue of that number.
+    Set {
+        register: u64,
+        value: u32,
+    },
+    Get {
+        register: u64,
     },
 }
 
@@ -36,8 +51,41 @@ pub enum Call {
 pub enum Answer {
     Submitted { job: JobId, index: LogIndex },
     Read { state: JobState, index: LogIndex },
-    Cancelled { changed: u64, index: LogIndex },
+    /// Of a cancel, a retry or a write to a register.
+    Changed { changed: u64, index: LogIndex },
+    /// `None`: there is no such register yet.
+    Got { value: Option<u32>, index: LogIndex },
     Failed { code: String, message: String },
+}
+
+impl Answer {
+    pub fn index(&self) -> Option<LogIndex> {
+        match self {
+            Answer::Submitted { index, .. }
+            | Answer::Read { index, .. }
+            | Answer::Changed { index, .. }
+            | Answer::Got { index, .. } => Some(*index),
+            Answer::Failed { .. } => None,
+        }
+    }
+}
+
+impl Call {
+    /// The function's name in a history.
+    pub fn f(&self) -> &'static str {
+        match self {
+            Call::Submit { .. } => "submit",
+            Call::Read { .. } => "read",
+            Call::Cancel { .. } => "cancel",
+            Call::Retry { .. } => "retry",
+            Call::Set { .. } => "set",
+            Call::Get { .. } => "get",
+        }
+    }
+
+    pub fn writes(&self) -> bool {
+        !matches!(self, Call::Read { .. } | Call::Get { .. })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +99,13 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     Client { time: u64, kind: Kind, process: u64, node: usize, call: Call, answer: Option<Answer> },
-    Nemesis { time: u64, what: &'static str, value: Edn },
+    Nemesis { time: u64, what: String, value: Edn },
 }
 
 /// A call with its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
+    pub process: u64,
     pub node: usize,
     pub call: Call,
     pub invoked: u64,
@@ -64,6 +113,16 @@ pub struct Operation {
     pub completed: u64,
     pub kind: Kind,
     pub answer: Option<Answer>,
+}
+
+impl Operation {
+    pub fn is_ok(&self) -> bool {
+        self.kind == Kind::Ok
+    }
+
+    pub fn index(&self) -> Option<LogIndex> {
+        self.answer.as_ref().and_then(Answer::index)
+    }
 }
 
 pub struct History {
@@ -108,22 +167,43 @@ impl History {
     }
 
     /// Returns the time that it noted.
-    pub fn nemesis(&self, what: &'static str, value: Edn) -> u64 {
-        self.add(|time| Entry::Nemesis { time, what, value })
+    pub fn nemesis(&self, what: &str, value: Edn) -> u64 {
+        self.add(|time| Entry::Nemesis { time, what: what.to_owned(), value })
     }
 
     pub fn entries(&self) -> Vec<Entry> {
         self.entries.lock().expect("nobody panics with it").clone()
     }
+}
 
-    /// One EDN map per line.
-    pub fn write(&self, path: &Path, nodes: &[String]) -> std::io::Result<()> {
-        let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
-        for (index, entry) in self.entries().iter().enumerate() {
-            writeln!(file, "{}", line(index as u64, entry, nodes))?;
-        }
-        file.flush()
+/// One EDN map per line.
+pub fn write(path: &Path, entries: &[Entry], nodes: &[String]) -> std::io::Result<()> {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+    for (index, entry) in entries.iter().enumerate() {
+        writeln!(file, "{}", lines::line(index as u64, entry, nodes))?;
     }
+    file.flush()
+}
+
+/// What [`write`] has written. An error names the line.
+pub fn read(path: &Path, nodes: &[String]) -> Result<Vec<Entry>, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let entry = |(number, line): (usize, &str)| {
+        let value = crate::edn::parse(line);
+        let entry = value.and_then(|value| lines::entry(&value, nodes).ok_or_else(|| format!("no entry: {line}")));
+        entry.map_err(|why| format!("{}, line {}: {why}", path.display(), number + 1))
+    };
+    text.lines().enumerate().map(entry).collect()
+}
+
+/// The same for Jepsen's own checkers, one file per independent key: each register for a linearizability checker, and
+/// all submits as additions to a set which is read at the end.
+pub fn write_keys(folder: &Path, entries: &[Entry], at_the_end: &[u64]) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    for (name, lines) in lines::by_key(entries, at_the_end) {
+        std::fs::write(folder.join(format!("{name}.edn")), lines.join("\n") + "\n")?;
+    }
+    Ok(())
 }
 
 /// What an error proves.
@@ -140,13 +220,14 @@ pub fn failed(error: &Error) -> Answer {
 
 /// Pairs invocations with their ends. An operation without an end is one that never stopped: `Info`, at the end of time.
 pub fn operations(entries: &[Entry]) -> Vec<Operation> {
-    let mut open: Vec<(u64, usize)> = Vec::new();
+    let mut open = std::collections::BTreeMap::new();
     let mut operations: Vec<Operation> = Vec::new();
     for entry in entries {
         let Entry::Client { time, kind, process, node, call, answer } = entry else { continue };
         if *kind == Kind::Invoke {
-            open.push((*process, operations.len()));
+            open.insert(*process, operations.len());
             operations.push(Operation {
+                process: *process,
                 node: *node,
                 call: call.clone(),
                 invoked: *time,
@@ -154,92 +235,17 @@ pub fn operations(entries: &[Entry]) -> Vec<Operation> {
                 kind: Kind::Info,
                 answer: None,
             });
-            continue;
+        } else if let Some(place) = open.remove(process) {
+            let operation = &mut operations[place];
+            (operation.completed, operation.kind, operation.answer) = (*time, *kind, answer.clone());
         }
-        let place = open.iter().position(|(whose, _)| whose == process).expect("what ends has begun");
-        let (_, operation) = open.swap_remove(place);
-        let operation = &mut operations[operation];
-        (operation.completed, operation.kind, operation.answer) = (*time, *kind, answer.clone());
     }
     operations
-}
-
-fn line(index: u64, entry: &Entry, nodes: &[String]) -> Edn {
-    match entry {
-        Entry::Client { time, kind, process, node, call, answer } => {
-            let (f, value) = told(call, answer.as_ref());
-            let mut map = head(index, *time, *kind, Edn::int(*process), f, value);
-            map.push(("node", Edn::text(&nodes[*node])));
-            if let Some(Answer::Failed { code, message }) = answer {
-                map.push(("error", Edn::Vector(vec![Edn::text(code), Edn::text(message)])));
-            }
-            Edn::Map(map)
-        }
-        Entry::Nemesis { time, what, value } => {
-            Edn::Map(head(index, *time, Kind::Info, Edn::Keyword("nemesis"), what, value.clone()))
-        }
-    }
-}
-
-fn head(
-    index: u64,
-    time: u64,
-    kind: Kind,
-    process: Edn,
-    f: &'static str,
-    value: Edn,
-) -> Vec<(&'static str, Edn)> {
-    let kind = match kind {
-        Kind::Invoke => "invoke",
-        Kind::Ok => "ok",
-        Kind::Fail => "fail",
-        Kind::Info => "info",
-    };
-    vec![
-        ("index", Edn::int(index)),
-        ("time", Edn::int(time)),
-        ("type", Edn::Keyword(kind)),
-        ("process", process),
-        ("f", Edn::Keyword(f)),
-        ("value", value),
-    ]
-}
-
-/// The function, and what was asked with what was heard behind it.
-fn told(call: &Call, answer: Option<&Answer>) -> (&'static str, Edn) {
-    let (f, mut value) = match call {
-        Call::Submit { key, id, body, tasks } => {
-            let asked = [Edn::int(*key), Edn::text(id), Edn::int((*body).into()), Edn::int((*tasks).into())];
-            ("submit", asked.to_vec())
-        }
-        Call::Read { job } => ("read", vec![Edn::text(job)]),
-        Call::Cancel { job } => ("cancel", vec![Edn::text(job)]),
-    };
-    match answer {
-        Some(Answer::Submitted { job, index }) => value.extend([Edn::text(job), Edn::int(*index)]),
-        Some(Answer::Read { state, index }) => value.extend([Edn::Keyword(state.name()), Edn::int(*index)]),
-        Some(Answer::Cancelled { changed, index }) => value.extend([Edn::int(*changed), Edn::int(*index)]),
-        Some(Answer::Failed { .. }) | None => {}
-    }
-    (f, Edn::Vector(value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_reads_as_jepsen_writes_it() {
-        let history = History::new(Clock::start());
-        let open = history.invoke(3, 1, Call::Read { job: JobId(7) });
-        history.complete(open, Kind::Ok, Answer::Read { state: JobState::Running, index: 12 });
-        let nodes = ["n1".to_owned(), "n2".to_owned()];
-        let entries = history.entries();
-        let text = line(1, &entries[1], &nodes).to_string();
-        let (before, after) = text.split_once(" :type").expect("a type");
-        assert!(before.starts_with("{:index 1 :time "), "{before}");
-        assert_eq!(after, " :ok :process 3 :f :read :value [\"j7\" :running 12] :node \"n2\"}");
-    }
 
     #[test]
     fn what_never_ended_is_info_for_ever() {

@@ -1,108 +1,229 @@
-//! `cargo run -p baton-jepsen -- --time 60 --seed 1`: exit status 0 if everything held, 1 if something did not, 2 if
-//! the run cannot say.
+//! `cargo run --release -p jepsen -- test`: exit status 0 if everything held, 1 if something did not, 2 if the run cannot
+//! say.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use baton_jepsen::checks::{Verdict, overall};
-use baton_jepsen::net;
-use baton_jepsen::run::{Judged, Plan, run};
-use baton_jepsen::world::{Shape, World};
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use jepsen::checks::{self, Verdict};
+use jepsen::drivers::real::{self, Request};
+use jepsen::drivers::virtually::{self, Seeds};
+use jepsen::drivers::{Driver, Ended};
+use jepsen::mutants::{self, ABSENT, MUTANTS};
+use jepsen::nemesis::{FAMILIES, Fault, Needs, chosen};
+use jepsen::run::Plan;
+use jepsen::store;
+use jepsen::workload::Workload;
 
-/// Breaks a cluster of real processes in network namespaces and judges what it did meanwhile
+/// Breaks a Baton cluster in every way that it can, and judges what the cluster did meanwhile.
+///
+/// Exit status: 0 everything held, 1 something did not, 2 the run cannot say.
 #[derive(Debug, Parser)]
+#[command(name = "jepsen")]
 struct Args {
-    /// Seconds of faults; each kind comes at least once, which takes about half a minute
-    #[arg(long, default_value_t = 60)]
-    time: u64,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a test and judge it
+    Test(TestArgs),
+    /// Show drivers, workloads, faults, checkers and seeded bugs, and what this machine can carry
+    List,
+    /// Judge a run that is kept, once more
+    Check {
+        /// As in store/NAME/TIME
+        store: PathBuf,
+    },
+    /// Write the page of a run that is kept: one HTML file with pictures
+    Report {
+        /// As in store/NAME/TIME
+        store: PathBuf,
+        /// Where the page goes instead of into the run's folder
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Run the product with seeded bugs and show that the suite finds each
+    Mutants {
+        /// Names, as in `list`; none: all
+        names: Vec<String>,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[arg(long, default_value = "store", value_name = "DIR")]
+        store: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct TestArgs {
+    /// Where: netns, compose, sim or turmoil; absent: the first of netns, compose and sim that this machine can carry
+    #[arg(long)]
+    driver: Option<String>,
+    /// What clients ask, as in `list`
+    #[arg(long, default_value = "mixed")]
+    workload: String,
+    /// Families of faults or single ones, separated by commas; `all`, `none`
+    #[arg(long, default_value = "kill,pause,partition")]
+    nemesis: String,
+    /// Replicas
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=5))]
+    nodes: u8,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
+    workers: u8,
     /// Decides the faults and their order, and what clients ask
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=7))]
-    replicas: u8,
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
-    workers: u8,
+    /// Seeds to try, where the run is in virtual time; absent: as many as fit into the time
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// Seconds of faults; draining and reading come on top
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    time_limit: u64,
+    /// Operations a second that all clients ask for together
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
     /// Client processes at each replica
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=64))]
     processes: u8,
     /// Leases and elections: fast, default or wan
     #[arg(long, default_value = "default", value_parser = ["fast", "default", "wan"])]
     failover: String,
-    /// Where history, ledger, logs and results are kept; absent: only if something did not hold
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    /// The binary to test instead of the one with hooks that is built here
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Under which name it is kept
+    #[arg(long)]
+    name: Option<String>,
+    /// Where runs are kept
+    #[arg(long, default_value = "store", value_name = "DIR")]
+    store: PathBuf,
+    /// Say nothing until the end
+    #[arg(long)]
+    quiet: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(why) = net::obstacle() {
-        println!("SKIPPED: {why}");
+    let verdict = match args.verb {
+        Verb::Test(args) => test(&args),
+        Verb::List => {
+            list();
+            return ExitCode::SUCCESS;
+        }
+        Verb::Check { store } => real::judge(&store).map(|ended| tell(&ended)),
+        Verb::Report { store, out } => report(&store, out),
+        Verb::Mutants { names, seed, store } => mutants::try_all(&names, seed, &store, true),
+    };
+    exit(verdict.unwrap_or_else(|why| {
+        eprintln!("jepsen: {why}");
         println!("verdict: {}", Verdict::Unknown);
-        return exit(Verdict::Unknown);
-    }
-    let (plan, out) = (plan(&args), args.out);
-    let folder = tempfile::Builder::new().prefix("baton-jepsen-").tempdir().expect("a folder");
-    // A thread of its own: it moves into another network, and all that it starts moves with it.
-    let judged = std::thread::scope(|scope| scope.spawn(|| drive(&plan, folder.path())).join());
-    let verdict = match judged {
-        Ok(Ok(judged)) => {
-            print!("{}", judged.text);
-            overall(&judged.findings)
-        }
-        Ok(Err(why)) => {
-            println!("the run did not take place: {why}");
-            Verdict::Unknown
-        }
-        Err(_) => Verdict::Unknown,
-    };
-    match out {
-        Some(out) => keep(folder.path(), &out),
-        None if verdict != Verdict::True => println!("evidence is kept in {}", folder.keep().display()),
-        None => {}
-    }
-    exit(verdict)
+        Verdict::Unknown
+    }))
 }
 
-fn plan(args: &Args) -> Plan {
-    let shape = Shape {
-        replicas: args.replicas.into(),
-        workers: args.workers.into(),
-        failover: args.failover.clone(),
-    };
-    let time = Duration::from_secs(args.time);
-    Plan { shape, seed: args.seed, time, processes: args.processes.into() }
+fn tell(ended: &Ended) -> Verdict {
+    print!("{}", ended.text);
+    ended.verdict
 }
 
-fn drive(plan: &Plan, folder: &Path) -> Result<Judged, String> {
-    let mut world = World::start(&plan.shape, folder)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        tokio::select! {
-            judged = run(plan, &mut world, folder) => judged,
-            _ = tokio::signal::ctrl_c() => Err("it was interrupted".to_owned()),
+fn test(args: &TestArgs) -> Result<Verdict, String> {
+    let workload = Workload::named(&args.workload).ok_or_else(|| {
+        let all: Vec<&str> = Workload::ALL.iter().map(|workload| workload.name()).collect();
+        format!("no workload is called `{}`: choose from {}", args.workload, all.join(", "))
+    })?;
+    let faults = chosen(&args.nemesis)?;
+    let driver = driver(args.driver.as_deref())?;
+    let time = Duration::from_secs(args.time_limit.max(1));
+    let ended = match driver {
+        Driver::Sim | Driver::Turmoil => {
+            let nodes = args.nodes.into();
+            let seeds = Seeds { first: args.seed, count: args.seeds, time, nodes: Some(nodes).filter(|_| args.nodes != 3) };
+            virtually::test(driver, seeds, None, &args.store, !args.quiet)?
         }
-    })
+        Driver::Netns | Driver::Compose => {
+            let rate = args.rate.into();
+            let plan = Plan { workload, faults, seed: args.seed, time, processes: args.processes.into(), rate };
+            let request = Request {
+                name: args.name.clone().unwrap_or_else(|| format!("{}-{}", driver.name(), args.workload)),
+                driver,
+                plan,
+                // The compose file knows three replicas, or five.
+                nodes: if driver == Driver::Compose && args.nodes == 4 { 5 } else { args.nodes.into() },
+                workers: if driver == Driver::Compose { 2 } else { args.workers.into() },
+                failover: args.failover.clone(),
+                binary: args.binary.clone(),
+                mutant: None,
+                store: args.store.clone(),
+                is_loud: !args.quiet,
+            };
+            real::test(&request)?
+        }
+    };
+    let (folder, ended) = ended;
+    let verdict = tell(&ended);
+    println!("kept in {}", folder.display());
+    Ok(verdict)
 }
 
-/// Copies the evidence without the replicas' and workers' own data.
-fn keep(from: &Path, to: &Path) {
-    let copy = || -> std::io::Result<()> {
-        std::fs::create_dir_all(to)?;
-        for entry in std::fs::read_dir(from)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                std::fs::copy(entry.path(), to.join(entry.file_name()))?;
-            }
+fn driver(name: Option<&str>) -> Result<Driver, String> {
+    let Some(name) = name else {
+        let (driver, passed) = Driver::best();
+        for (other, why) in passed {
+            println!("SKIPPED: driver {}: {why}", other.name());
         }
-        Ok(())
+        return Ok(driver);
     };
-    match copy() {
-        Ok(()) => println!("evidence is in {}", to.display()),
-        Err(error) => println!("the evidence cannot be kept in {}: {error}", to.display()),
+    let found = Driver::ALL.into_iter().find(|driver| driver.name() == name);
+    let driver = found.ok_or_else(|| format!("no driver is called `{name}`: choose from netns, compose, sim, turmoil"))?;
+    match driver.obstacle() {
+        Some(why) => Err(format!("SKIPPED: driver {name}: {why}")),
+        None => Ok(driver),
     }
+}
+
+fn report(folder: &std::path::Path, out: Option<PathBuf>) -> Result<Verdict, String> {
+    let ended = real::judge(folder)?;
+    let page = folder.join(store::PAGE);
+    let place = match out {
+        Some(out) => {
+            std::fs::copy(&page, &out).map_err(|error| format!("{}: {error}", out.display()))?;
+            out
+        }
+        None => page,
+    };
+    println!("{}", place.display());
+    Ok(ended.verdict)
+}
+
+fn list() {
+    println!("drivers");
+    for driver in Driver::ALL {
+        let state = driver.obstacle().map_or("here".to_owned(), |why| format!("NOT HERE: {why}"));
+        println!("  {:<26} {} [{state}]", driver.name(), driver.about());
+    }
+    println!("workloads");
+    Workload::ALL.iter().for_each(|workload| println!("  {:<26} {}", workload.name(), workload.about()));
+    println!("faults, by families");
+    for family in FAMILIES {
+        println!("  {family}");
+        for fault in Fault::ALL.iter().filter(|fault| fault.family() == *family) {
+            let note = match fault.needs() {
+                Needs::Impossible(why) => format!("not yet: {why}"),
+                Needs::Hop => "netns, through the suite's own hop".to_owned(),
+                Needs::Hooks => "netns, in the binary with hooks".to_owned(),
+                Needs::FrailDisk => "netns, on small disks that lose what was not synced".to_owned(),
+                Needs::Nothing | Needs::Network | Needs::Worker => String::new(),
+            };
+            println!("    {:<24} {note}", fault.name());
+        }
+    }
+    println!("checkers");
+    checks::ALL.iter().for_each(|(id, claim)| println!("  {id:<26} {claim}"));
+    println!("seeded bugs");
+    MUTANTS.iter().for_each(|mutant| println!("  {:<26} {}", mutant.name, mutant.about));
+    ABSENT.iter().for_each(|(name, why)| println!("  {name:<26} not yet: {why}"));
 }
 
 fn exit(verdict: Verdict) -> ExitCode {

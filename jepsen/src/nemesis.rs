@@ -1,50 +1,32 @@
-//! Breaks the world and heals it, one fault at a time, by a schedule drawn from the seed (H4).
+//! Breaks the ground and heals it, by a schedule drawn from the seed (H4). A window has one fault or a few at a time; after
+//! it everything is healed, and it is quiet for a while.
 
+mod disk;
+mod fault;
+mod inflict;
+mod load;
+mod schedule;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use baton_tests::cluster::LOOK_AGAIN;
-use model::{JobSpec, TaskSpec, Work};
 use rand::rngs::SmallRng;
-use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
-use tokio::task::JoinSet;
+use rand::seq::IndexedRandom;
+use serde::{Deserialize, Serialize};
 
 use crate::edn::Edn;
+use crate::ground::{Ground, Node, name};
 use crate::history::History;
-use crate::net::address;
-use crate::workload::{Process, Shared};
-use crate::world::{World, client_of};
+use crate::observe::Places;
+use crate::workload::Shared;
+pub use fault::{FAMILIES, Fault, Needs, chosen};
+pub use inflict::run_job;
+pub use schedule::{Pace, schedule};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// The leader hears no other replica and none hears it; workers and clients still reach it.
-    LeaderFromPeers,
-    /// The leader is alone.
-    LeaderFromAll,
-    /// A follower is alone.
-    Follower,
-    /// One replica after another is killed and started again.
-    Kills,
-    Nothing,
-}
-
-impl Fault {
-    pub const ALL: [Fault; 4] = [Fault::LeaderFromPeers, Fault::LeaderFromAll, Fault::Follower, Fault::Kills];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Fault::LeaderFromPeers => "cut-leader-from-peers",
-            Fault::LeaderFromAll => "cut-leader-from-all",
-            Fault::Follower => "cut-follower",
-            Fault::Kills => "kill-replicas",
-            Fault::Nothing => "nothing",
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What became of a fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Installed,
     Skipped(String),
@@ -52,8 +34,25 @@ pub enum Outcome {
     Indeterminate(String),
 }
 
-/// A replica that could reach no other, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Outcome {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Outcome::Installed => "installed",
+            Outcome::Skipped(_) => "skipped",
+            Outcome::Indeterminate(_) => "indeterminate",
+        }
+    }
+
+    pub fn why(&self) -> &str {
+        match self {
+            Outcome::Installed => "",
+            Outcome::Skipped(why) | Outcome::Indeterminate(why) => why,
+        }
+    }
+}
+
+/// A replica that could reach no majority, and when. Nanoseconds of the driver's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Isolation {
     pub node: usize,
     /// The last rule was in force.
@@ -62,221 +61,265 @@ pub struct Isolation {
     pub to: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A worker that was killed, stood still or reached nobody, and when. Wall-clock nanoseconds, as in the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    pub worker: String,
+    pub from: u64,
+    pub to: u64,
+}
+
+/// One fault from its beginning to its end. Nanoseconds of the driver's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     pub fault: Fault,
+    pub node: String,
+    pub from: u64,
+    pub to: u64,
     pub outcome: Outcome,
-    /// Whether a job ran on the majority's side while the leader was cut off; absent where that was not tried.
+    /// Whether it did what it should: a damaged disk is refused, a majority goes on. Absent where nothing was to be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Result<(), String>>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deeds {
     pub done: Vec<Done>,
     pub isolations: Vec<Isolation>,
-    /// Leaders seen before each fault and after it, where they differ.
-    pub leader_changes: u64,
+    pub outages: Vec<Outage>,
 }
 
-/// For how long a fault lasts, and how long the quiet after it.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    pub fault: Duration,
-    pub quiet: Duration,
+/// How to undo a fault, and what to look at before.
+pub(crate) enum Undo {
+    Start(Vec<Node>),
+    Thaw(Vec<Node>),
+    Network,
+    Knobs(Vec<usize>),
+    /// A replica stopped because of its disk: knobs back, space back, start it again.
+    Disk { replica: usize, fault: Fault },
+    Nothing,
 }
 
-/// Clients in a hurry at a replica that is alone.
-const HASTY: usize = 4;
+/// A fault that has begun.
+pub(crate) struct Begun {
+    pub fault: Fault,
+    pub nodes: Vec<Node>,
+    /// Replicas that are cut off from every majority.
+    pub isolated: Vec<usize>,
+    /// Workers that cannot act or be reached.
+    pub out: Vec<usize>,
+    pub undo: Undo,
+    /// What was found already.
+    pub probe: Option<Result<(), String>>,
+}
+
+impl Begun {
+    fn on(fault: Fault, nodes: Vec<Node>, undo: Undo) -> Begun {
+        Begun { fault, nodes, isolated: Vec::new(), out: Vec::new(), undo, probe: None }
+    }
+}
+
+/// Why a fault did not begin.
+pub(crate) enum Miss {
+    /// Nothing was changed.
+    Skip(String),
+    /// Something may have been.
+    Doubt(String),
+}
+
+impl From<String> for Miss {
+    fn from(why: String) -> Miss {
+        Miss::Doubt(why)
+    }
+}
 
 pub struct Nemesis {
-    pub history: Arc<History>,
-    pub shared: Arc<Shared>,
-    pub pace: Pace,
-    pub chance: SmallRng,
+    history: Arc<History>,
+    shared: Arc<Shared>,
+    chance: SmallRng,
     pub deeds: Deeds,
+    /// How long a worker may be away before its lease has ended.
+    lease: Duration,
+    /// Told to those who measure, whenever processes may have changed.
+    places: Places,
+    /// What a fault of the current window has its hands on.
+    touched: BTreeSet<Node>,
+    /// What was seen while faults lasted.
+    probes: Vec<(Fault, Result<(), String>)>,
 }
 
-/// Each kind once in an order by chance, then draws with a quarter of nothing.
-pub fn schedule(seed: u64, windows: usize) -> Vec<Fault> {
-    let mut chance = SmallRng::seed_from_u64(seed);
-    let mut faults = Fault::ALL.to_vec();
-    faults.shuffle(&mut chance);
-    while faults.len() < windows {
-        let idle = chance.random_range(0..4) == 0;
-        faults.push(if idle { Fault::Nothing } else { Fault::ALL[chance.random_range(0..Fault::ALL.len())] });
-    }
-    faults
+/// Nanoseconds of this machine's wall clock, as tasks write them.
+#[allow(clippy::disallowed_methods)]
+fn wall() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default().as_nanos() as u64
 }
-
-/// How long the majority may take to run a job while the leader is cut off.
-const PROBE_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Nemesis {
-    pub async fn run(&mut self, world: &mut World, faults: &[Fault]) {
+    pub fn new(shared: Arc<Shared>, chance: SmallRng, lease: Duration, places: Places) -> Nemesis {
+        let (history, deeds) = (shared.history.clone(), Deeds::default());
+        let (touched, probes) = (BTreeSet::new(), Vec::new());
+        Nemesis { history, shared, chance, deeds, lease, places, touched, probes }
+    }
+
+    /// Says what cannot be tried at all.
+    pub fn skip_impossible(&mut self, faults: &[Fault]) {
         for fault in faults {
-            let before = world.leader().await;
-            let (outcome, probe) = self.inflict(world, *fault).await;
-            tokio::time::sleep(self.pace.quiet).await;
-            let after = world.leader().await;
-            self.deeds.leader_changes += u64::from(before.is_some() && after.is_some() && before != after);
-            self.deeds.done.push(Done { fault: *fault, outcome, probe });
-        }
-    }
-
-    async fn inflict(&mut self, world: &mut World, fault: Fault) -> (Outcome, Option<Result<(), String>>) {
-        match fault {
-            Fault::Nothing => {
-                tokio::time::sleep(self.pace.fault).await;
-                (Outcome::Installed, None)
-            }
-            Fault::Kills => (self.kills(world).await, None),
-            Fault::LeaderFromPeers | Fault::LeaderFromAll | Fault::Follower => {
-                let Some(leader) = world.leader().await else {
-                    return (self.skip(fault, "nobody leads"), None);
-                };
-                let others = world.shape.replicas - 1;
-                let victim = match fault {
-                    Fault::Follower => (leader + 1 + self.chance.random_range(0..others)) % (others + 1),
-                    _ => leader,
-                };
-                self.cut(world, fault, victim).await
+            if let Needs::Impossible(why) = fault.needs() {
+                self.missed(*fault, Outcome::Skipped(why.to_owned()));
             }
         }
     }
 
-    fn skip(&self, fault: Fault, why: &str) -> Outcome {
-        self.note(fault, "skipped", vec![("why", Edn::text(why))]);
-        Outcome::Skipped(why.to_owned())
+    /// Runs windows until the time is over.
+    pub async fn run(&mut self, ground: &mut Ground, windows: &[Vec<Fault>], pace: Pace, until: u64) {
+        for faults in windows {
+            if self.history.clock().now() >= until {
+                return;
+            }
+            self.tell_places(ground);
+            self.window(ground, faults, pace).await;
+            tokio::time::sleep(pace.quiet).await;
+        }
     }
 
-    fn note(&self, fault: Fault, state: &'static str, more: Vec<(&'static str, Edn)>) -> u64 {
-        let mut value = vec![("outcome", Edn::Keyword(state))];
+    fn tell_places(&self, ground: &Ground) {
+        let place = |replica| Some((ground.pid(replica)?, ground.data(replica)?));
+        *self.places.lock().expect("nobody panics with it") = (0..ground.replicas()).map(place).collect();
+    }
+
+    async fn window(&mut self, ground: &mut Ground, faults: &[Fault], pace: Pace) {
+        self.touched.clear();
+        let mut begun = Vec::new();
+        for fault in faults {
+            if let Err(why) = ground.can(*fault) {
+                self.missed(*fault, Outcome::Skipped(why));
+                continue;
+            }
+            self.note(*fault, "begins", Vec::new());
+            match self.begin(ground, *fault).await {
+                Ok(one) => {
+                    let from = self.note(*fault, "installed", vec![("nodes", told(&one.nodes))]);
+                    begun.push((one, from, wall()));
+                }
+                Err(Miss::Skip(why)) => self.missed(*fault, Outcome::Skipped(why)),
+                Err(Miss::Doubt(why)) => self.missed(*fault, Outcome::Indeterminate(why)),
+            }
+        }
+        let faults: Vec<Fault> = begun.iter().map(|(one, ..)| one.fault).collect();
+        let lonely: Vec<usize> = begun.iter().flat_map(|(one, ..)| one.isolated.clone()).collect();
+        self.meanwhile(ground, &faults, &lonely, pace.lasting(&faults, self.lease)).await;
+        // All of them first: what heals one may heal another.
+        let ends: Vec<u64> =
+            begun.iter().map(|(one, ..)| self.note(one.fault, "heals", vec![("nodes", told(&one.nodes))])).collect();
+        for ((one, from, wall_from), to) in begun.into_iter().zip(ends).rev() {
+            self.end(ground, one, (from, to), wall_from).await;
+        }
+    }
+
+    fn missed(&mut self, fault: Fault, outcome: Outcome) {
+        let at = self.note(fault, outcome.word(), vec![("why", Edn::text(outcome.why()))]);
+        self.deeds.done.push(Done { fault, node: String::new(), from: at, to: at, outcome, probe: None });
+    }
+
+    pub(crate) fn note(&self, fault: Fault, state: &'static str, more: Vec<(&'static str, Edn)>) -> u64 {
+        let mut value = vec![("outcome", Edn::key(state))];
         value.extend(more);
-        self.history.nemesis(fault.name(), Edn::Map(value))
+        self.history.nemesis(fault.name(), Edn::map(value))
     }
 
-    async fn cut(
+    async fn end(&mut self, ground: &mut Ground, one: Begun, (from, to): (u64, u64), wall_from: u64) {
+        let Begun { fault, nodes, isolated, out, undo, mut probe } = one;
+        self.deeds.isolations.extend(isolated.into_iter().map(|node| Isolation { node, from, to }));
+        let healed = self.undo(ground, undo, &mut probe).await;
+        let outage = |worker: usize| Outage { worker: name(Node::Worker(worker)), from: wall_from, to: wall() };
+        self.deeds.outages.extend(out.into_iter().map(outage));
+        if let Some(place) = self.probes.iter().position(|(of, _)| *of == fault) {
+            probe = Some(self.probes.swap_remove(place).1);
+        }
+        self.note(fault, "healed", Vec::new());
+        let outcome = match healed {
+            Ok(()) => Outcome::Installed,
+            Err(why) => Outcome::Indeterminate(why),
+        };
+        let nodes: Vec<String> = nodes.iter().map(|node| name(*node)).collect();
+        self.deeds.done.push(Done { fault, node: nodes.join(","), from, to, outcome, probe });
+    }
+
+    async fn undo(
         &mut self,
-        world: &World,
-        fault: Fault,
-        victim: usize,
-    ) -> (Outcome, Option<Result<(), String>>) {
-        let node = Edn::text(&world.replicas[victim].name);
-        self.note(fault, "begins", vec![("node", node.clone())]);
-        let from_all = fault != Fault::LeaderFromPeers;
-        if let Err(why) = isolate(world, victim, from_all) {
-            let _ = world.net.heal();
-            self.note(fault, "indeterminate", vec![("why", Edn::text(&why))]);
-            return (Outcome::Indeterminate(why), None);
-        }
-        let from = self.note(fault, "installed", vec![("node", node.clone())]);
-        let (hasty, stop) = self.ask_lonely(victim);
-        let (probe, ()) = tokio::join!(probe(world, fault, victim), tokio::time::sleep(self.pace.fault));
-        stop.store(true, Ordering::Relaxed);
-        hasty.join_all().await;
-        let to = self.note(fault, "heals", vec![("node", node)]);
-        self.deeds.isolations.push(Isolation { node: victim, from, to });
-        match world.net.heal() {
-            Ok(()) => {
-                self.note(fault, "healed", Vec::new());
-                (Outcome::Installed, probe)
+        ground: &mut Ground,
+        undo: Undo,
+        probe: &mut Option<Result<(), String>>,
+    ) -> Result<(), String> {
+        match undo {
+            Undo::Start(nodes) => nodes.into_iter().try_for_each(|node| ground.start(node)),
+            Undo::Thaw(nodes) => nodes.into_iter().try_for_each(|node| ground.thaw(node)),
+            Undo::Network => ground.heal_network(),
+            Undo::Knobs(replicas) => {
+                let usual = ground.netns()?.usual();
+                replicas.into_iter().try_for_each(|replica| ground.turn(replica, &usual))
             }
-            Err(why) => (Outcome::Indeterminate(why), probe),
+            Undo::Disk { replica, fault } => disk::mend(ground, replica, fault, probe).await,
+            Undo::Nothing => Ok(()),
         }
     }
 
-    /// More clients at a replica that is alone, for as long as it is.
-    fn ask_lonely(&mut self, victim: usize) -> (JoinSet<()>, Arc<AtomicBool>) {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut hasty = JoinSet::new();
-        for _ in 0..HASTY {
-            let process = Process::hasty(&self.shared, victim, self.chance.random());
-            hasty.spawn(process.drive(stop.clone()));
-        }
-        (hasty, stop)
+    /// One of these that no other fault of this window has its hands on.
+    pub(crate) fn pick(&mut self, nodes: impl IntoIterator<Item = Node>) -> Result<Node, Miss> {
+        let free: Vec<Node> = nodes.into_iter().filter(|node| !self.touched.contains(node)).collect();
+        let node = *free.choose(&mut self.chance).ok_or_else(|| Miss::Skip("nobody is left to strike".into()))?;
+        self.touched.insert(node);
+        Ok(node)
     }
 
-    async fn kills(&mut self, world: &mut World) -> Outcome {
-        let (mut spent, mut victims) = (Duration::ZERO, Vec::new());
-        while spent < self.pace.fault {
-            let victim = self.chance.random_range(0..world.replicas.len());
-            let down = Duration::from_millis(self.chance.random_range(200..1500));
-            let up = Duration::from_millis(self.chance.random_range(1000..2500));
-            let node = Edn::text(&world.replicas[victim].name);
-            world.replicas[victim].kill();
-            self.note(Fault::Kills, "installed", vec![("node", node.clone())]);
-            tokio::time::sleep(down).await;
-            world.replicas[victim].start();
-            self.note(Fault::Kills, "healed", vec![("node", node)]);
-            tokio::time::sleep(up).await;
-            spent += down + up;
-            victims.push(victim);
-        }
-        Outcome::Installed
+    pub(crate) async fn leader(&mut self, ground: &Ground) -> Result<Node, Miss> {
+        let leader = ground.leader().await.ok_or_else(|| Miss::Skip("nobody leads".to_owned()))?;
+        self.pick([Node::Replica(leader)])
+    }
+
+    pub(crate) async fn follower(&mut self, ground: &Ground) -> Result<Node, Miss> {
+        let leader = ground.leader().await;
+        self.pick((0..ground.replicas()).filter(|place| Some(*place) != leader).map(Node::Replica))
+    }
+
+    pub(crate) fn some_replicas(&mut self, ground: &Ground, count: usize) -> Result<Vec<Node>, Miss> {
+        (0..count).map(|_| self.pick((0..ground.replicas()).map(Node::Replica))).collect()
     }
 }
 
-/// Between the victim and every other replica nothing passes; with `from_all` nothing at all.
-fn isolate(world: &World, victim: usize, from_all: bool) -> Result<(), String> {
-    let name = &world.replicas[victim].name;
-    for (place, other) in world.nodes().iter().enumerate() {
-        let is_replica = place < world.shape.replicas;
-        if place == victim || !(is_replica || from_all) {
-            continue;
-        }
-        world.net.drop_from(name, &address(place))?;
-        world.net.drop_from(other, &address(victim))?;
-    }
-    Ok(())
+fn told(nodes: &[Node]) -> Edn {
+    Edn::Vector(nodes.iter().map(|node| Edn::text(name(*node))).collect())
 }
 
-/// Whether the majority goes on while the leader is cut off: a job through another replica runs on the workers, which
-/// have to leave the old leader for that.
-async fn probe(world: &World, fault: Fault, victim: usize) -> Option<Result<(), String>> {
-    if fault == Fault::Follower {
-        return None;
-    }
-    let through = (victim + 1) % world.shape.replicas;
-    let client = client_of(through).with_deadline(PROBE_PATIENCE);
-    let spec = JobSpec::of("probe", vec![TaskSpec::new("probe", Work::Run(vec!["true".to_owned()]))]);
-    let run = async {
-        let submitted = client.submit(&spec).await.map_err(|error| format!("not accepted: {error}"))?;
-        loop {
-            match client.get_job(submitted.job).await {
-                Ok(read) if read.value.state.is_final() => return Ok(()),
-                Ok(_) | Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
-            }
+/// Heals the network and starts or thaws what does not run.
+pub fn heal(ground: &mut Ground) -> Result<(), String> {
+    ground.heal_network()?;
+    for node in ground.nodes() {
+        let _ = ground.thaw(node);
+        if !ground.is_running(node) {
+            ground.start(node)?;
         }
-    };
-    let late =
-        || format!("a job through {} did not end within {PROBE_PATIENCE:?}", world.replicas[through].name);
-    Some(tokio::time::timeout(PROBE_PATIENCE, run).await.unwrap_or_else(|_| Err(late())))
-}
-
-/// Heals the network and starts what is down.
-pub fn heal(world: &mut World) -> Result<(), String> {
-    world.net.heal()?;
-    for process in world.replicas.iter_mut().chain(&mut world.workers) {
-        if !process.is_running() {
-            process.kill();
-            process.start();
+    }
+    if let Ok(netns) = ground.netns() {
+        let usual = netns.usual();
+        if netns.layout.has_hooks {
+            (0..netns.layout.replicas).try_for_each(|replica| netns.turn(replica, &usual))?;
         }
     }
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_fault_comes_and_the_seed_decides_the_order() {
-        for seed in 0..20 {
-            let faults = schedule(seed, 12);
-            assert!(Fault::ALL.iter().all(|fault| faults[..4].contains(fault)));
-            assert_eq!((faults.len(), &faults), (12, &schedule(seed, 12)));
-        }
-        assert_ne!(schedule(1, 12), schedule(2, 12));
-        assert!((0..20).any(|seed| schedule(seed, 12).contains(&Fault::Nothing)));
+/// What was tried, by fault: installed, skipped, in doubt.
+pub fn counted(done: &[Done]) -> BTreeMap<Fault, [u64; 3]> {
+    let mut counts: BTreeMap<Fault, [u64; 3]> = BTreeMap::new();
+    for one in done {
+        let place = match one.outcome {
+            Outcome::Installed => 0,
+            Outcome::Skipped(_) => 1,
+            Outcome::Indeterminate(_) => 2,
+        };
+        counts.entry(one.fault).or_default()[place] += 1;
     }
+    counts
 }

@@ -1,4 +1,4 @@
-//! One run: start, disturb, heal, drain, read everything, judge.
+//! One run over a ground of real processes: start, disturb, heal, drain, read everything.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -7,99 +7,120 @@ use std::time::Duration;
 use baton_tests::cluster::LOOK_AGAIN;
 use client::{Client, JobFilter};
 use model::settings::Failover;
-use model::views::JobView;
-use model::{JobSpec, TaskSpec, Work};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::task::JoinSet;
 
-use crate::checks::{self, End, Evidence, Finding};
+use crate::checks::{End, FinalJob, Kept, View};
 use crate::clock::{Clock, Stall};
-use crate::history::{History, operations};
-use crate::ledger;
-use crate::nemesis::{self, Deeds, Nemesis, Pace};
-use crate::report::{Report, commit};
-use crate::watcher::{Seen, watch};
-use crate::workload::{self, Shared};
-use crate::world::{Shape, World};
+use crate::ground::Ground;
+use crate::history::{Entry, History};
+use crate::nemesis::{self, Deeds, Fault, Nemesis, Pace};
+use crate::observe::{self, Places, Sheet};
+use crate::watcher::{Stream, watch};
+use crate::workload::{self, Shared, Workload};
 
+/// What clients and the nemesis are to do.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub shape: Shape,
+    pub workload: Workload,
+    pub faults: Vec<Fault>,
     pub seed: u64,
     /// How long the schedule of faults lasts.
     pub time: Duration,
     /// Client processes at each replica.
     pub processes: usize,
+    /// What they ask together, a second.
+    pub rate: f64,
 }
 
-/// A fault and the quiet after it.
-const FAULT: Duration = Duration::from_secs(5);
-const QUIET: Duration = Duration::from_secs(3);
 /// How long the cluster may take to come together, and to run what waits.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(150);
+/// Between the last heal and the first look.
+const QUIET: Duration = Duration::from_secs(1);
+/// Finished jobs that the cluster is to keep: all of them, so that none is missed at the end.
+const FINISHED_MAX: &str = "100000000";
 
-/// What was found, as text, and whether it holds.
-pub struct Judged {
-    pub text: String,
-    pub findings: Vec<Finding>,
+/// What a run left, beside the files in its folder.
+pub struct Left {
+    pub entries: Vec<Entry>,
+    pub streams: Vec<Stream>,
+    pub kept: Kept,
 }
 
-/// Runs it all and leaves `history.edn`, `ledger` and `results.json` in the folder. An error is a run that did not take
-/// place.
-pub async fn run(plan: &Plan, world: &mut World, folder: &Path) -> Result<Judged, String> {
-    if !world.wait_settled(PATIENCE).await {
+/// Runs it all. An error is a run that did not take place.
+pub async fn run(plan: &Plan, ground: &mut Ground, say: &dyn Fn(&str)) -> Result<Left, String> {
+    say("the cluster comes together");
+    if !ground.wait_settled(PATIENCE).await {
         return Err("the cluster does not start".to_owned());
     }
+    let setting = ground.client().put_setting("limits.finished_jobs_max", FINISHED_MAX).await;
+    setting.map_err(|error| format!("a setting cannot be changed: {error}"))?;
     let clock = Clock::start();
     let history = Arc::new(History::new(clock));
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    let stall = Stall::default();
-    let shared = Shared::new(history.clone(), folder.join("ledger"));
-    let mut watchers = JoinSet::new();
-    watchers.spawn(watch(world.client(), seen.clone()));
-    watchers.spawn(stall.clone().watch(clock));
-    let load = workload::start(&shared, plan.shape.replicas, plan.processes, plan.seed);
-    let deeds = disturb(plan, world, &history, &shared).await;
-    nemesis::heal(world)?;
+    let shared = Shared::new(history.clone(), ground.desk(), ground.addresses(), plan.workload);
+    let (sheet, places, stall) = (Sheet::default(), Places::default(), Stall::default());
+    let (streams, mut looking) = look_on(ground, &shared, clock, &sheet, &places);
+    looking.spawn(stall.clone().watch(clock));
+    let mut load = workload::start(&shared, plan.processes, plan.rate, plan.seed);
+    load.spawn(workload::pulse(shared.clone(), plan.seed));
+    say("clients ask, and faults come");
+    let deeds = disturb(plan, ground, &shared, places).await;
+    nemesis::heal(ground)?;
+    let took = clock.now();
+    tokio::time::sleep(QUIET).await;
     shared.stop();
     load.join_all().await;
-    let answered = workload::drain(&shared, plan.shape.replicas, plan.seed, PATIENCE).await;
-    let end = settle(world, answered).await;
-    let jobs = read_all(world).await?;
-    drop(watchers);
-
-    let seen = seen.lock().expect("nobody panics with it").clone();
-    history.write(&folder.join("history.edn"), &world.nodes()).map_err(|error| error.to_string())?;
-    let evidence = Evidence {
-        operations: operations(&history.entries()),
+    say("all is healed; what waits is run, and everything is read");
+    let answered = workload::drain(&shared, plan.seed, PATIENCE).await;
+    let end = settle(ground, answered).await;
+    let jobs = read_all(ground).await?;
+    drop(looking);
+    ground.collect()?;
+    let failover: Failover = ground.layout().failover.parse()?;
+    let kept = Kept {
         jobs,
-        ledger: ledger::read(&folder.join("ledger"))?,
-        seen,
         deeds,
+        observed: sheet.lock().expect("nobody panics with it").clone(),
         end,
-        stall: stall.longest(),
-        lease: plan.shape.failover.parse::<Failover>()?.lease().ttl,
+        stall: stall.longest().as_nanos() as u64,
+        lease: failover.lease().ttl.as_nanos() as u64,
+        took,
     };
-    judge(plan, folder, clock, &evidence)
+    let streams = streams.iter().map(|stream| stream.lock().expect("nobody panics with it").clone()).collect();
+    Ok(Left { entries: history.entries(), streams, kept })
 }
 
-async fn disturb(plan: &Plan, world: &mut World, history: &Arc<History>, shared: &Arc<Shared>) -> Deeds {
-    let windows = (plan.time.as_secs() / (FAULT + QUIET).as_secs()).max(1) as usize;
-    let mut nemesis = Nemesis {
-        history: history.clone(),
-        shared: shared.clone(),
-        pace: Pace { fault: FAULT, quiet: QUIET },
-        chance: SmallRng::seed_from_u64(plan.seed),
-        deeds: Deeds::default(),
-    };
-    nemesis.run(world, &nemesis::schedule(plan.seed, windows)).await;
+type Streams = Vec<Arc<Mutex<Stream>>>;
+
+/// A watcher that begins at each replica, and what else is looked at.
+fn look_on(ground: &Ground, shared: &Arc<Shared>, clock: Clock, sheet: &Sheet, places: &Places) -> (Streams, JoinSet<()>) {
+    let mut looking = observe::start(shared, clock, sheet, places);
+    let addresses = ground.addresses();
+    let streams: Streams = addresses.iter().map(|_| Arc::default()).collect();
+    for (place, stream) in streams.iter().enumerate() {
+        let mut addresses = addresses.clone();
+        addresses.rotate_left(place);
+        looking.spawn(watch(Client::connect(addresses), stream.clone()));
+    }
+    (streams, looking)
+}
+
+async fn disturb(plan: &Plan, ground: &mut Ground, shared: &Arc<Shared>, places: Places) -> Deeds {
+    let windows = nemesis::schedule(&plan.faults, plan.seed, plan.time);
+    let until = shared.history.clock().now() + plan.time.as_nanos() as u64;
+    let failover: Failover = ground.layout().failover.parse().unwrap_or_default();
+    let lease = failover.lease();
+    let chance = SmallRng::seed_from_u64(plan.seed);
+    let mut nemesis = Nemesis::new(shared.clone(), chance, lease.ttl + lease.margin, places);
+    nemesis.skip_impossible(&plan.faults);
+    nemesis.run(ground, &windows, Pace::of(plan.time), until).await;
     nemesis.deeds
 }
 
 /// Quiet, then drain, then a fresh job through each replica.
-async fn settle(world: &World, answered: bool) -> End {
-    let client = world.client();
+async fn settle(ground: &Ground, answered: bool) -> End {
+    let client = ground.client();
     let empty = async {
         while !client.cluster_status().await.is_ok_and(|status| status.unfinished_jobs == 0) {
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -107,41 +128,31 @@ async fn settle(world: &World, answered: bool) -> End {
     };
     let drained = answered && tokio::time::timeout(PATIENCE, empty).await.is_ok();
     let mut fresh = Vec::new();
-    for client in world.clients() {
+    for client in ground.clients() {
         let client = client.with_deadline(PATIENCE);
-        fresh.push(
-            tokio::time::timeout(PATIENCE, complete(&client))
-                .await
-                .unwrap_or_else(|_| Err("it does not end".into())),
-        );
+        let job = tokio::time::timeout(PATIENCE, nemesis::run_job(&client, "fresh")).await;
+        fresh.push(job.unwrap_or_else(|_| Err("it does not end".into())));
     }
-    let settled = world.wait_settled(PATIENCE).await;
-    End { settled, drained, views: world.views().await, fresh }
-}
-
-async fn complete(client: &Client) -> Result<(), String> {
-    let spec = JobSpec::of("fresh", vec![TaskSpec::new("fresh", Work::Run(vec!["true".to_owned()]))]);
-    let submitted = client.submit(&spec).await.map_err(|error| format!("not accepted: {error}"))?;
-    loop {
-        let job = client.get_job(submitted.job).await.map_err(|error| format!("not readable: {error}"))?;
-        if job.value.state.is_final() {
-            let is_good = job.value.counts.succeeded == 1;
-            return if is_good { Ok(()) } else { Err(format!("it is {}", job.value.state)) };
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
+    let settled = ground.wait_settled(PATIENCE).await;
+    let view = |view: model::views::ClusterView| View {
+        applied: view.applied,
+        digest: view.digest,
+        alarms: view.alarms,
+    };
+    let views = ground.views().await.into_iter().map(|seen| seen.map(view)).collect();
+    End { settled, drained, views, fresh }
 }
 
 /// All jobs, in a linearizable read through each replica.
-async fn read_all(world: &World) -> Result<Vec<Vec<JobView>>, String> {
+async fn read_all(ground: &Ground) -> Result<Vec<Vec<FinalJob>>, String> {
     let mut all = Vec::new();
-    for client in world.clients() {
+    for client in ground.clients() {
         let client = client.with_deadline(PATIENCE);
         let (mut jobs, mut before) = (Vec::new(), None);
         loop {
             let page = client.list_jobs(&JobFilter::default(), 1_000, before).await;
             let page = page.map_err(|error| format!("the final reads fail: {error}"))?.value;
-            jobs.extend(page.items);
+            jobs.extend(page.items.iter().map(final_job));
             before = page.next;
             if before.is_none() {
                 break;
@@ -152,11 +163,41 @@ async fn read_all(world: &World) -> Result<Vec<Vec<JobView>>, String> {
     Ok(all)
 }
 
-fn judge(plan: &Plan, folder: &Path, clock: Clock, evidence: &Evidence) -> Result<Judged, String> {
-    let findings = checks::all(evidence);
-    let took = Duration::from_nanos(clock.now());
-    let report = Report { plan, commit: commit(), took, evidence, findings: &findings };
-    let json = format!("{:#}\n", report.json());
-    std::fs::write(folder.join("results.json"), json).map_err(|error| error.to_string())?;
-    Ok(Judged { text: report.text(), findings })
+fn final_job(job: &model::views::JobView) -> FinalJob {
+    FinalJob {
+        id: job.id,
+        key: job.labels.get("key").and_then(|key| key.parse().ok()),
+        shape: job.labels.get("shape").cloned(),
+        state: job.state,
+        succeeded: job.counts.succeeded,
+        finished: job.counts.finished(),
+    }
+}
+
+/// Copies of a folder's files that a run wrote.
+pub fn folder(prefix: &str) -> Result<tempfile::TempDir, String> {
+    let name = format!("{prefix}-{}-", std::process::id());
+    tempfile::Builder::new().prefix(&name).tempdir().map_err(|error| format!("no working folder: {error}"))
+}
+
+/// Where working folders lie.
+pub fn folders() -> std::path::PathBuf {
+    std::env::temp_dir()
+}
+
+/// Removes working folders of runs that were killed themselves.
+pub fn sweep_folders(prefix: &str) {
+    let Ok(entries) = std::fs::read_dir(folders()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let Some(rest) = name.strip_prefix(&format!("{prefix}-")) else { continue };
+        if crate::ground::net::is_dead(rest) {
+            sweep(&entry.path());
+        }
+    }
+}
+
+fn sweep(folder: &Path) {
+    baton_tests::process::sweep(folder);
+    let _ = std::fs::remove_dir_all(folder);
 }

@@ -36,10 +36,17 @@ pub fn example(name: &str) -> PathBuf {
     built(&format!("examples/{name}"), &["-p", "baton-client", "--example", name], &sources)
 }
 
+/// The same product with the hooks of the fault-injection suite, built likewise.
+pub fn chaos() -> PathBuf {
+    let sources = ["crates", "proto", "Cargo.toml", "Cargo.lock"];
+    let words = ["-p", "baton-cli", "--features", "chaos", "--bin", "baton-chaos"];
+    built("baton-chaos", &words, &sources)
+}
+
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// A file of the target folder, made by `cargo build` with these words if it is missing or older than a source.
-fn built(file: &str, words: &[&str], sources: &[&str]) -> PathBuf {
+pub fn built(file: &str, words: &[&str], sources: &[&str]) -> PathBuf {
     let exe = std::env::current_exe().expect("a test has a path");
     let folder = exe.ancestors().find(|path| path.ends_with("debug") || path.ends_with("release"));
     let folder = folder.expect("tests run from the target folder");

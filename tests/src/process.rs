@@ -14,7 +14,9 @@ pub struct Process {
     pub name: String,
     /// Words before the binary: `nsenter --net=..`.
     through: Vec<String>,
+    binary: Option<PathBuf>,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     child: Option<Child>,
     log: PathBuf,
 }
@@ -24,7 +26,15 @@ impl Process {
     pub fn new(name: &str, args: &[&str], folder: &Path) -> Process {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let log = folder.join(format!("{name}.log"));
-        Process { name: name.to_owned(), through: Vec::new(), args, child: None, log }
+        Process {
+            name: name.to_owned(),
+            through: Vec::new(),
+            binary: None,
+            args,
+            env: Vec::new(),
+            child: None,
+            log,
+        }
     }
 
     /// The same process, started by another command that becomes it.
@@ -33,17 +43,31 @@ impl Process {
         self
     }
 
+    /// The same process of another binary.
+    pub fn of(mut self, binary: &Path) -> Process {
+        self.binary = Some(binary.to_owned());
+        self
+    }
+
+    /// With one more variable in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Process {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
-        let words: Vec<&OsStr> = self.through.iter().map(OsStr::new).chain([baton().as_os_str()]).collect();
+        let binary = self.binary.as_deref().unwrap_or_else(|| baton());
+        let words: Vec<&OsStr> = self.through.iter().map(OsStr::new).chain([binary.as_os_str()]).collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).args(&self.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // Nothing of the tester's own configuration may reach the processes.
         command
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("BATON_LOG", "info,openraft=error");
+            .env("BATON_LOG", "info,openraft=error")
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.spawn().expect("baton starts"));
     }
 

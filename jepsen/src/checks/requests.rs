@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{JobId, RequestId};
 
-use crate::checks::{Evidence, Finding, key_of};
+use crate::checks::{Evidence, Finding};
 use crate::history::{Answer, Call};
+use crate::workload::Op;
 
 pub fn check(evidence: &Evidence) -> Finding {
     let mut jobs: BTreeMap<RequestId, BTreeSet<JobId>> = BTreeMap::new();
@@ -33,16 +34,17 @@ pub fn check(evidence: &Evidence) -> Finding {
     }
     problems.extend(twice_at_the_end(evidence));
     let looked_at = format!("{} request ids, {repeats} repeats, {conflicts} conflicts", jobs.len());
-    let doubts = (repeats == 0 || conflicts == 0).then(|| "no repeat or no conflict was answered".to_owned());
-    let finding =
-        Finding::new("W11", "a request id is done once and refuses another body", looked_at, problems);
-    if finding.problems.is_empty() { finding.unless(doubts.into_iter().collect()) } else { finding }
+    let tries = evidence.asked.workload.has(|op| op == Op::Again);
+    let doubts =
+        (tries && (repeats == 0 || conflicts == 0)).then(|| "no repeat or no conflict was answered".to_owned());
+    Finding::new("W11", "a request id is done once and refuses another body", looked_at, problems)
+        .unless(doubts.into_iter().collect())
 }
 
 fn twice_at_the_end(evidence: &Evidence) -> Vec<String> {
     let mut keys: BTreeMap<u64, Vec<JobId>> = BTreeMap::new();
     for job in evidence.last().values() {
-        if let Some(key) = key_of(job) {
+        if let Some(key) = job.key {
             keys.entry(key).or_default().push(job.id);
         }
     }

@@ -1,11 +1,11 @@
-//! W14: after the heal the cluster is one again, and works through each of its replicas.
+//! W14: after the heal the cluster is one again, and works through each of its replicas. And what was to be seen of single
+//! faults while they lasted.
 
-use model::views::ClusterView;
-
-use crate::checks::{Evidence, Finding};
+use crate::checks::{Evidence, Finding, View, not_asked};
+use crate::nemesis::Done;
 
 pub fn check(evidence: &Evidence) -> Finding {
-    let end = &evidence.end;
+    let end = &evidence.kept.end;
     let mut problems = Vec::new();
     if !end.settled {
         problems.push("the replicas do not come to follow one leader with all workers there".to_owned());
@@ -19,15 +19,12 @@ pub fn check(evidence: &Evidence) -> Finding {
         }
     }
     problems.extend(unlike(&end.views));
-    let probes: Vec<_> =
-        evidence.deeds.done.iter().filter_map(|done| Some((done.fault, done.probe.as_ref()?))).collect();
-    for (fault, probe) in &probes {
-        if let Err(why) = probe {
-            problems.push(format!("the majority did not go on during {}: {why}", fault.name()));
-        }
+    let probes = probes(evidence, |done| done.fault.family() != "disk");
+    for (done, why) in probes.iter().filter_map(|(done, probe)| Some((done, probe.as_ref().err()?))) {
+        problems.push(format!("during {} on {}: {why}", done.fault.name(), done.node));
     }
     let looked_at = format!(
-        "{} replicas, {} fresh jobs, {} jobs during partitions",
+        "{} replicas, {} fresh jobs, {} looks during faults",
         end.views.len(),
         end.fresh.len(),
         probes.len()
@@ -35,7 +32,23 @@ pub fn check(evidence: &Evidence) -> Finding {
     Finding::new("W14", "after the heal it is one cluster and it works", looked_at, problems)
 }
 
-fn unlike(views: &[Option<ClusterView>]) -> Vec<String> {
+/// What replicas did about disks that failed or were spoilt.
+pub fn check_disks(evidence: &Evidence) -> Finding {
+    let probes = probes(evidence, |done| done.fault.family() == "disk");
+    if probes.is_empty() {
+        return not_asked("W3.disk");
+    }
+    let problems = probes.iter().filter_map(|(_, probe)| probe.as_ref().err().cloned()).collect();
+    let looked_at = format!("{} failed or spoilt disks", probes.len());
+    Finding::new("W3.disk", "a failed disk stops its replica, a spoilt one is refused", looked_at, problems)
+}
+
+fn probes(evidence: &Evidence, is: fn(&Done) -> bool) -> Vec<(&Done, &Result<(), String>)> {
+    let done = evidence.kept.deeds.done.iter().filter(|done| is(done));
+    done.filter_map(|done| Some((done, done.probe.as_ref()?))).collect()
+}
+
+fn unlike(views: &[Option<View>]) -> Vec<String> {
     let mut problems = Vec::new();
     for (place, view) in views.iter().enumerate() {
         let Some(view) = view else {

@@ -1,0 +1,154 @@
+//! W2: the committed log, replayed through a small model of its own: what a submit is answered, which way a task may go, who
+//! owns it, what it waits for, how much a worker has. It shares no code with the product; it reads what was written.
+
+mod order;
+mod read;
+mod task;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use model::RequestId;
+
+use crate::checks::{Evidence, Finding};
+use crate::history::{Answer, Call};
+use crate::trace::Trace;
+use world::World;
+
+/// Problems of one kind that are told one by one.
+const TOLD_MAX: usize = 50;
+
+/// What the model found, by the claim that it speaks against.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub replies: Vec<String>,
+    pub rounds: Vec<String>,
+    pub owners: Vec<String>,
+    pub dependencies: Vec<String>,
+    pub capacity: Vec<String>,
+    pub order: Vec<String>,
+}
+
+impl Found {
+    fn note(list: &mut Vec<String>, what: String) {
+        if list.len() < TOLD_MAX {
+            list.push(what);
+        }
+    }
+}
+
+/// The verdicts that the log can give.
+pub fn check(evidence: &Evidence) -> Vec<Finding> {
+    let Some(trace) = &evidence.trace else { return unknown("no replica wrote down what it applied") };
+    if trace.entries.is_empty() {
+        return unknown("no entry was written down");
+    }
+    let mut world = World::default();
+    trace.entries.values().for_each(|entry| world.apply(entry));
+    let mut found = std::mem::take(&mut world.found);
+    found.replies.extend(trace.contradictions.iter().take(TOLD_MAX).cloned());
+    found.replies.extend(against_history(evidence, &world));
+    found.replies.extend(against_end(evidence, &world));
+    let holes = (trace.missing > 0).then(|| format!("{} entries were written down by nobody", trace.missing));
+    let looked_at = told(trace, &world);
+    let judge = |id, claim, problems: Vec<String>| {
+        let finding = Finding::new(id, claim, looked_at.clone(), problems);
+        if holes.is_some() { finding.unless(holes.clone().into_iter().collect()) } else { finding }
+    };
+    vec![
+        judge("W2", "the log, replayed through another model, gives the same answers everywhere", found.replies),
+        judge("W4.log", "in the log each task ends once per round", found.rounds),
+        judge("W6.log", "in the log a task has one owner, and only the owner ends it", found.owners),
+        judge("W7.log", "in the log nothing begins before what it waits for", found.dependencies),
+        judge("W9.log", "in the log no worker is given more than it has", found.capacity),
+        judge("W10", "what is better and waits is not passed over", found.order),
+    ]
+}
+
+fn told(trace: &Trace, world: &World) -> String {
+    let replicas = trace.lines.len();
+    format!(
+        "{} entries of {replicas} replicas, {} jobs, {} placements, {} ends",
+        trace.entries.len(),
+        world.jobs.len(),
+        world.placements,
+        world.ends
+    )
+}
+
+fn unknown(why: &str) -> Vec<Finding> {
+    let finding = Finding::new("W2", "the log, replayed through another model", String::new(), Vec::new());
+    vec![finding.unless(vec![why.to_owned()])]
+}
+
+/// An event of the log in the words of those who watch.
+pub fn words(event: &serde_json::Value) -> String {
+    let (kind, event) = read::variant(event);
+    let text = |name: &str| event[name].as_str().unwrap_or("-");
+    match kind {
+        "Job" | "job" => format!("job {} {}", text("job"), text("state")),
+        "Tasks" | "tasks" => {
+            let tasks = read::run(&event["tasks"]).unwrap_or_default();
+            let (len, attempt) = (tasks.end - tasks.start, event["attempt"].as_u64().unwrap_or(0));
+            format!("tasks {} {}+{len} {} {attempt} {}", text("job"), tasks.start, text("state"), text("worker"))
+        }
+        "Worker" | "worker" => format!("worker {} {}", text("worker"), text("state")),
+        _ => format!("queue {}", text("queue")),
+    }
+}
+
+/// What clients were told against the log, and the order of the log against real time.
+fn against_history(evidence: &Evidence, world: &World) -> Vec<String> {
+    let mut problems = Vec::new();
+    // Only the first answer under an id says when it was done.
+    let mut first: BTreeMap<RequestId, (u64, u64, u64)> = BTreeMap::new();
+    for operation in &evidence.operations {
+        let (Call::Submit { id, .. }, Some(Answer::Submitted { job, .. })) = (&operation.call, &operation.answer)
+        else {
+            continue;
+        };
+        match world.requests.get(&id.to_string()) {
+            None => problems.push(format!("{job} was acknowledged under {id}, which the log does not hold")),
+            Some(request) if request.job != Some(job.0) => {
+                problems.push(format!("{job} was acknowledged under {id}, the log has {:?}", request.job));
+            }
+            Some(request) => {
+                let entry = first.entry(*id).or_insert((operation.invoked, operation.completed, request.index));
+                entry.0 = entry.0.min(operation.invoked);
+                entry.1 = entry.1.min(operation.completed);
+            }
+        }
+    }
+    let mut by_end: Vec<_> = first.values().map(|(_, completed, index)| (*completed, *index)).collect();
+    by_end.sort_unstable();
+    let mut by_begin: Vec<_> = first.values().copied().collect();
+    by_begin.sort_unstable();
+    let (mut place, mut newest) = (0, 0);
+    for (invoked, _, index) in by_begin {
+        while place < by_end.len() && by_end[place].0 < invoked {
+            newest = newest.max(by_end[place].1);
+            place += 1;
+        }
+        if index < newest {
+            problems.push(format!("entry {index} was asked for after entry {newest} had been acknowledged"));
+        }
+    }
+    problems.truncate(TOLD_MAX);
+    problems
+}
+
+/// What replicas told at the end against what the model came to.
+fn against_end(evidence: &Evidence, world: &World) -> Vec<String> {
+    let last = evidence.last();
+    let unlike = last.values().filter_map(|job| {
+        let Some(own) = world.jobs.get(&job.id.0) else {
+            return Some(format!("{} is there at the end and not in the log", job.id));
+        };
+        let state = job.state.name();
+        (own.state != state).then(|| format!("{} is {state} at the end, {} by the log", job.id, own.state))
+    });
+    unlike.take(TOLD_MAX).collect()
+}

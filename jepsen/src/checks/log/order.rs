@@ -1,0 +1,44 @@
+//! W10: who waits, in order, and whether somebody better was passed over.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::task::State;
+use super::world::Job;
+
+/// A plan was made before it was applied: who has become ready since then may have been passed over. Microseconds.
+const PLANNED_BEFORE: u64 = 3_000_000;
+/// How many of those that wait longest are looked at for each placement.
+const LOOKED_AT_MAX: usize = 64;
+
+/// Ready tasks by queue and what they ask for, each in the order in which they have to be served.
+#[derive(Default)]
+pub struct Waiting(BTreeMap<(String, u64), BTreeSet<Place>>);
+
+type Place = (Reverse<i64>, u64, u64);
+
+fn line(job: &Job, task: u64) -> (String, u64) {
+    (job.queue.clone(), job.cpu_of(task))
+}
+
+impl Waiting {
+    pub fn note(&mut self, job: &Job, (id, task): (u64, u64), is_ready: bool) {
+        let place = (Reverse(job.priority), id, task);
+        let line = self.0.entry(line(job, task)).or_default();
+        if is_ready { line.insert(place) } else { line.remove(&place) };
+    }
+
+    /// A better one that asks for the same and has waited for long.
+    pub fn passed_over(&self, jobs: &BTreeMap<u64, Job>, (id, task): (u64, u64), now: u64) -> Option<String> {
+        let job = jobs.get(&id)?;
+        let own = (Reverse(job.priority), id, task);
+        let better = self.0.get(&line(job, task))?.range(..own).take(LOOKED_AT_MAX);
+        let mut waits = better.filter(|(_, id, task)| {
+            jobs.get(id).is_some_and(|job| {
+                let task = &job.tasks[*task as usize];
+                !job.is_held_back && task.state == State::Ready && task.since + PLANNED_BEFORE < now
+            })
+        });
+        waits.next().map(|(_, id, task)| format!("j{id}.{task}"))
+    }
+}
