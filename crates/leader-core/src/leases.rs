@@ -50,6 +50,18 @@ pub enum Mutant {
 }
 
 #[cfg(feature = "mutants")]
+impl Mutant {
+    pub const ALL: [(&'static str, Mutant); 2] = [
+        ("renew-without-quorum", Mutant::RenewWithoutQuorum),
+        ("expire-on-election", Mutant::ExpireOnElection),
+    ];
+
+    pub fn named(name: &str) -> Option<Mutant> {
+        Mutant::ALL.into_iter().find(|(other, _)| *other == name).map(|(_, mutant)| mutant)
+    }
+}
+
+#[cfg(feature = "mutants")]
 impl Leases {
     pub(crate) fn mutate(&mut self, mutant: Mutant) {
         match mutant {

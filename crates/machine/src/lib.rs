@@ -7,6 +7,7 @@ pub mod chores;
 pub mod command;
 mod digest;
 pub mod eligible;
+mod mutants;
 pub mod paged;
 pub mod reply;
 pub mod snapshot;
@@ -19,10 +20,10 @@ pub use command::{
     Report, ReportBatch, Reservation, Stamp, Target, Write,
 };
 pub use eligible::Ineligible;
+#[cfg(feature = "mutants")]
+pub use mutants::Mutant;
 pub use reply::{Applied, Effect, Event, Rejection, Reply};
 pub use snapshot::{Corrupt, Frozen, Row};
-#[cfg(feature = "mutants")]
-pub use state::Mutants;
 pub use state::jobs::{Group, Job};
 pub use state::sessions::{Allocation, Phase, Session, Worker};
 pub use state::{Due, State};

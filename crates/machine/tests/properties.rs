@@ -144,6 +144,18 @@ proptest! {
             }
         });
     }
+
+    /// As a trace has it, for whoever reads one.
+    #[test]
+    fn entries_replies_and_events_have_a_json_form(seed in any::<u64>()) {
+        run(seed, 60, |_, entry, applied| {
+            let text = serde_json::to_string(entry).unwrap();
+            assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), *entry, "{text}");
+            let text = serde_json::to_string(&applied.replies).unwrap();
+            assert_eq!(serde_json::from_str::<Vec<Reply>>(&text).unwrap(), applied.replies, "{text}");
+            serde_json::to_string(&applied.events).unwrap();
+        });
+    }
 }
 
 fn hash(reply: &Reply) -> u64 {

@@ -32,7 +32,7 @@ impl Mutants {
 
     #[cfg(feature = "mutants")]
     pub(crate) fn arm_state(self, state: &mut State) {
-        state.mutate(machine::Mutants { no_fence_on_finish: self.no_fence_on_finish });
+        state.mutate(self.no_fence_on_finish.then_some(machine::Mutant::NoFenceOnFinish));
     }
 
     #[cfg(not(feature = "mutants"))]

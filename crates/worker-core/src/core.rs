@@ -8,6 +8,7 @@ use model::{Moment, Reason, Resources, Run, Seq, Term, Timestamp, Token, Verdict
 
 use crate::lanes::Lanes;
 use crate::link::{Dial, Heart, Link};
+use crate::mutants::Mutant;
 use crate::outbox::Outbox;
 use crate::{Action, Ended, Event, Leave, Message, Order, Outgoing, Record, Report, Saved, Stop};
 
@@ -46,6 +47,8 @@ pub struct Core {
     drain: Option<Drain>,
     /// Nothing begins before.
     rest_until: Option<Moment>,
+    #[cfg(feature = "mutants")]
+    pub(crate) mutant: Option<Mutant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +95,8 @@ impl Core {
             clearing: BTreeSet::new(),
             drain: None,
             rest_until: None,
+            #[cfg(feature = "mutants")]
+            mutant: None,
         }
     }
 
@@ -183,7 +188,8 @@ impl Core {
 
     fn take(&mut self, order: Arc<Order>) {
         let is_empty = order.tasks.len == 0;
-        if !self.is_attached() || self.saved.has(order.seq) || is_empty {
+        let is_known = self.saved.has(order.seq) && !self.has_bug(Mutant::StartTwice);
+        if !self.is_attached() || is_known || is_empty {
             return;
         }
         self.lanes.wait(&order);

@@ -16,6 +16,7 @@ mod core;
 mod event;
 mod lanes;
 mod link;
+mod mutants;
 mod order;
 mod outbox;
 mod report;
@@ -26,6 +27,8 @@ mod stories;
 
 pub use self::core::{Config, Core};
 pub use event::{Action, Event, Fetch, Hello, Hold, Leave, Message, Outgoing, Refusal, Welcome};
+#[cfg(feature = "mutants")]
+pub use mutants::Mutant;
 pub use order::Order;
 pub use outbox::{BATCH_BYTES_MAX, BATCH_REPORTS_MAX, BATCHES_IN_FLIGHT_MAX, Batch, STARTED_DELAY};
 pub use report::{Ended, News, Report};

@@ -6,6 +6,7 @@ use model::{JobId, Run, RunSet};
 use crate::Event;
 use crate::apply::parts;
 use crate::chores::{Budget, Change, Chore};
+use crate::mutants::Mutant;
 use crate::state::State;
 use crate::state::jobs::{Cause, Dependent, Hold, Job, On};
 
@@ -45,7 +46,7 @@ fn releasable(state: &State, job: &Job, place: usize, positions: Run) -> RunSet 
         return RunSet::new();
     }
     let mut free: RunSet = group.blocked.parts_of(positions).collect();
-    if !state.is_unfenced() {
+    if !state.has_bug(Mutant::NoFenceOnFinish) {
         group.stopping.parts_of(positions).for_each(|run| free.remove(run));
     }
     for upstream in &group.each {

@@ -10,6 +10,7 @@ use crate::apply::cancel::cancel_positions;
 use crate::apply::deps::{each_final, tell};
 use crate::apply::outcomes::{keep_result, record, results_changed, truncate};
 use crate::apply::place::{charge, release};
+use crate::mutants::Mutant;
 use crate::state::State;
 use crate::state::index::Timer;
 use crate::state::jobs::Job;
@@ -144,7 +145,7 @@ fn owned(state: &State, session: SessionId, allocation: &Allocation, tasks: Run)
     let Some(positions) = group.positions_of(tasks) else { return Vec::new() };
     let from = group.live.range(..=positions.first).next_back().map_or(positions.first, |(first, _)| *first);
     let live = group.live.range(from..positions.end());
-    let unfenced = state.is_unfenced();
+    let unfenced = state.has_bug(Mutant::NoFenceOnFinish);
     let ours = live.filter(|(_, live)| unfenced || live.session == session && live.seq == allocation.seq);
     ours.filter_map(|(first, live)| Run::new(*first, live.len).overlap(positions))
         .map(|run| (place, run))

@@ -67,15 +67,7 @@ pub struct State {
     pub(crate) total: Resources,
     pub(crate) out: Out,
     #[cfg(feature = "mutants")]
-    pub(crate) mutants: Mutants,
-}
-
-/// Bugs that a simulation must catch.
-#[cfg(feature = "mutants")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mutants {
-    /// The end of an attempt counts for its task, whoever owns that by now.
-    pub no_fence_on_finish: bool,
+    pub(crate) mutant: Option<crate::Mutant>,
 }
 
 /// What the entry being applied has caused so far.
@@ -94,22 +86,6 @@ pub struct Due {
 }
 
 impl State {
-    /// Plants bugs.
-    #[cfg(feature = "mutants")]
-    pub fn mutate(&mut self, mutants: Mutants) {
-        self.mutants = mutants;
-    }
-
-    #[cfg(feature = "mutants")]
-    pub(crate) fn is_unfenced(&self) -> bool {
-        self.mutants.no_fence_on_finish
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    pub(crate) fn is_unfenced(&self) -> bool {
-        false
-    }
-
     pub fn index(&self) -> LogIndex {
         self.meta.index
     }
