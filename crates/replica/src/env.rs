@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -58,12 +59,31 @@ pub async fn offload<T: Send + 'static>(env: &Arc<dyn Env>, work: impl FnOnce() 
     receive.await.expect("the work runs to its end before `block` returns")
 }
 
+/// How far the wall clock of this process is put off, in microseconds: for fault tests. Copies are one and the same, so
+/// that all clocks of a process move together, also while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct WallOffset(Arc<AtomicI64>);
+
+impl WallOffset {
+    pub fn of_us(us: i64) -> WallOffset {
+        WallOffset(Arc::new(AtomicI64::new(us)))
+    }
+
+    pub fn us(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn set_us(&self, us: i64) {
+        self.0.store(us, Ordering::Relaxed);
+    }
+}
+
 type StopHook = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The process, its machine and its network.
 pub struct Real {
     started: std::time::Instant,
-    wall_offset_us: i64,
+    wall_offset: WallOffset,
     on_stop: Option<StopHook>,
     cut: Option<Cut>,
 }
@@ -78,12 +98,17 @@ impl Default for Real {
 #[allow(clippy::disallowed_methods)]
 impl Real {
     pub fn new() -> Real {
-        Real { started: std::time::Instant::now(), wall_offset_us: 0, on_stop: None, cut: None }
+        Real {
+            started: std::time::Instant::now(),
+            wall_offset: WallOffset::default(),
+            on_stop: None,
+            cut: None,
+        }
     }
 
-    /// With a wall clock that is off by so much: for fault tests.
-    pub fn with_wall_offset_us(self, us: i64) -> Real {
-        Real { wall_offset_us: us, ..self }
+    /// With a wall clock that is off by so much.
+    pub fn with_wall_offset(self, wall_offset: WallOffset) -> Real {
+        Real { wall_offset, ..self }
     }
 
     /// Calls `on_stop` where the process would be aborted.
@@ -106,7 +131,7 @@ impl Env for Real {
     fn wall(&self) -> Timestamp {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let wall = Timestamp::default().plus(since.unwrap_or_default());
-        Timestamp(wall.0.saturating_add_signed(self.wall_offset_us))
+        Timestamp(wall.0.saturating_add_signed(self.wall_offset.us()))
     }
 
     fn random(&self) -> u64 {

@@ -33,7 +33,7 @@ pub use accept::connections;
 pub use codec::{Undecodable, decode_entry, encode_entry};
 pub use config::{Config, Peer, SnapshotThresholds, StartError};
 pub use cut::Cut;
-pub use env::{Env, Listen, Real};
+pub use env::{Env, Listen, Real, WallOffset};
 pub use feed::{Feed, Subscription};
 pub use held::{Held, Pauses};
 pub use identity::Identity;

@@ -4,6 +4,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use model::time::micros;
 use model::{Moment, Timestamp};
+use replica::WallOffset;
 
 /// Set to a number of milliseconds, the wall clock of this process is off by as much: for fault tests.
 pub const OFFSET_VARIABLE: &str = "BATON_CLOCK_OFFSET_MS";
@@ -12,7 +13,7 @@ pub const OFFSET_VARIABLE: &str = "BATON_CLOCK_OFFSET_MS";
 #[derive(Clone, Debug)]
 pub struct Clock {
     started: Instant,
-    wall_offset_us: i64,
+    wall_offset: WallOffset,
 }
 
 impl Default for Clock {
@@ -24,7 +25,7 @@ impl Default for Clock {
 #[allow(clippy::disallowed_methods)]
 impl Clock {
     pub fn new() -> Clock {
-        Clock { started: Instant::now(), wall_offset_us: 0 }
+        Clock { started: Instant::now(), wall_offset: WallOffset::default() }
     }
 
     /// As [`Clock::new`], with the wall clock put off by what the environment says.
@@ -34,11 +35,12 @@ impl Clock {
     }
 
     pub fn with_wall_offset_ms(self, ms: i64) -> Clock {
-        Clock { wall_offset_us: ms.saturating_mul(1_000), ..self }
+        Clock { wall_offset: WallOffset::of_us(ms.saturating_mul(1_000)), ..self }
     }
 
-    pub fn wall_offset_us(&self) -> i64 {
-        self.wall_offset_us
+    /// What moves the wall clock of all copies.
+    pub fn wall_offset(&self) -> &WallOffset {
+        &self.wall_offset
     }
 
     /// Monotonic: since this clock was made.
@@ -48,7 +50,7 @@ impl Clock {
 
     pub fn wall(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(micros(since).saturating_add_signed(self.wall_offset_us))
+        Timestamp(micros(since).saturating_add_signed(self.wall_offset.us()))
     }
 }
 
@@ -63,5 +65,8 @@ mod tests {
         let (true_time, off_time) = (clock.wall(), off.wall());
         assert!(true_time.since(off_time).as_secs() > 3_000, "{true_time} {off_time}");
         assert!(clock.moment() <= clock.moment());
+        let copy = off.clone();
+        off.wall_offset().set_us(0);
+        assert!(true_time.since(copy.wall()).is_zero(), "a copy moves with it");
     }
 }

@@ -139,7 +139,7 @@ fn replica_config(
 
 fn seams(shared: &Shared) -> Seams {
     // The others measure the clock that this process goes by.
-    let env = Real::new().with_wall_offset_us(shared.clock.wall_offset_us());
+    let env = Real::new().with_wall_offset(shared.clock.wall_offset().clone());
     let env = match shared.config.cut.clone() {
         Some(cut) => env.with_cut(cut),
         None => env,

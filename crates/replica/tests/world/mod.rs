@@ -11,6 +11,7 @@ use model::settings::Failover;
 use model::{Elapsed, Timestamp};
 use replica::{
     Config, Listen, Peer, ProposeError, Proposed, Real, Replica, Seams, SnapshotThresholds, StartError,
+    WallOffset,
 };
 
 /// Far longer than anything here should take; a test that waits for it has failed.
@@ -96,7 +97,8 @@ impl World {
     pub async fn start_off(&mut self, at: usize, ms: i64) -> Result<(), StartError> {
         let config = self.config(at);
         let env = Real::with_stop_hook(|reason| eprintln!("stopped: {reason}"));
-        let seams = Seams { env: Arc::new(env.with_wall_offset_us(ms * 1_000)), ..Seams::default() };
+        let env = env.with_wall_offset(WallOffset::of_us(ms * 1_000));
+        let seams = Seams { env: Arc::new(env), ..Seams::default() };
         self.replicas[at] = Some(Arc::new(Replica::start_with(config, seams).await?));
         Ok(())
     }
