@@ -7,6 +7,10 @@
 
 mod accept;
 mod bootstrap;
+#[cfg(not(feature = "chaos"))]
+mod calm;
+#[cfg(feature = "chaos")]
+pub mod chaos;
 mod codec;
 mod config;
 mod convert;
@@ -30,6 +34,10 @@ mod types;
 mod upkeep;
 
 pub use accept::connections;
+#[cfg(not(feature = "chaos"))]
+pub use calm::Hooks;
+#[cfg(feature = "chaos")]
+pub use chaos::Hooks;
 pub use codec::{Undecodable, decode_entry, encode_entry};
 pub use config::{Config, Peer, SnapshotThresholds, StartError};
 pub use cut::Cut;

@@ -13,6 +13,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::Hooks;
 use crate::config::{Config, StartError};
 use crate::env::{Env, Listen, Listener, Real};
 use crate::identity::{DataDir, Identity};
@@ -35,11 +36,17 @@ pub(crate) type OpenLog = Box<dyn FnOnce(&Path) -> std::io::Result<Box<dyn LogBa
 pub struct Seams {
     pub env: Arc<dyn Env>,
     pub open_log: OpenLog,
+    /// Nothing but in the chaos build.
+    pub hooks: Hooks,
 }
 
 impl Default for Seams {
     fn default() -> Seams {
-        Seams { env: Arc::new(Real::new()), open_log: Box::new(|dir| Ok(Box::new(SledBackend::open(dir)?))) }
+        Seams {
+            env: Arc::new(Real::new()),
+            open_log: Box::new(|dir| Ok(Box::new(SledBackend::open(dir)?))),
+            hooks: Hooks::default(),
+        }
     }
 }
 
@@ -121,14 +128,14 @@ fn look(config: &Config, env: &dyn Env) -> Result<Disk, StartError> {
 
 pub(crate) async fn start(
     config: Config,
-    env: Arc<dyn Env>,
-    open_log: OpenLog,
+    seams: Seams,
     runtime: Handle,
     server: &mut Option<Server>,
 ) -> Result<Parts, StartError> {
+    let Seams { env, open_log, hooks } = seams;
     let disk = look(&config, &*env)?;
-    let log = open(&config, &disk.data_dir, open_log, &env, &runtime)?;
-    let parts = run(config, env, disk, log.clone(), runtime, server).await;
+    let log = open(&config, &disk.data_dir, open_log, &env, &runtime, &hooks)?;
+    let parts = run(config, (env, hooks), disk, log.clone(), runtime, server).await;
     if parts.is_err() {
         // So that the next start finds the directory free.
         log.close().await;
@@ -138,7 +145,7 @@ pub(crate) async fn start(
 
 async fn run(
     mut config: Config,
-    env: Arc<dyn Env>,
+    (env, hooks): (Arc<dyn Env>, Hooks),
     disk: Disk,
     log: LogStore,
     runtime: Handle,
@@ -162,7 +169,8 @@ async fn run(
     let tail = log.check_tail(covered);
     tail.map_err(|source| StartError::Log { dir: config.data_dir.clone(), source })?;
     let shared = Arc::new(Shared::default());
-    let machine = StateMachine::new(shared.clone(), snapshots.clone(), log.clone(), env.clone());
+    let machine =
+        StateMachine::new(shared.clone(), snapshots.clone(), log.clone(), env.clone(), hooks.clone());
     let election = own.failover.election();
     let network =
         Network { transport: transport.clone(), own: own.clone(), silence_max: election.timeout_max };
@@ -188,7 +196,8 @@ async fn run(
     let (reads, waiting) = Reads::new();
     let rounds = Rounds { raft: raft.clone(), transport: transport.clone(), own: own.clone(), limit };
     let (data_dir, thresholds, compared) = (disk.data_dir, config.snapshots, Mutex::new(Compared::default()));
-    let upkeep = Upkeep { env, own, raft, shared, log, snapshots, transport, data_dir, thresholds, compared };
+    let upkeep =
+        Upkeep { env, own, raft, shared, log, snapshots, transport, data_dir, thresholds, compared, hooks };
     Ok(Parts { upkeep: Arc::new(upkeep), node, reads, rounds, waiting, failover_limit: limit * 4 })
 }
 
@@ -278,10 +287,11 @@ fn open(
     open_log: OpenLog,
     env: &Arc<dyn Env>,
     runtime: &Handle,
+    hooks: &Hooks,
 ) -> Result<LogStore, StartError> {
     let failed = |source| StartError::Log { dir: config.data_dir.clone(), source };
     let backend = open_log(&data_dir.log()).map_err(|error| failed(LogError::from(error)))?;
-    LogStore::open(backend, env, runtime).map_err(failed)
+    LogStore::open(backend, env, runtime, hooks).map_err(failed)
 }
 
 /// A log without its identity, or another log than the identity's, must not start: it would forget votes and entries

@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::Hooks;
 use crate::env::{Env, offload};
 use crate::feed::{Feed, Publisher};
 use crate::held::Held;
@@ -57,6 +58,7 @@ pub struct StateMachine {
     snapshots: Arc<SnapshotStore>,
     log: LogStore,
     env: Arc<dyn Env>,
+    hooks: Hooks,
     last_applied: Option<LogId>,
     membership: StoredMembership,
 }
@@ -67,12 +69,19 @@ impl StateMachine {
         snapshots: Arc<SnapshotStore>,
         log: LogStore,
         env: Arc<dyn Env>,
+        hooks: Hooks,
     ) -> StateMachine {
+        if snapshots.current().is_none() {
+            let mut state = shared.state.write();
+            hooks.arm(&mut state);
+            hooks.loaded(0, &state);
+        }
         StateMachine {
             shared,
             snapshots,
             log,
             env,
+            hooks,
             last_applied: None,
             membership: StoredMembership::default(),
         }
@@ -81,9 +90,10 @@ impl StateMachine {
     fn apply_one(&mut self, entry: Entry) -> io::Result<Response> {
         let index = entry.log_id.index;
         let mut replies = Vec::new();
+        self.hooks.passed(&entry);
         match entry.payload {
             EntryPayload::Blank => {}
-            EntryPayload::Normal(proposal) => replies = self.apply_entry(index, &proposal)?,
+            EntryPayload::Normal(proposal) => replies = self.apply_entry(entry.log_id, &proposal)?,
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
             }
@@ -96,7 +106,8 @@ impl StateMachine {
         Ok(Response { index, replies })
     }
 
-    fn apply_entry(&mut self, index: u64, proposal: &Proposal) -> io::Result<Vec<machine::Reply>> {
+    fn apply_entry(&mut self, id: LogId, proposal: &Proposal) -> io::Result<Vec<machine::Reply>> {
+        let index = id.index;
         let (entry, hash) = (proposal.entry()?, xxh3_64(proposal.bytes()));
         let asked = self.env.now();
         let (applied, began) = {
@@ -106,6 +117,9 @@ impl StateMachine {
             let applied =
                 std::panic::catch_unwind(AssertUnwindSafe(|| state.apply_hashed(index, entry, hash)));
             self.shared.digest.store(state.digest(), Ordering::Release);
+            if let Ok(applied) = &applied {
+                self.hooks.applied(id, &state, entry, applied);
+            }
             (applied, began)
         };
         self.shared.held.apply_wait.record(began.since(asked));
@@ -172,17 +186,21 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             frozen,
             snapshots: self.snapshots.clone(),
             env: self.env.clone(),
+            hooks: self.hooks.clone(),
         }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: SnapshotFile) -> Result<(), io::Error> {
         let (snapshots, covers) = (self.snapshots.clone(), meta.clone());
-        let state = offload(&self.env, move || {
+        let mut state = offload(&self.env, move || {
             let state = snapshot::thaw(&file)?;
             snapshots.install(&covers, &file)?;
             Ok::<_, io::Error>(state)
         })
         .await?;
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        self.hooks.arm(&mut state);
+        self.hooks.loaded(index, &state);
         self.shared.digest.store(state.digest(), Ordering::Release);
         let replaced = std::mem::replace(&mut *self.shared.state.write(), state);
         // The chain begins anew at the snapshot.
@@ -190,7 +208,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.shared.applied.send_replace(self.last_applied);
-        self.shared.feed.publish(Feed::Installed { index: meta.last_log_id.map_or(0, |id| id.index) });
+        self.shared.feed.publish(Feed::Installed { index });
         // It may be large, and nobody should wait for its end.
         offload(&self.env, move || drop(replaced)).await;
         Ok(())
@@ -207,6 +225,7 @@ pub struct SnapshotBuilder {
     frozen: Arc<machine::Frozen>,
     snapshots: Arc<SnapshotStore>,
     env: Arc<dyn Env>,
+    hooks: Hooks,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
@@ -216,6 +235,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let (meta, digest, frozen) = (self.meta.clone(), self.digest, self.frozen.clone());
         let snapshots = self.snapshots.clone();
         let snapshot = offload(&self.env, move || snapshots.write(&meta, digest, &frozen)).await?;
+        self.hooks.built(self.meta.last_log_id.map_or(0, |id| id.index));
         Ok(Snapshot { meta: self.meta.clone(), snapshot })
     }
 }

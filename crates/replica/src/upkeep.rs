@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tonic::Request;
 use wire::raft as pb;
 
+use crate::Hooks;
 use crate::config::SnapshotThresholds;
 use crate::env::Env;
 use crate::identity::{DataDir, Identity};
@@ -45,6 +46,7 @@ pub(crate) struct Upkeep {
     pub data_dir: Arc<DataDir>,
     pub thresholds: SnapshotThresholds,
     pub compared: Mutex<Compared>,
+    pub hooks: Hooks,
 }
 
 #[derive(Default)]
@@ -134,6 +136,7 @@ impl Upkeep {
             if current.term() == term {
                 return false;
             }
+            term.into_iter().for_each(|term| self.hooks.led(term));
             *current = match term {
                 Some(term) => Leadership::Leading { term, since: self.env.now() },
                 None => Leadership::NotLeading,

@@ -17,6 +17,7 @@ async fn over(faults: &Faults) -> (World, mpsc::UnboundedReceiver<String>) {
     let seams = Seams {
         env: Arc::new(Real::with_stop_hook(move |reason| drop(stop.send(reason.to_owned())))),
         open_log: Box::new(move |dir| Ok(Box::new(wrapped.wrap(SledBackend::open(dir)?)))),
+        ..Seams::default()
     };
     let config = world.config(0);
     world.replicas[0] = Some(Arc::new(Replica::start_with(config, seams).await.unwrap()));

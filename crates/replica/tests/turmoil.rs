@@ -243,7 +243,7 @@ async fn host(world: Arc<World>, name: &'static str, dir: PathBuf, disk: MemoryD
     // Another life draws other numbers.
     let drawn = AtomicU64::new(turmoil::sim_elapsed().unwrap_or_default().as_micros() as u64);
     let env = Arc::new(Simulated { seed, drawn, world: world.clone() });
-    let seams = Seams { env, open_log: Box::new(move |_| Ok(Box::new(disk.open()))) };
+    let seams = Seams { env, open_log: Box::new(move |_| Ok(Box::new(disk.open()))), ..Seams::default() };
     let replica = Replica::start_with(config, seams).await.unwrap();
     world.replicas.lock().unwrap().insert(name, Arc::new(replica));
     std::future::pending().await

@@ -9,19 +9,28 @@ use parking_lot::Mutex;
 use super::backend::{ChunkKey, Loaded, LogBackend};
 
 #[derive(Clone, Debug, Default)]
-struct Tables {
+pub(super) struct Tables {
     chunks: BTreeMap<ChunkKey, Vec<u8>>,
     meta: BTreeMap<String, Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
-enum Change {
+pub(super) enum Change {
     Chunks { remove: Vec<ChunkKey>, put: Vec<(ChunkKey, Vec<u8>)> },
     Meta { name: String, value: Vec<u8> },
 }
 
 impl Tables {
-    fn make(&mut self, change: Change) {
+    #[cfg(any(test, feature = "chaos"))]
+    pub fn of(loaded: Loaded) -> Tables {
+        Tables { chunks: loaded.chunks.into_iter().collect(), meta: loaded.meta }
+    }
+
+    pub fn into_loaded(self) -> Loaded {
+        Loaded { chunks: self.chunks.into_iter().collect(), meta: self.meta }
+    }
+
+    pub fn make(&mut self, change: Change) {
         match change {
             Change::Chunks { remove, put } => {
                 remove.iter().for_each(|key| drop(self.chunks.remove(key)));
@@ -68,7 +77,7 @@ impl LogBackend for MemoryBackend {
         let disk = self.0.0.lock();
         let mut tables = disk.synced.clone();
         disk.pending.iter().cloned().for_each(|change| tables.make(change));
-        Ok(Loaded { chunks: tables.chunks.into_iter().collect(), meta: tables.meta })
+        Ok(tables.into_loaded())
     }
 
     fn put_chunk(&mut self, key: ChunkKey, value: &[u8]) -> io::Result<()> {

@@ -6,8 +6,12 @@ mod fault;
 mod memory;
 mod sled;
 mod store;
+#[cfg(any(test, feature = "chaos"))]
+mod volatile;
 mod writer;
 
+#[cfg(all(test, feature = "chaos"))]
+mod chaos_tests;
 #[cfg(test)]
 mod kill_tests;
 #[cfg(test)]
@@ -19,3 +23,5 @@ pub use fault::{FaultBackend, Faults, Operation};
 pub use memory::{MemoryBackend, MemoryDisk};
 pub use sled::SledBackend;
 pub use store::{LogError, LogStore, Owner};
+#[cfg(feature = "chaos")]
+pub use volatile::Volatile;

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::backend::{Loaded, LogBackend};
 use super::chunk::{self, CorruptChunk, Unpacked};
 use super::writer::{COMMITTED, Change, Done, QUEUE_MAX, Request, Writer};
+use crate::Hooks;
 use crate::codec::{self, Record, Undecodable};
 use crate::env::Env;
 use crate::types::{Entry, IoFlushed, LogId, TypeConfig, Vote};
@@ -124,6 +125,7 @@ impl Shared {
 pub struct LogStore {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Request>,
+    hooks: Hooks,
 }
 
 #[derive(Clone)]
@@ -137,6 +139,7 @@ impl LogStore {
         mut backend: Box<dyn LogBackend>,
         env: &Arc<dyn Env>,
         runtime: &Handle,
+        hooks: &Hooks,
     ) -> Result<LogStore, LogError> {
         let loaded = backend.load()?;
         let purged: Option<LogId> = read(&loaded, PURGED)?;
@@ -163,6 +166,7 @@ impl LogStore {
             purged,
             shared: shared.clone(),
             env: env.clone(),
+            hooks: hooks.clone(),
             failed: false,
             closed: false,
         };
@@ -171,7 +175,7 @@ impl LogStore {
         } else {
             env.spawn(runtime, Box::pin(writer.run_as_task(requests)));
         }
-        Ok(LogStore { shared, queue })
+        Ok(LogStore { shared, queue, hooks: hooks.clone() })
     }
 
     pub fn owner(&self) -> Option<Owner> {
@@ -195,12 +199,16 @@ impl LogStore {
     /// after the entries that it covers, and a crash leaves a prefix of what was written: a mark that is ahead of
     /// them says that acknowledged entries are gone, and then this replica must not vote.
     pub fn check_tail(&self, snapshot: Option<LogId>) -> Result<(), LogError> {
-        let cache = self.shared.cache.read();
+        let mut cache = self.shared.cache.write();
         let index = |id: Option<LogId>| id.map(|id| id.index);
-        let last = index(cache.last_log_id()).max(index(snapshot));
+        let last = cache.last_log_id().max(snapshot);
         match index(cache.committed) {
-            Some(committed) if Some(committed) > last => {
-                Err(LogError::LostTail { committed, last: last.unwrap_or(0) })
+            Some(committed) if Some(committed) > index(last) => {
+                if self.hooks.accepts_lost_tail() {
+                    cache.committed = last;
+                    return Ok(());
+                }
+                Err(LogError::LostTail { committed, last: index(last).unwrap_or(0) })
             }
             _ => Ok(()),
         }
@@ -345,7 +353,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.write_and_wait(Change::Put { name: VOTE, value: codec::encode(vote) }).await?;
+        let change = Change::Put { name: VOTE, value: codec::encode(vote) };
+        if self.hooks.skips_vote_sync() {
+            self.write(change, Done::Nobody).await?;
+        } else {
+            self.write_and_wait(change).await?;
+        }
         self.shared.cache.write().vote = Some(*vote);
         Ok(())
     }

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::chunk::CorruptChunk;
 use super::{ChunkKey, Faults, LogBackend, LogError, LogStore, MemoryDisk, Operation, Owner, SledBackend};
+use crate::Hooks;
 use crate::env::{Connection, Env, Listen, Listener, Real};
 use crate::snapshot::SnapshotStore;
 use crate::state_machine::{Shared, StateMachine};
@@ -64,12 +65,16 @@ impl Env for Threadless {
 }
 
 pub(super) fn open(backend: impl LogBackend) -> Result<LogStore, LogError> {
-    LogStore::open(Box::new(backend), &real(), &Handle::current())
+    open_with(backend, &Hooks::default())
+}
+
+pub(super) fn open_with(backend: impl LogBackend, hooks: &Hooks) -> Result<LogStore, LogError> {
+    LogStore::open(Box::new(backend), &real(), &Handle::current(), hooks)
 }
 
 fn machine(dir: &Path, log: &LogStore) -> StateMachine {
     let snapshots = SnapshotStore::open(dir.join("snapshots")).unwrap();
-    StateMachine::new(Arc::new(Shared::default()), Arc::new(snapshots), log.clone(), real())
+    StateMachine::new(Arc::new(Shared::default()), Arc::new(snapshots), log.clone(), real(), Hooks::default())
 }
 
 struct OnSled;
@@ -184,7 +189,7 @@ async fn a_failed_sync_acknowledges_nothing_then_or_later_and_stops_the_process(
     let env: Arc<dyn Env> =
         Arc::new(Real::with_stop_hook(move |reason| stop.send(reason.to_owned()).unwrap()));
     let backend = Box::new(faults.wrap(MemoryDisk::default().open()));
-    let mut log = LogStore::open(backend, &env, &Handle::current()).unwrap();
+    let mut log = LogStore::open(backend, &env, &Handle::current(), &Hooks::default()).unwrap();
     faults.fail_syncs(io::ErrorKind::Other);
     assert!(append(&mut log, vec![entry(1, 0, 10)]).await.await.unwrap().is_err());
     assert!(stopped.recv().await.unwrap().contains("cannot be written"));
@@ -249,7 +254,9 @@ async fn purged_chunks_leave_the_disk_a_few_at_a_time() {
     };
     let env: Arc<dyn Env> = Arc::new(Threadless(Real::new()));
     // Without a thread of its own the log deletes only beside what it is asked for.
-    let mut log = LogStore::open(Box::new(faults.wrap(disk.open())), &env, &Handle::current()).unwrap();
+    let mut log =
+        LogStore::open(Box::new(faults.wrap(disk.open())), &env, &Handle::current(), &Hooks::default())
+            .unwrap();
     for index in 0..100 {
         append(&mut log, vec![entry(1, index, 5000)]).await.await.unwrap().unwrap();
     }

@@ -80,16 +80,25 @@ impl World {
     }
 
     pub async fn start_all(&mut self) {
+        self.start_all_with(|_| World::seams()).await;
+    }
+
+    pub async fn start_all_with(&mut self, seams: impl Fn(usize) -> Seams) {
         let configs: Vec<_> = (0..self.peers.len()).map(|at| self.config(at)).collect();
-        let starts = configs.into_iter().map(|config| Replica::start_with(config, World::seams()));
+        let starts =
+            configs.into_iter().enumerate().map(|(at, config)| Replica::start_with(config, seams(at)));
         for (at, started) in futures::future::join_all(starts).await.into_iter().enumerate() {
             self.replicas[at] = Some(Arc::new(started.unwrap()));
         }
     }
 
     pub async fn start(&mut self, at: usize) -> Result<(), StartError> {
+        self.start_with(at, World::seams()).await
+    }
+
+    pub async fn start_with(&mut self, at: usize, seams: Seams) -> Result<(), StartError> {
         let config = self.config(at);
-        self.replicas[at] = Some(Arc::new(Replica::start_with(config, World::seams()).await?));
+        self.replicas[at] = Some(Arc::new(Replica::start_with(config, seams).await?));
         Ok(())
     }
 
@@ -97,8 +106,8 @@ impl World {
     pub async fn start_off(&mut self, at: usize, ms: i64) -> Result<(), StartError> {
         let config = self.config(at);
         let env = Real::with_stop_hook(|reason| eprintln!("stopped: {reason}"));
-        let env = env.with_wall_offset(WallOffset::of_us(ms * 1_000));
-        let seams = Seams { env: Arc::new(env), ..Seams::default() };
+        let seams =
+            Seams { env: Arc::new(env.with_wall_offset(WallOffset::of_us(ms * 1_000))), ..Seams::default() };
         self.replicas[at] = Some(Arc::new(Replica::start_with(config, seams).await?));
         Ok(())
     }
