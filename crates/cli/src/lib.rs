@@ -1,6 +1,8 @@
 //! All of `baton` but its `main`: reads the command line, runs the verb, gives the exit status.
 
 mod app;
+#[cfg(feature = "chaos")]
+mod chaos;
 mod clock;
 mod cluster;
 mod config;
@@ -84,6 +86,18 @@ enum Verb {
     Completions {
         shell: clap_complete::Shell,
     },
+}
+
+/// The process with its fault hooks in place and the bug in it that it was asked for.
+#[cfg(feature = "chaos")]
+pub fn chaos_main() -> ExitCode {
+    match chaos::arm() {
+        Ok(()) => main(),
+        Err(fault) => {
+            Face::plain(Format::Table).fault(&fault);
+            fault.exit.into()
+        }
+    }
 }
 
 /// The process, from its command line to its exit status.

@@ -35,6 +35,16 @@ pub struct Config {
     /// Takes this replica off its peers' network; `None` in production.
     pub cut: Option<Cut>,
     pub limits: Limits,
+    #[cfg(feature = "chaos")]
+    pub chaos: Chaos,
+}
+
+/// Faults and bugs that this process was asked for.
+#[cfg(feature = "chaos")]
+#[derive(Clone, Debug, Default)]
+pub struct Chaos {
+    pub replica: replica::chaos::Chaos,
+    pub leader: Option<leader_core::leases::Mutant>,
 }
 
 impl Config {
@@ -54,6 +64,8 @@ impl Config {
             insecure: false,
             cut: None,
             limits: Limits::default(),
+            #[cfg(feature = "chaos")]
+            chaos: Chaos::default(),
         }
     }
 }

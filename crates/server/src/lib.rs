@@ -12,6 +12,10 @@ mod request;
 mod ring;
 mod serve;
 
+#[cfg(feature = "chaos")]
+pub use config::Chaos;
 pub use config::{Addresses, Config, Error, Limits, Listeners, Peer};
+#[cfg(feature = "chaos")]
+pub use leader_core::leases::Mutant;
 pub use replica::Cut;
 pub use serve::{Server, run};

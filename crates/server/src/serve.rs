@@ -144,7 +144,17 @@ fn seams(shared: &Shared) -> Seams {
         Some(cut) => env.with_cut(cut),
         None => env,
     };
-    Seams { env: Arc::new(env), ..Seams::default() }
+    hooked(Seams { env: Arc::new(env), ..Seams::default() }, shared)
+}
+
+#[cfg(feature = "chaos")]
+fn hooked(seams: Seams, shared: &Shared) -> Seams {
+    shared.config.chaos.replica.arm(seams, shared.clock.wall_offset())
+}
+
+#[cfg(not(feature = "chaos"))]
+fn hooked(seams: Seams, _: &Shared) -> Seams {
+    seams
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
@@ -160,7 +170,12 @@ async fn bring_up(api: Api, config: replica::Config, stopping: watch::Receiver<b
     };
     let limits = &shared.config.limits;
     let follower = Follower::new(replica.clone(), limits.events_max, shared.metrics.clone());
-    let config = lead::Config { cluster: shared.config.cluster.clone(), failover: shared.config.failover };
+    let config = lead::Config {
+        cluster: shared.config.cluster.clone(),
+        failover: shared.config.failover,
+        #[cfg(feature = "chaos")]
+        mutant: shared.config.chaos.leader,
+    };
     let lead = lead::start(replica.clone(), config, shared.clock.clone(), shared.metrics.clone());
     let lead_ended = lead.ended();
     api.set_running(Running { replica, lead, ring: follower.ring.clone() });

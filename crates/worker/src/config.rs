@@ -28,6 +28,8 @@ pub struct Config {
     pub keeper: KeeperProgram,
     /// Whether to use control groups where the host lets us.
     pub cgroups: bool,
+    #[cfg(feature = "chaos")]
+    pub mutant: Option<worker_core::Mutant>,
 }
 
 impl Config {
@@ -44,6 +46,8 @@ impl Config {
             stop_grace: Duration::from_secs(10),
             keeper: KeeperProgram::default(),
             cgroups: true,
+            #[cfg(feature = "chaos")]
+            mutant: None,
         }
     }
 }

@@ -31,4 +31,6 @@ pub use home::HomeError;
 pub use shell::{Left, WorkerError};
 pub use start::{Handle, StartError, Worker, WorkerBuilder};
 pub use sys::raise_open_files;
+#[cfg(feature = "chaos")]
+pub use worker_core::Mutant;
 pub use worker_core::{Ended, Order, Refusal};

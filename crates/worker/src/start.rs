@@ -104,7 +104,11 @@ impl WorkerBuilder {
         let mut processes = Processes::new(home.clone(), site, self.config.keeper.clone(), news);
         let mut adoption = Adoption { news: from_processes, later: Vec::new() };
         let (lease, held) = adoption.take(&mut processes, &saved).await?;
-        let core = Core::new(
+        #[cfg_attr(
+            not(feature = "chaos"),
+            expect(unused_mut, reason = "only the chaos build has bugs to plant")
+        )]
+        let mut core = Core::new(
             worker_core::Config {
                 capacity: self.config.capacity.total.clone(),
                 servers: self.config.servers.clone(),
@@ -113,6 +117,8 @@ impl WorkerBuilder {
             },
             saved,
         );
+        #[cfg(feature = "chaos")]
+        core.mutate(self.config.mutant);
         let mut state = State::default();
         // One queue from here on.
         let (to_shell, mut news) = (tell.clone(), adoption.news);

@@ -127,6 +127,8 @@ pub async fn run(args: &Args) -> Result<Exit, Fault> {
     if args.cut_on_signal {
         config.cut = Some(cut.clone());
     }
+    #[cfg(feature = "chaos")]
+    crate::chaos::arm_server(&mut config);
     let ended = tokio::select! {
         ended = server::run(config, signals::asked_to_end()) => ended,
         () = signals::obey_cuts(&cut), if args.cut_on_signal => unreachable!("it never ends"),

@@ -162,6 +162,8 @@ impl ProcessArgs {
         made.labels = file.labels.into_iter().chain(self.labels.iter().cloned()).collect();
         made.secrets_dir = self.secrets_dir.clone().or(file.secrets_dir);
         made.drain_timeout = self.drain_timeout.or(file.drain_timeout).unwrap_or(made.drain_timeout);
+        #[cfg(feature = "chaos")]
+        crate::chaos::arm_worker(&mut made);
         Ok(made)
     }
 }

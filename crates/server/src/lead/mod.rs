@@ -43,6 +43,8 @@ const MESSAGES_WAITING_MAX: usize = 8_192;
 pub struct Config {
     pub cluster: String,
     pub failover: Failover,
+    #[cfg(feature = "chaos")]
+    pub mutant: Option<leader_core::leases::Mutant>,
 }
 
 /// What a write came to.

@@ -263,13 +263,23 @@ impl Task {
         // Before the state is read, so that nothing falls between.
         self.feed = Some(self.replica.applied());
         let config = self.core_config();
-        self.leader = Some(self.replica.read(|state| Leader::new(config, term, state, now)));
+        let mut leader = self.replica.read(|state| Leader::new(config, term, state, now));
+        self.arm(&mut leader);
+        self.leader = Some(leader);
         self.reading = Some(read_index(&self.replica));
         self.quorum_at = None;
         self.metrics.leaderships.fetch_add(1, Ordering::Relaxed);
         info!(term, "this replica leads");
         self.held.release();
     }
+
+    #[cfg(feature = "chaos")]
+    fn arm(&self, leader: &mut Leader) {
+        self.config.mutant.into_iter().for_each(|mutant| leader.mutate(mutant));
+    }
+
+    #[cfg(not(feature = "chaos"))]
+    fn arm(&self, _: &mut Leader) {}
 
     fn core_config(&self) -> leader_core::Config {
         // What the cluster was founded with, for as long as it has no settings of its own.
