@@ -173,6 +173,9 @@ impl Nemesis {
 
     /// Runs windows until the time is over.
     pub async fn run(&mut self, ground: &mut Ground, windows: &[Vec<Fault>], pace: Pace, until: u64) {
+        self.tell_places(ground);
+        // So that it is known how things are when nothing is wrong.
+        tokio::time::sleep(pace.quiet).await;
         for faults in windows {
             if self.history.clock().now() >= until {
                 return;

@@ -54,15 +54,11 @@ pub fn schedule(faults: &[Fault], seed: u64, time: Duration) -> Vec<Vec<Fault>> 
             continue;
         }
         let count = if is_long { chance.random_range(1..=TOGETHER_MAX) } else { 1 };
-        let mut window = Vec::new();
-        for _ in 0..count {
-            let fault = draw(&mut deck, faults, &mut chance);
-            let fits = |other: &Fault| other.family() != fault.family() && !is_alone(*other);
-            if window.is_empty() || (!is_alone(fault) && window.iter().all(fits)) {
-                window.push(fault);
-            } else {
-                deck.push(fault);
-            }
+        let mut window = vec![draw(&mut deck, faults, &mut chance)];
+        while window.len() < count
+            && let Some(place) = deck.iter().rposition(|fault| fits(&window, *fault))
+        {
+            window.push(deck.swap_remove(place));
         }
         drawn.push(window);
     }
@@ -78,6 +74,11 @@ fn draw(deck: &mut Vec<Fault>, faults: &[Fault], chance: &mut SmallRng) -> Fault
     deck.extend(faults.iter().filter(possible));
     deck.shuffle(chance);
     deck.pop().or_else(|| faults.choose(chance).copied()).expect("there is at least one fault")
+}
+
+/// One of each family at a time.
+fn fits(window: &[Fault], fault: Fault) -> bool {
+    !is_alone(fault) && window.iter().all(|other| other.family() != fault.family() && !is_alone(*other))
 }
 
 /// What leaves room for nothing beside it.
