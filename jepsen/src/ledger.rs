@@ -44,6 +44,8 @@ pub struct Desk {
     pub worker: String,
     /// Shell words that print nanoseconds.
     pub clock: String,
+    /// Whether there is a `flock`, without which there is no fenced resource.
+    pub has_flock: bool,
 }
 
 pub const LEDGER: &str = "ledger";
@@ -64,6 +66,9 @@ impl Desk {
 
     /// Work that writes to the fenced resource: it takes a token that is at least as new as every one before.
     pub fn fenced(&self) -> String {
+        if !self.has_flock {
+            return ":".to_owned();
+        }
         let fence = self.folder.join(FENCE);
         let (log, state) = (fence.display(), self.folder.join("fences"));
         let state = state.display();
@@ -162,6 +167,7 @@ mod tests {
             folder: folder.path().to_owned(),
             worker: "echo w1".to_owned(),
             clock: "date +%s%N".to_owned(),
+            has_flock: true,
         };
         let run = |token: u64| {
             let script = desk.script(500, &desk.fenced());

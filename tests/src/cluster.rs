@@ -39,7 +39,8 @@ pub fn example(name: &str) -> PathBuf {
 /// The same product with the hooks of the fault-injection suite, built likewise.
 pub fn chaos() -> PathBuf {
     let sources = ["crates", "proto", "Cargo.toml", "Cargo.lock"];
-    let words = ["-p", "baton-cli", "--features", "chaos", "--bin", "baton-chaos"];
+    // As part of the whole workspace: what both depend on is not made twice.
+    let words = ["--workspace", "--features", "baton-cli/chaos", "--bin", "baton-chaos"];
     built("baton-chaos", &words, &sources)
 }
 

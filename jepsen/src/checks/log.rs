@@ -103,21 +103,21 @@ pub fn words(event: &serde_json::Value) -> String {
 /// What clients were told against the log, and the order of the log against real time.
 fn against_history(evidence: &Evidence, world: &World) -> Vec<String> {
     let mut problems = Vec::new();
-    // Only the first answer under an id says when it was done.
+    // It was done at some time after it was first asked for, by whomever, and before it was first acknowledged.
+    let mut asked: BTreeMap<RequestId, u64> = BTreeMap::new();
     let mut first: BTreeMap<RequestId, (u64, u64, u64)> = BTreeMap::new();
     for operation in &evidence.operations {
-        let (Call::Submit { id, .. }, Some(Answer::Submitted { job, .. })) = (&operation.call, &operation.answer)
-        else {
-            continue;
-        };
+        let Call::Submit { id, body: 0, .. } = operation.call else { continue };
+        let invoked = asked.entry(id).or_insert(operation.invoked);
+        *invoked = (*invoked).min(operation.invoked);
+        let Some(Answer::Submitted { job, .. }) = &operation.answer else { continue };
         match world.requests.get(&id.to_string()) {
             None => problems.push(format!("{job} was acknowledged under {id}, which the log does not hold")),
             Some(request) if request.job != Some(job.0) => {
                 problems.push(format!("{job} was acknowledged under {id}, the log has {:?}", request.job));
             }
             Some(request) => {
-                let entry = first.entry(*id).or_insert((operation.invoked, operation.completed, request.index));
-                entry.0 = entry.0.min(operation.invoked);
+                let entry = first.entry(id).or_insert((*invoked, operation.completed, request.index));
                 entry.1 = entry.1.min(operation.completed);
             }
         }

@@ -104,10 +104,11 @@ fn simulated(seed: u64) -> Run {
 /// The program that runs one seed of the real stack.
 fn turmoil(bug: Option<&str>) -> std::path::PathBuf {
     let sources = ["crates", "jepsen/turmoil", "proto", "Cargo.toml", "Cargo.lock"];
-    match bug {
-        Some(_) => built("jepsen-turmoil", &["-p", "jepsen-turmoil", "--features", "chaos"], &[".git/no-such-file"]),
-        None => built("jepsen-turmoil", &["-p", "jepsen-turmoil"], &sources),
-    }
+    let (file, feature): (&str, &[&str]) = match bug {
+        Some(_) => ("jepsen-turmoil-chaos", &["--features", "jepsen-turmoil/chaos"]),
+        None => ("jepsen-turmoil", &[]),
+    };
+    built(file, &[&["--workspace", "--bin", file], feature].concat(), &sources)
 }
 
 fn by_process(program: &std::path::Path, seed: u64, seeds: Seeds, bug: Option<&str>) -> Run {

@@ -107,6 +107,7 @@ impl Compose {
             worker: "hostname".to_owned(),
             // The userland of the image knows no nanoseconds; all containers share this clock.
             clock: "read u _ < /proc/uptime; echo ${u%.*}${u#*.}0000000".to_owned(),
+            has_flock: false,
         }
     }
 

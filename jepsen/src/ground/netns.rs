@@ -75,7 +75,7 @@ impl Netns {
         let mut args = vec!["server", "--cluster", "jepsen", "--name", &own, "--data-dir", data];
         args.extend(["--listen", &listen, "--peer-listen", &peer_listen, "--http", "off"]);
         args.extend(["--peers", &peers, "--failover", &self.layout.failover, "--insecure"]);
-        // args.extend(["--snapshot-log-bytes", SNAPSHOT_LOG_BYTES]);
+        args.extend(["--snapshot-log-bytes", SNAPSHOT_LOG_BYTES]);
         let process = self.process(Node::Replica(place), &args);
         if !self.layout.has_hooks {
             return process;
@@ -126,6 +126,7 @@ impl Netns {
             // The directory of its result lies in its worker's.
             worker: format!("r=${{BATON_RESULT#{folder}/}}; echo ${{r%%/*}}"),
             clock: "date +%s%N".to_owned(),
+            has_flock: true,
         }
     }
 

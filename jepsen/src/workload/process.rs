@@ -7,6 +7,7 @@ use std::time::Duration;
 use client::{Client, Options, Target};
 use model::JobId;
 use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::{Op, Shape, Shared, Submit, lock, register_name, spec};
@@ -125,8 +126,10 @@ impl Process {
         self.ask(Call::Cancel { job }, asked, changed).await;
     }
 
+    /// Mostly of what has failed for certain: of the rest there is seldom anything to retry.
     async fn retry(&mut self) {
-        let Some((_, job)) = self.pick() else { return };
+        let doomed = if self.chance.random_bool(0.7) { self.pick_of(|submit| submit.shape == Shape::Doomed) } else { None };
+        let Some((_, job)) = doomed.or_else(|| self.pick()) else { return };
         let client = self.client.clone();
         let asked = async { client.retry(&[Target::job(job)], false).await };
         self.ask(Call::Retry { job }, asked, changed).await;
@@ -175,6 +178,12 @@ impl Process {
         let from = if self.chance.random_bool(0.8) { late } else { 0 };
         let count = accepted.len() - from;
         (count > 0).then(|| accepted[from + self.chance.random_range(0..count)])
+    }
+
+    fn pick_of(&mut self, is: fn(&Submit) -> bool) -> Option<(Submit, JobId)> {
+        let accepted = lock(&self.shared.accepted);
+        let those: Vec<&(Submit, JobId)> = accepted.iter().rev().filter(|(submit, _)| is(submit)).take(10).collect();
+        those.choose(&mut self.chance).map(|one| **one)
     }
 
     // Nobody may ask on under the name of one whose last question is still open.
