@@ -75,7 +75,7 @@ impl Netns {
         let mut args = vec!["server", "--cluster", "jepsen", "--name", &own, "--data-dir", data];
         args.extend(["--listen", &listen, "--peer-listen", &peer_listen, "--http", "off"]);
         args.extend(["--peers", &peers, "--failover", &self.layout.failover, "--insecure"]);
-        // args.extend(["--snapshot-log-bytes", SNAPSHOT_LOG_BYTES]);
+        args.extend(["--snapshot-log-bytes", SNAPSHOT_LOG_BYTES]);
         let process = self.process(Node::Replica(place), &args);
         if !self.layout.has_hooks {
             return process;
