@@ -25,9 +25,18 @@ pub struct SnapshotThresholds {
     pub tail_bytes: u64,
 }
 
+impl SnapshotThresholds {
+    pub const LOG_BYTES_DEFAULT: u64 = 64 << 20;
+
+    /// A snapshot after so many bytes of log, half of them kept behind it.
+    pub fn of_log_bytes(log_bytes: u64) -> SnapshotThresholds {
+        SnapshotThresholds { log_bytes_min: log_bytes, tail_bytes: log_bytes / 2 }
+    }
+}
+
 impl Default for SnapshotThresholds {
     fn default() -> SnapshotThresholds {
-        SnapshotThresholds { log_bytes_min: 64 << 20, tail_bytes: 32 << 20 }
+        SnapshotThresholds::of_log_bytes(SnapshotThresholds::LOG_BYTES_DEFAULT)
     }
 }
 

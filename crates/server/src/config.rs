@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 
 use model::settings::Failover;
-use replica::Cut;
+use replica::{Cut, SnapshotThresholds};
 
 /// A founding replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Config {
     /// All founding replicas, this one included; read only while the data directory is empty.
     pub peers: Vec<Peer>,
     pub failover: Failover,
+    /// After so many bytes of log it is folded into a snapshot; half of them stay behind that.
+    pub snapshot_log_bytes: u64,
     /// Whether addresses other than loopback may be listened on without TLS.
     pub insecure: bool,
     /// Takes this replica off its peers' network; `None` in production.
@@ -61,6 +63,7 @@ impl Config {
             advertise: None,
             peers: Vec::new(),
             failover: Failover::default(),
+            snapshot_log_bytes: SnapshotThresholds::LOG_BYTES_DEFAULT,
             insecure: false,
             cut: None,
             limits: Limits::default(),
@@ -154,6 +157,9 @@ pub enum Error {
     #[error("replication has stopped: {why}")]
     Stopped { why: String },
 }
+
+/// Less than this would be all snapshots and no log.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 10;
 
 pub const LISTEN: &str = "--listen";
 pub const PEER_LISTEN: &str = "--peer-listen";

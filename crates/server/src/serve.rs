@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use replica::{Listen, Real, Replica, Seams};
+use replica::{Listen, Real, Replica, Seams, SnapshotThresholds};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic_health::ServingStatus;
@@ -133,6 +133,7 @@ fn replica_config(
             .map(|peer| replica::Peer { name: peer.name.clone(), raft_addr: peer.address.clone() })
             .collect(),
         failover: config.failover,
+        snapshots: SnapshotThresholds::of_log_bytes(config.snapshot_log_bytes),
         ..replica::Config::new(&config.cluster, &config.name, config.data_dir.clone())
     })
 }

@@ -346,6 +346,21 @@ async fn garbage_on_the_ports_harms_nobody() {
     client(node.api).submit(submit_of(&noop_job("still"), "")).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_the_size_that_was_asked_for_is_folded_into_a_snapshot() {
+    let cluster = Cluster::start_with(1, |config: &mut Config| config.snapshot_log_bytes = 64 << 10).await;
+    let large = JobSpec::of("large", vec![TaskSpec::new("a", Work::Run(vec!["x".repeat(20_000)]))]);
+    // Far less than the default takes.
+    let mut submitted = 0;
+    while cluster.status(0).await.snapshot == 0 {
+        cluster.client(0).submit(submit_of(&large, "")).await.unwrap();
+        submitted += 1;
+        assert!(submitted < 500, "no snapshot is made");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(submitted >= 3, "{submitted} jobs are not 64 KiB");
+}
+
 fn now_us() -> u64 {
     server::clock::Clock::new().wall().0
 }

@@ -1,10 +1,13 @@
 //! `baton server`: one replica.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use model::settings::Failover;
+use model::size::parse_bytes;
 use serde::Deserialize;
 
+use super::worker::Amount;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::logging::LogArgs;
@@ -56,6 +59,9 @@ struct Flags {
     /// How fast a lost leader is replaced: fast, default or wan; the same for all replicas, and for good
     #[arg(long, env = "BATON_FAILOVER", value_name = "PRESET")]
     failover: Option<Failover>,
+    /// Fold the log into a snapshot after so many bytes, and keep half of them; absent: 64MiB, at least 64KiB
+    #[arg(long, env = "BATON_SNAPSHOT_LOG_BYTES", value_name = "SIZE")]
+    snapshot_log_bytes: Option<Bytes>,
     /// Listen beyond loopback without TLS, where the network itself is private
     #[arg(long, env = "BATON_INSECURE", num_args = 0..=1, default_missing_value = "true")]
     insecure: Option<bool>,
@@ -73,6 +79,7 @@ impl Flags {
             advertise: self.advertise.or(file.advertise),
             peers: self.peers.or(file.peers),
             failover: self.failover.or(file.failover),
+            snapshot_log_bytes: self.snapshot_log_bytes.or(file.snapshot_log_bytes),
             insecure: self.insecure.or(file.insecure),
         }
     }
@@ -85,6 +92,12 @@ impl Flags {
         let listen = self.listen.unwrap_or_else(|| ":7070".to_owned());
         let http = self.http.unwrap_or_else(|| ":8080".to_owned());
         let peers = self.peers.unwrap_or_default().iter().map(|text| peer(text)).collect::<Result<_, _>>()?;
+        let config = server::Config::new(&cluster, &name, data_dir);
+        let snapshot_log_bytes = self.snapshot_log_bytes.map_or(config.snapshot_log_bytes, |bytes| bytes.0);
+        if snapshot_log_bytes < server::config::SNAPSHOT_LOG_BYTES_MIN {
+            let least = "at least 64KiB of log lie between two snapshots";
+            return Err(Fault::usage(format!("--snapshot-log-bytes: {snapshot_log_bytes} bytes: {least}")));
+        }
         Ok(server::Config {
             listen,
             peer_listen: self.peer_listen.unwrap_or_else(|| ":7170".to_owned()),
@@ -92,9 +105,31 @@ impl Flags {
             advertise: self.advertise,
             peers,
             failover: self.failover.unwrap_or_default(),
+            snapshot_log_bytes,
             insecure: self.insecure.unwrap_or(false),
-            ..server::Config::new(&cluster, &name, data_dir)
+            ..config
         })
+    }
+}
+
+/// `64MiB`; in a file a plain number too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Amount")]
+struct Bytes(u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Bytes, String> {
+        parse_bytes(text).map(Bytes)
+    }
+}
+
+impl TryFrom<Amount> for Bytes {
+    type Error = String;
+
+    fn try_from(amount: Amount) -> Result<Bytes, String> {
+        amount.to_string().parse()
     }
 }
 
@@ -162,5 +197,23 @@ mod tests {
         assert!(toml::from_str::<Flags>("naem = \"n1\"").is_err());
         assert!(Flags::default().config().unwrap_err().what.contains("--name"));
         assert!(peer("n1").is_err() && peer("=a:1").is_err());
+    }
+
+    #[test]
+    fn a_size_of_the_log_is_read_as_others_are_and_one_that_is_too_small_is_refused() {
+        let of = |text: &str| {
+            let file: Flags = toml::from_str(&format!("name = \"n1\"\ndata_dir = \"/d\"\n{text}")).unwrap();
+            file.config().map(|config| config.snapshot_log_bytes)
+        };
+        assert_eq!(of(""), Ok(64 << 20));
+        assert_eq!(of("snapshot_log_bytes = \"1MiB\""), Ok(1 << 20));
+        assert_eq!(of("snapshot_log_bytes = 65536"), Ok(64 << 10));
+        let refused = of("snapshot_log_bytes = \"63KiB\"").unwrap_err();
+        assert!(
+            refused.what.contains("--snapshot-log-bytes") && refused.what.contains("64KiB"),
+            "{refused:?}"
+        );
+        assert!("64Mib".parse::<Bytes>().unwrap_err().contains("512MiB"));
+        assert!(toml::from_str::<Flags>("snapshot_log_bytes = \"much\"").is_err());
     }
 }

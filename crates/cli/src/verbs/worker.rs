@@ -101,7 +101,7 @@ struct File {
 /// As it is written: `4`, `0.5` or `"8GiB"`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
-enum Amount {
+pub(super) enum Amount {
     Whole(u64),
     Part(f64),
     Text(String),
