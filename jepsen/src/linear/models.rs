@@ -35,6 +35,10 @@ impl Model for Register {
     fn is_look(&self, op: &RegisterOp) -> bool {
         matches!(op, RegisterOp::Read(_))
     }
+
+    fn is_blind(&self, op: &RegisterOp) -> bool {
+        matches!(op, RegisterOp::Write(_))
+    }
 }
 
 /// A set of keys. The first `Add` of a key gives it an id that no other key has, every later one tells the same id.
@@ -66,9 +70,8 @@ impl Model for Once {
     fn step(&self, state: &Ids, op: &OnceOp) -> Option<Ids> {
         match *op {
             OnceOp::Add { key, id } => known_as(state, key, id),
-            OnceOp::Contains { key, id: Some(id) } => {
-                if state.contains_key(&key) { known_as(state, key, Some(id)) } else { None }
-            }
+            OnceOp::Contains { key, id: Some(_) } if !state.contains_key(&key) => None,
+            OnceOp::Contains { key, id: id @ Some(_) } => known_as(state, key, id),
             OnceOp::Contains { key, id: None } => (!state.contains_key(&key)).then(|| state.clone()),
         }
     }

@@ -31,6 +31,10 @@ impl Placed {
         Placed { ended: words(ended), full: 0, end: 0, unknown: words(unknown), hash: 0 }
     }
 
+    pub fn has_unknown(&self, number: usize) -> bool {
+        self.unknown[number / 64] & (1 << (number % 64)) != 0
+    }
+
     /// Adds it, or takes it away.
     pub fn flip(&mut self, number: Number) {
         match number {
@@ -71,6 +75,8 @@ fn mix(number: u64) -> u64 {
 /// Sets of calls, each with a state that it led to.
 pub struct Seen<S> {
     by_hash: BTreeMap<u64, Vec<Place<S>>>,
+    /// How many sets were compared.
+    pub compared: u64,
 }
 
 /// Where the search has been: the calls with an end, the state, and with which sets of the others.
@@ -82,7 +88,7 @@ struct Place<S> {
 
 impl<S: Clone + Eq + Hash> Seen<S> {
     pub fn new() -> Seen<S> {
-        Seen { by_hash: BTreeMap::new() }
+        Seen { by_hash: BTreeMap::new(), compared: 0 }
     }
 
     /// Whether it is worth a try. A place that was reached with fewer of those of which nobody knows was the better one: the
@@ -99,6 +105,7 @@ impl<S: Clone + Eq + Hash> Seen<S> {
             alike.push(Place { ended, state: state.clone(), unknown: vec![unknown] });
             return true;
         };
+        self.compared += place.unknown.len() as u64;
         if place.unknown.iter().any(|fewer| is_within(fewer, &unknown)) {
             return false;
         }
@@ -156,6 +163,7 @@ mod tests {
         }
         for number in [3, 299, 70] {
             one.flip(Number::Ended(number));
+            assert_ne!(one.key(), other.key(), "{number}");
             one.flip(Number::Ended(number));
         }
         assert_eq!((one.key(), one.hash), (other.key(), other.hash));

@@ -1,10 +1,15 @@
 //! The search itself: begins and ends in the order of time, in lists from which a call goes when it gets its place, and
 //! to which it returns when the search goes back.
+//!
+//! What is never tried, since every order that has it can be changed into one that has not: anything else where a call fits
+//! that only looks; and of the calls of which nobody knows, one that changes nothing, one that would be overwritten by
+//! the next call, and one whose twin began before it and has no place yet.
 
 use super::placed::{Number, Placed, Seen};
 use super::{Call, Model, Outcome};
 
 /// In the order of time.
+#[derive(Clone, Copy)]
 struct Event {
     /// Its call's place in the input.
     call: usize,
@@ -27,6 +32,8 @@ pub struct Search<'a, M: Model> {
     events: Vec<Event>,
     /// By call: where its end is in `events`.
     ends: Vec<Option<usize>>,
+    /// By number of a call of which nobody knows: the one before it that does the same.
+    twins: Vec<Option<usize>>,
     /// Begins and ends of calls that ended, without those that have their place.
     ended: List,
     /// Begins of calls of which nobody knows, likewise.
@@ -67,6 +74,7 @@ impl<'a, M: Model> Search<'a, M> {
             model,
             calls,
             steps_max,
+            twins: twins(&events, calls),
             events,
             ends,
             ended,
@@ -84,10 +92,10 @@ impl<'a, M: Model> Search<'a, M> {
     pub fn run(mut self) -> Outcome {
         // Those of which nobody knows and that have no place when all others have one never happened.
         while self.left > 0 {
-            let is_placed = self.look().unwrap_or_else(|| self.place(self.ended.first()));
+            let is_placed = self.look().unwrap_or_else(|| self.place(None));
             let went_on = is_placed || self.go_back();
-            if self.tried >= self.steps_max && self.left > 0 {
-                return Outcome::Unknown { tried: self.tried };
+            if self.is_too_long() && self.left > 0 {
+                return Outcome::Unknown { tried: self.tried + self.seen.compared };
             }
             if !went_on {
                 let Furthest { end, order } = self.furthest;
@@ -112,19 +120,16 @@ impl<'a, M: Model> Search<'a, M> {
         None
     }
 
-    /// Places the first call that fits, from this one on. Those of which nobody knows come last, since most of them need no
-    /// place at all.
-    fn place(&mut self, from: usize) -> bool {
-        let mut at = from;
-        if self.is_of_ended(at) {
-            while !self.events[at].is_end {
-                if self.try_at(at) {
-                    return true;
-                }
-                at = self.ended.next[at];
-            }
-            at = self.unknown.first();
+    /// Places the first call that fits of those behind this one. Those that end first come first, since they are the first
+    /// that need a place; those of which nobody knows come last, since most of them need none at all.
+    fn place(&mut self, behind: Option<usize>) -> bool {
+        // Behind a call of which nobody knows there are only others of that kind.
+        let unknown = behind.filter(|begin| self.end(*begin).is_none());
+        let ended = behind.and_then(|begin| self.end(begin));
+        if unknown.is_none() && self.place_ended(ended.unwrap_or(0)) {
+            return true;
         }
+        let mut at = unknown.map_or(self.unknown.first(), |begin| self.unknown.next[begin]);
         let wall = self.wall();
         while at < wall {
             if self.try_at(at) {
@@ -136,22 +141,44 @@ impl<'a, M: Model> Search<'a, M> {
         false
     }
 
+    /// Of those that end after this.
+    fn place_ended(&mut self, mut end: usize) -> bool {
+        while let Some((next, begin)) = self.next_end(end) {
+            if self.try_at(begin) {
+                return true;
+            }
+            end = next;
+        }
+        false
+    }
+
+    /// Of all that can come next.
+    fn next_end(&self, after: usize) -> Option<(usize, usize)> {
+        let (mut at, mut best) = (self.ended.first(), None);
+        while !self.events[at].is_end {
+            let end = self.end(at).filter(|end| *end > after);
+            best = end.map(|end| (end, at)).into_iter().chain(best).min();
+            at = self.ended.next[at];
+        }
+        best
+    }
+
     /// Takes calls back until another can be placed in the stead of one.
     fn go_back(&mut self) -> bool {
-        while self.tried < self.steps_max
+        while !self.is_too_long()
             && let Some(Step { begin, before, is_look }) = self.steps.pop()
         {
             self.placed.flip(self.events[begin].number);
             self.state = before;
             // In the reverse order of `settle`: the lists are mended from their own neighbours.
-            if let Some(end) = self.ends[self.events[begin].call] {
+            if let Some(end) = self.end(begin) {
                 self.ended.put_back(end);
                 self.ended.put_back(begin);
                 self.left += 1;
             } else {
                 self.unknown.put_back(begin);
             }
-            if !is_look && self.place(self.after(begin)) {
+            if !is_look && self.place(Some(begin)) {
                 return true;
             }
         }
@@ -159,12 +186,19 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     fn try_at(&mut self, begin: usize) -> bool {
-        let Some(after) = self.step(begin) else { return false };
-        // What may not have happened and changes nothing has not happened.
-        if !self.is_of_ended(begin) && after == self.state {
+        let Event { call, number, .. } = self.events[begin];
+        let is_after_unknown = self.steps.last().is_some_and(|step| self.end(step.begin).is_none());
+        if is_after_unknown && self.model.is_blind(&self.calls[call].op) {
             return false;
         }
-        self.settle(begin, after, false)
+        match number {
+            Number::Ended(_) => self.step(begin).is_some_and(|after| self.settle(begin, after, false)),
+            Number::Unknown(number) => {
+                let is_turn = self.twins[number].is_none_or(|twin| self.placed.has_unknown(twin));
+                let after = self.step(begin).filter(|after| is_turn && *after != self.state);
+                after.is_some_and(|after| self.settle(begin, after, false))
+            }
+        }
     }
 
     fn step(&mut self, begin: usize) -> Option<M::State> {
@@ -174,13 +208,13 @@ impl<'a, M: Model> Search<'a, M> {
 
     /// Gives a call its place, unless the search has been there.
     fn settle(&mut self, begin: usize, after: M::State, is_look: bool) -> bool {
-        let Event { call, number, .. } = self.events[begin];
+        let number = self.events[begin].number;
         self.placed.flip(number);
         if !self.seen.insert(&self.placed, &after) {
             self.placed.flip(number);
             return false;
         }
-        if let Some(end) = self.ends[call] {
+        if let Some(end) = self.end(begin) {
             self.ended.take(begin);
             self.ended.take(end);
             self.left -= 1;
@@ -192,13 +226,13 @@ impl<'a, M: Model> Search<'a, M> {
         true
     }
 
-    /// Whether an event is of a call that ended; the place behind all events is of none.
-    fn is_of_ended(&self, at: usize) -> bool {
-        self.events.get(at).is_some_and(|event| matches!(event.number, Number::Ended(_)))
+    /// Of the call that begins there; None: nobody knows of one.
+    fn end(&self, begin: usize) -> Option<usize> {
+        self.ends[self.events[begin].call]
     }
 
-    fn after(&self, begin: usize) -> usize {
-        if self.is_of_ended(begin) { self.ended.next[begin] } else { self.unknown.next[begin] }
+    fn is_too_long(&self) -> bool {
+        self.tried + self.seen.compared >= self.steps_max
     }
 
     /// The first end of a call that has no place: what begins after it cannot come next.
@@ -241,6 +275,16 @@ fn events<O>(calls: &[Call<O>]) -> Vec<Event> {
         }
     }
     order.into_iter().map(|(_, is_end, call)| Event { call, number: numbers[call], is_end }).collect()
+}
+
+fn twins<O: PartialEq>(events: &[Event], calls: &[Call<O>]) -> Vec<Option<usize>> {
+    let unknown: Vec<usize> = events
+        .iter()
+        .filter(|event| matches!(event.number, Number::Unknown(_)))
+        .map(|event| event.call)
+        .collect();
+    let is_twin = |one: usize, other: usize| calls[unknown[one]].op == calls[unknown[other]].op;
+    (0..unknown.len()).map(|number| (0..number).rev().find(|before| is_twin(number, *before))).collect()
 }
 
 /// A list of events in a ring through one more place that is none (Knuth's dancing links).
