@@ -170,7 +170,7 @@ pub enum Answer {
         bytes: usize,
         max: usize,
     },
-    /// Proposed; whether it was done is not known.
+    /// Proposed; whether it was or will be done is not known.
     Unknown,
 }
 

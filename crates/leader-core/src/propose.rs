@@ -33,6 +33,8 @@ pub(crate) enum Item {
     Client {
         ticket: Ticket,
     },
+    /// A client's, which has been told that nobody knows.
+    Told,
     Reports {
         stream: StreamId,
         session: SessionId,
@@ -143,6 +145,25 @@ impl Flight {
         (id, batch.commands)
     }
 
+    /// Whether a client waits for one of them.
+    pub fn has_clients(&self) -> bool {
+        let mut items = self.proposals.values().flat_map(|proposed| &proposed.items);
+        items.any(|item| matches!(item, Item::Client { .. }))
+    }
+
+    /// Those who wait for one of them, who are not to be answered again.
+    fn let_clients_go(&mut self) -> Vec<Ticket> {
+        let items = self.proposals.values_mut().flat_map(|proposed| &mut proposed.items);
+        let clients = items.filter_map(|item| match std::mem::replace(item, Item::Told) {
+            Item::Client { ticket } => Some(ticket),
+            other => {
+                *item = other;
+                None
+            }
+        });
+        clients.collect()
+    }
+
     fn remove(&mut self, id: ProposalId) -> Vec<Item> {
         let Some(proposed) = self.proposals.remove(&id) else { return Vec::new() };
         self.with_submits -= usize::from(proposed.submits.is_some());
@@ -231,6 +252,9 @@ impl Leader {
         if self.is_cut_off(now.moment) {
             let tickets = self.lanes.drain_clients().into_iter();
             out.extend(tickets.map(|ticket| Action::Answer { ticket, answer: Answer::NoQuorum }));
+            // Another replica leads by now, as likely as not: a client that asks there under the same id is answered sooner.
+            let tickets = self.flight.let_clients_go().into_iter();
+            out.extend(tickets.map(|ticket| Action::Answer { ticket, answer: Answer::Unknown }));
         }
         // Without a quorum nothing is proposed: what waits can still be refused as not done.
         if self.standing != Standing::Ready || !self.leases.has_quorum(now.moment) {
@@ -429,7 +453,7 @@ impl Leader {
                 }
                 Item::Plan { id } => self.planned(id, &reply),
                 Item::Bootstrap => self.greet_waiting(state, now, out),
-                Item::Unanswered { .. } | Item::Tick | Item::Clock => {}
+                Item::Told | Item::Unanswered { .. } | Item::Tick | Item::Clock => {}
             }
         }
     }

@@ -194,6 +194,20 @@ fn without_a_quorum_writes_are_refused_and_not_done() {
 }
 
 #[test]
+fn without_a_quorum_those_in_flight_are_told_that_nobody_knows_and_nothing_more() {
+    let mut world = World::new();
+    let proposed = world.submit(noop("a"));
+    world.has_quorum = false;
+    world.pass(2 * 900 + 1);
+    assert_eq!(world.answers.remove(&proposed), Some(Answer::Unknown));
+    world.has_quorum = true;
+    world.pass(51);
+    world.commit();
+    assert_eq!(world.answers.get(&proposed), None, "one question has one answer");
+    assert!(world.leader.is_settled());
+}
+
+#[test]
 fn a_leader_that_never_confirms_its_lead_refuses_who_waits() {
     let mut world = World::new();
     let config = Config {
