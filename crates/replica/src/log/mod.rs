@@ -3,6 +3,7 @@
 mod backend;
 mod chunk;
 mod fault;
+mod mark;
 mod memory;
 mod sled;
 mod store;

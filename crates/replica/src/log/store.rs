@@ -13,21 +13,20 @@ use std::sync::Arc;
 use openraft::storage::{LogState, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use parking_lot::RwLock;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::backend::{Loaded, LogBackend};
 use super::chunk::{self, CorruptChunk, Unpacked};
-use super::writer::{COMMITTED, Change, Done, QUEUE_MAX, Request, Writer};
+use super::mark::{self, CorruptMark};
+use super::writer::{COMMITTED, Change, Done, PURGED, QUEUE_MAX, Request, Writer};
 use crate::Hooks;
-use crate::codec::{self, Record, Undecodable};
+use crate::codec::{Record, Undecodable};
 use crate::env::Env;
 use crate::types::{Entry, IoFlushed, LogId, TypeConfig, Vote};
 
-const VOTE: &str = "vote";
-const PURGED: &str = "purged";
+pub(super) const VOTE: &str = "vote";
 const OWNER: &str = "owner";
 /// What one read for a follower may return, unless its first entry is larger.
 const READ_BYTES_MAX: u64 = 1 << 20;
@@ -38,6 +37,8 @@ pub enum LogError {
     Io(#[from] io::Error),
     #[error("the log is corrupt")]
     Chunk(#[from] CorruptChunk),
+    #[error("what the log notes beside its entries is corrupt")]
+    Mark(#[from] CorruptMark),
     #[error("the log holds what this binary cannot read")]
     Content(#[from] Undecodable),
     #[error("the log begins at entry {found} although everything before {expected} only is purged")]
@@ -142,7 +143,7 @@ impl LogStore {
         hooks: &Hooks,
     ) -> Result<LogStore, LogError> {
         let loaded = backend.load()?;
-        let purged: Option<LogId> = read(&loaded, PURGED)?;
+        let purged: Option<LogId> = mark::open(&loaded, PURGED)?;
         let live = purged.map_or(0, |purged| purged.index + 1);
         let Unpacked { records, extents, torn, .. } = chunk::unpack(&loaded.chunks, live)?;
         for key in torn {
@@ -184,7 +185,7 @@ impl LogStore {
 
     /// Durable when it returns.
     pub async fn set_owner(&self, owner: Owner) -> io::Result<()> {
-        let value = codec::encode(&owner);
+        let value = mark::seal(OWNER, &owner);
         self.shared.cache.write().owner = Some(owner);
         self.write_and_wait(Change::Put { name: OWNER, value }).await
     }
@@ -275,16 +276,12 @@ impl LogStore {
     }
 }
 
-fn read<T: DeserializeOwned>(loaded: &Loaded, name: &'static str) -> Result<Option<T>, Undecodable> {
-    loaded.meta.get(name).map(|bytes| codec::decode(name, bytes)).transpose()
-}
-
 fn fill(loaded: &Loaded, records: Vec<Record>) -> Result<Cache, LogError> {
     let mut cache = Cache {
-        purged: read(loaded, PURGED)?,
-        vote: read(loaded, VOTE)?,
-        committed: read(loaded, COMMITTED)?,
-        owner: read(loaded, OWNER)?,
+        purged: mark::open(loaded, PURGED)?,
+        vote: mark::open(loaded, VOTE)?,
+        committed: mark::open(loaded, COMMITTED)?,
+        owner: mark::open(loaded, OWNER)?,
         ..Cache::default()
     };
     let expected = cache.purged.map_or(0, |purged| purged.index + 1);
@@ -353,7 +350,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        let change = Change::Put { name: VOTE, value: codec::encode(vote) };
+        let change = Change::Put { name: VOTE, value: mark::seal(VOTE, vote) };
         if self.hooks.skips_vote_sync() {
             self.write(change, Done::Nobody).await?;
         } else {
@@ -367,7 +364,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         self.shared.cache.write().committed = committed;
         let Some(committed) = committed else { return Ok(()) };
-        self.write(Change::Put { name: COMMITTED, value: codec::encode(&committed) }, Done::Nobody).await
+        self.write(Change::Put { name: COMMITTED, value: mark::seal(COMMITTED, &committed) }, Done::Nobody)
+            .await
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
@@ -410,6 +408,6 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let gone = cache.positions(0..upto.index + 1).end;
             cache.entries.drain(..gone);
         }
-        self.write(Change::Purge { mark: codec::encode(&upto), upto: upto.index }, Done::Nobody).await
+        self.write(Change::Purge { mark: mark::seal(PURGED, &upto), upto: upto.index }, Done::Nobody).await
     }
 }

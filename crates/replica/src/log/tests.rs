@@ -343,6 +343,39 @@ async fn a_flipped_bit_on_the_disk_is_refused() {
     assert!(matches!(refused, Err(LogError::Chunk(CorruptChunk::Checksum { index: 0, part: 0 }))));
 }
 
+/// A vote that is another would be given twice; a mark of what is purged or committed would hide what is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_in_a_mark_is_refused_wherever_it_is() {
+    let disk = MemoryDisk::default();
+    let mut log = open(disk.open()).unwrap();
+    log.set_owner(Owner { cluster_id: "c".into(), id: 1, incarnation: 7 }).await.unwrap();
+    append(&mut log, (0..9).map(|index| entry(3, index, 10)).collect()).await.await.unwrap().unwrap();
+    log.save_committed(Some(types::log_id(3, 8))).await.unwrap();
+    log.purge(types::log_id(3, 5)).await.unwrap();
+    log.save_vote(&Vote::new(3, 1)).await.unwrap();
+    log.close().await;
+    let marks = disk.open().load().unwrap().meta;
+    assert_eq!(marks.keys().collect::<Vec<_>>(), ["committed", "owner", "purged", "vote"]);
+    for (name, value) in &marks {
+        let mut unseen = Vec::new();
+        for bit in 0..value.len() * 8 {
+            let mut broken = value.clone();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            disk.open().put_meta(name, &broken).unwrap();
+            if open(disk.open()).is_ok() {
+                unseen.push(bit);
+            }
+        }
+        assert!(unseen.is_empty(), "bits of {name}, {} bytes long: {unseen:?}", value.len());
+        disk.open().put_meta(name, value).unwrap();
+    }
+    // One under another's name.
+    disk.open().put_meta("purged", &marks["committed"]).unwrap();
+    assert!(open(disk.open()).is_err());
+    disk.open().put_meta("purged", &marks["purged"]).unwrap();
+    open(disk.open()).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_are_counted_and_the_tail_is_found() {
     let mut log = open(MemoryDisk::default().open()).unwrap();

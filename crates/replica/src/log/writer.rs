@@ -26,6 +26,7 @@ const PURGED_PER_CYCLE_MAX: usize = 16;
 pub(super) const QUEUE_MAX: usize = 4096;
 
 pub(super) const COMMITTED: &str = "committed";
+pub(super) const PURGED: &str = "purged";
 
 pub(super) enum Change {
     Append(Vec<Record>),
@@ -200,7 +201,7 @@ impl Writer {
     }
 
     fn purge(&mut self, mark: &[u8], upto: u64) -> io::Result<()> {
-        self.backend.put_meta("purged", mark)?;
+        self.backend.put_meta(PURGED, mark)?;
         let gone = self.extents.partition_point(|extent| extent.last <= upto);
         self.purged.extend(self.extents.drain(..gone));
         Ok(())
