@@ -70,6 +70,9 @@ enum Verb {
     Worker(worker_verb::Args),
     #[command(hide = true)]
     Keeper(keeper::Args),
+    #[cfg(feature = "chaos")]
+    #[command(hide = true)]
+    Damage(verbs::damage::Args),
     /// Look at the replicas
     #[command(subcommand)]
     Cluster(nouns::ClusterArgs),
@@ -186,6 +189,8 @@ async fn run(verb: &Verb, app: &App) -> Result<Exit, Fault> {
             None => worker_verb::process(&args.process, &app.config).await,
         },
         Verb::Keeper(args) => keeper::run(args),
+        #[cfg(feature = "chaos")]
+        Verb::Damage(args) => verbs::damage::run(args, &app.face),
         Verb::Cluster(args) => nouns::cluster(args, app).await,
         Verb::Config(args) => nouns::config(args, app).await,
         Verb::Context(args) => context::run(args, app),

@@ -92,16 +92,8 @@ impl SnapshotStore {
     /// Removes what was never finished and takes the newest of what was.
     pub fn open(dir: PathBuf) -> io::Result<SnapshotStore> {
         disk::create_dir(&dir)?;
-        let mut finished = Vec::new();
-        for entry in std::fs::read_dir(&dir)? {
-            let path = entry?.path();
-            if path.to_string_lossy().ends_with(SUFFIX_WRITING) {
-                std::fs::remove_file(path)?;
-            } else {
-                finished.push(path);
-            }
-        }
-        finished.sort();
+        let (mut finished, unfinished) = files(&dir)?;
+        unfinished.into_iter().try_for_each(std::fs::remove_file)?;
         let current = match finished.pop() {
             None => None,
             Some(path) => {
@@ -187,6 +179,24 @@ impl SnapshotStore {
         let (term, index) = meta.last_log_id.map_or((0, 0), |id| (*id.leader_id, id.index + 1));
         self.dir.join(format!("snapshot-{index:020}-{term:020}"))
     }
+}
+
+/// Those that are complete, the newest last, and those that were never finished.
+fn files(dir: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let paths = std::fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path()));
+    let is_finished = |path: &PathBuf| !path.to_string_lossy().ends_with(SUFFIX_WRITING);
+    let mut paths = paths.collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths.into_iter().partition(is_finished))
+}
+
+/// The file of the newest snapshot, where nobody has opened the directory.
+#[cfg(feature = "chaos")]
+pub fn newest(dir: &Path) -> io::Result<Option<PathBuf>> {
+    if !dir.is_dir() {
+        return Ok(None);
+    }
+    Ok(files(dir)?.0.pop())
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

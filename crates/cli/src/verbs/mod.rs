@@ -3,6 +3,8 @@
 pub mod bench;
 pub mod change;
 pub mod context;
+#[cfg(feature = "chaos")]
+pub mod damage;
 pub mod demo;
 pub mod dev;
 pub mod example;

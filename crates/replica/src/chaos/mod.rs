@@ -5,6 +5,7 @@
 //! (see [`knobs`]), [`TRACE_VARIABLE`] one that this process writes and the suite reads (see [`trace`]).
 
 mod backend;
+mod damage;
 pub mod knobs;
 mod mutant;
 pub mod trace;
@@ -26,6 +27,7 @@ use crate::log::{LogBackend, Volatile};
 use crate::start::Seams;
 use crate::types::{Entry, LogId};
 
+pub use damage::{Damage, DamageError, Damaged, damage};
 pub use mutant::Mutant;
 
 pub const KNOBS_VARIABLE: &str = "BATON_CHAOS";

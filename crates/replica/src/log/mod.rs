@@ -2,6 +2,8 @@
 
 mod backend;
 mod chunk;
+#[cfg(feature = "chaos")]
+pub(crate) mod damage;
 mod fault;
 mod mark;
 mod memory;
