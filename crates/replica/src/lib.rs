@@ -26,6 +26,7 @@ mod propose;
 mod reads;
 mod replica;
 mod service;
+mod session;
 mod snapshot;
 mod start;
 mod state_machine;

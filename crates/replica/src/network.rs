@@ -34,6 +34,7 @@ use wire::raft::raft_client::RaftClient;
 use crate::convert;
 use crate::env::{Env, offload};
 use crate::identity::Identity;
+use crate::session::Session;
 use crate::snapshot::SnapshotFile;
 use crate::types::{LogId, Member, NodeId, Snapshot, TypeConfig, Vote};
 
@@ -248,20 +249,22 @@ impl RaftNetworkV2<TypeConfig> for Client {
             // refuses at once would be tried again at once, for ever.
             let mut input = input;
             let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
-            let sent = Arc::new(AtomicU64::new(0));
+            // The first is under way from now on, whenever the connection gets to it.
+            let sent = Arc::new(AtomicU64::new(1));
             let counter = sent.clone();
-            let outgoing = futures::stream::iter([first]).chain(input).map(move |request| {
+            let rest = input.inspect(move |_| {
                 counter.fetch_add(1, Ordering::Relaxed);
-                convert::append_out(request)
             });
-            let request = self.request(outgoing);
+            let (session, requests) = Session::of(futures::stream::iter([first]).chain(rest));
+            let request = self.request(requests.map(convert::append_out));
             let response = within(silence_max, self.bulk.append(request)).await?;
             let incoming = response.into_inner();
             let responses = Responses { incoming, sent, received: 0, silence_max, ended: false };
-            let stream = futures::stream::unfold(responses, |mut responses| async move {
-                let next = responses.next().await?;
-                Some((next, responses))
-            });
+            let stream =
+                futures::stream::unfold((responses, session), |(mut responses, session)| async move {
+                    let next = responses.next().await?;
+                    Some((next, (responses, session)))
+                });
             Ok(stream.boxed())
         })
     }
@@ -406,4 +409,46 @@ pub async fn read_index(
     let response = answer.map_err(|_| Status::deadline_exceeded("the leader does not answer"))??;
     let read = response.into_inner().read;
     read.map(convert::log_id_in).ok_or_else(|| Status::internal("an answer without an index"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::Real;
+
+    /// It lived on in the connection, and took from the next one what that was to send.
+    #[tokio::test]
+    async fn a_stream_of_appends_that_nobody_answers_is_gone_when_it_is_given_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let member = Member { raft_address: listener.local_addr().unwrap().to_string(), ..Member::default() };
+        let own = Identity {
+            cluster: "c".into(),
+            cluster_id: "1".into(),
+            id: 1,
+            name: "n1".into(),
+            incarnation: 1,
+            failover: Default::default(),
+            founders: BTreeMap::new(),
+        };
+        let transport = Arc::new(Transport::new(Arc::new(Real::new()), Handle::current()));
+        let silence_max = Duration::from_millis(50);
+        let network = Network { transport, own: Arc::new(own), silence_max };
+        let mut client = network.client(2, &member, Lane::Append);
+
+        let (held, append) = (Arc::new(()), || AppendEntriesRequest {
+            vote: Vote::new(1, 1),
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        });
+        let holder = held.clone();
+        let requests = futures::stream::repeat_with(move || {
+            let _ = &holder;
+            append()
+        });
+        let option = RPCOption::new(Duration::from_millis(10));
+        let given_up = RaftNetworkV2::stream_append(&mut client, requests, option).await;
+        assert!(given_up.is_err(), "the peer takes connections and says nothing");
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
 }
