@@ -47,10 +47,16 @@ pub fn append_out(request: AppendEntriesRequest<TypeConfig>) -> pb::AppendReques
     }
 }
 
-/// Refuses entries that this binary cannot read: it must not acknowledge what it could not apply.
+/// Refuses entries that this binary cannot read: it must not acknowledge what it could not apply. And those that do not
+/// follow each other and the one before: Raft takes that for granted, and the log would have a gap.
 pub fn append_in(request: pb::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
     let mut entries = Vec::with_capacity(request.entries.len());
+    let mut follows = request.previous.as_ref().map_or(0, |previous| previous.index.saturating_add(1));
     for pb::LogEntry { term, index, kind, payload } in request.entries {
+        if index != follows {
+            return Err(Status::invalid_argument(format!("entry {index} is sent where {follows} should be")));
+        }
+        follows = index.saturating_add(1);
         let unreadable = |error| Status::invalid_argument(format!("entry {index} cannot be read: {error}"));
         let kind = u8::try_from(kind).unwrap_or(u8::MAX);
         let entry = Record { term, index, kind, payload }.into_entry().map_err(unreadable)?;
@@ -163,4 +169,32 @@ pub fn member_out(id: NodeId, member: &Member) -> pb::Member {
 pub fn member_in(member: pb::Member) -> (NodeId, Member) {
     let pb::Member { id, name, raft_address, api_address, incarnation } = member;
     (id, Member { name, raft_address, api_address, incarnation })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn entries_that_leave_a_gap_are_refused() {
+        let entry = |index| {
+            let payload = codec::encode_entry(&machine::Entry::default());
+            let kind = 1;
+            pb::LogEntry { term: 2, index, kind, payload }
+        };
+        let request = |previous: Option<u64>, indexes: &[u64]| pb::AppendRequest {
+            vote: Some(pb::Vote { term: 2, node_id: 1, committed: true }),
+            previous: previous.map(|index| pb::LogId { term: 1, index }),
+            entries: indexes.iter().copied().map(entry).collect(),
+            leader_commit: None,
+        };
+        assert!(append_in(request(Some(4), &[5, 6, 7])).is_ok());
+        assert!(append_in(request(None, &[0, 1])).is_ok());
+        assert!(append_in(request(Some(4), &[])).is_ok());
+        for (previous, indexes) in [(Some(1), &[60][..]), (Some(4), &[5, 7]), (Some(4), &[4]), (None, &[1])] {
+            let refused = append_in(request(previous, indexes)).unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{previous:?} {indexes:?}");
+        }
+    }
 }

@@ -322,8 +322,12 @@ impl RaftLogReader<TypeConfig> for LogReader {
         Ok(self.shared.cache.read().vote)
     }
 
+    /// Nothing where the first is purged: what is read is sent as what follows the entry before `start`.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         let cache = self.shared.cache.read();
+        if start < cache.first() {
+            return Ok(Vec::new());
+        }
         let mut left = READ_BYTES_MAX;
         let mut entries = Vec::new();
         for cached in cache.entries.range(cache.positions(start..end)) {
@@ -381,6 +385,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut cache = self.shared.cache.write();
             for entry in entries {
+                let (last, index) = (cache.last_log_id(), entry.log_id.index);
+                if last.is_some_and(|last| last.index + 1 != index) {
+                    return Err(io::Error::other(format!("entry {index} does not follow {last:?}")));
+                }
                 records.push(Record::new(&entry));
                 cache.push(entry);
             }

@@ -391,3 +391,23 @@ async fn bytes_are_counted_and_the_tail_is_found() {
     log.purge(types::log_id(1, 4)).await.unwrap();
     assert_eq!((log.bytes(), log.bytes_after(Some(2)), log.bytes_after(Some(6))), (500, 500, 300));
 }
+
+/// A leader that was asked for purged entries answered with later ones, as if they followed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_begins_in_what_is_purged_gives_nothing() {
+    let mut log = open(MemoryDisk::default().open()).unwrap();
+    append(&mut log, (0..20).map(|index| entry(1, index, 10)).collect()).await.await.unwrap().unwrap();
+    log.purge(types::log_id(1, 9)).await.unwrap();
+    let mut reader = log.get_log_reader().await;
+    assert_eq!(reader.limited_get_log_entries(2, 15).await.unwrap(), []);
+    assert_eq!(reader.limited_get_log_entries(9, 15).await.unwrap(), []);
+    assert_eq!(reader.limited_get_log_entries(10, 15).await.unwrap().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_would_leave_a_gap_is_not_appended() {
+    let mut log = open(MemoryDisk::default().open()).unwrap();
+    append(&mut log, vec![entry(1, 0, 10), entry(1, 1, 10)]).await.await.unwrap().unwrap();
+    assert!(log.append([entry(1, 3, 10)], IOFlushed::noop()).await.is_err());
+    assert_eq!(read_all(&log).await.len(), 2);
+}
