@@ -156,7 +156,7 @@ impl Report<'_> {
             from_s: done.from as f64 / 1e9,
             to_s: done.to as f64 / 1e9,
             what: done.fault.name().to_owned(),
-            node: done.node.split(',').next().unwrap_or_default().to_owned(),
+            node: done.node.clone(),
             outcome: done.outcome.word().to_owned(),
         };
         shown.map(window).collect()
@@ -205,19 +205,20 @@ fn told(finding: &Finding, text: &mut String) {
     }
 }
 
-/// An operation as a dot of the picture; one that never ended has no place in it.
+/// An operation as a dot of the picture.
 fn dot(operation: &Operation, test: &Test) -> Option<page::Dot> {
-    if operation.completed == u64::MAX {
-        return None;
-    }
+    // The page's word for what was never answered.
+    const UNANSWERED: f64 = -1.0;
+    let is_answered = operation.completed != u64::MAX;
+    let latency = operation.completed.saturating_sub(operation.invoked) as f64 / 1e6;
     let kind = match operation.kind {
         Kind::Ok => page::Kind::Ok,
         Kind::Fail => page::Kind::Fail,
         Kind::Info | Kind::Invoke => page::Kind::Info,
     };
     Some(page::Dot {
-        at_s: operation.completed as f64 / 1e9,
-        latency_ms: (operation.completed - operation.invoked) as f64 / 1e6,
+        at_s: operation.invoked as f64 / 1e9,
+        latency_ms: if is_answered { latency } else { UNANSWERED },
         kind,
         f: operation.call.f().to_owned(),
         node: test.node_names().get(operation.node)?.clone(),
