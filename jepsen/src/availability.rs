@@ -38,9 +38,12 @@ pub fn measure(operations: &[Operation], anywhere: usize, done: &[Done]) -> Avai
     let is_beat = |operation: &&Operation| {
         operation.node == anywhere && operation.is_ok() && matches!(operation.call, Call::Submit { .. })
     };
-    // Whoever asks from the beginning and is not answered has waited from there.
+    // Whoever asks from the beginning and is not answered has waited from there, and whoever is not answered at the end
+    // waits until then.
     let answered = operations.iter().filter(is_beat).map(|operation| operation.completed);
-    let beats: Vec<u64> = [0].into_iter().chain(answered).collect();
+    let own = operations.iter().filter(|operation| operation.node == anywhere);
+    let end = own.map(|operation| if operation.completed < u64::MAX { operation.completed } else { operation.invoked });
+    let beats: Vec<u64> = [0].into_iter().chain(answered).chain(end.max()).collect();
     let gaps: Vec<(u64, u64)> = beats.windows(2).map(|pair| (pair[0], pair[1])).collect();
     let (first, last) = (beats[0], beats[beats.len() - 1]);
     if gaps.is_empty() {
