@@ -6,6 +6,7 @@ use model::{ClassId, JobId};
 use serde::{Deserialize, Serialize};
 
 use crate::chores::Chore;
+use crate::mutants::Mutant;
 use crate::paged::Paged;
 use crate::state::jobs::{Job, Tombstone};
 use crate::state::queues::{Queue, QueueId};
@@ -60,11 +61,19 @@ impl State {
             jobs: self.jobs.clone(),
             tombstones: self.tombstones.clone(),
             sessions: self.sessions.clone(),
-            requests: self.requests.rows.clone(),
+            requests: self.kept_requests(),
             queues: self.queues.clone(),
             classes: self.classes.clone(),
             workers: self.workers.clone(),
             chores: self.chores.clone(),
+        }
+    }
+
+    fn kept_requests(&self) -> Paged<RequestRow> {
+        if self.has_bug(Mutant::RequestsNotInSnapshot) {
+            Paged::default()
+        } else {
+            self.requests.rows.clone()
         }
     }
 

@@ -99,7 +99,9 @@ impl World {
             lease: worker.keeper.lease.filter(|lease| *lease > worker.moment(now)),
             seed,
         };
-        worker.core = Some(Core::new(config, worker.saved.clone()));
+        let mut core = Core::new(config, worker.saved.clone());
+        self.options.mutants.arm_worker(&mut core);
+        worker.core = Some(core);
         worker.has_left = false;
         self.tell_of_executions(id);
         self.step_worker(id, Event::Tick);

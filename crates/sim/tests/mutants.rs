@@ -42,3 +42,39 @@ fn an_end_without_a_fence_is_caught() {
     // A task that is on its way out is placed anew, and the end of the old attempt counts.
     assert!(what.contains("tokens rise") || what.contains("one owner"), "{what}");
 }
+
+#[test]
+fn requests_that_a_snapshot_leaves_out_are_caught() {
+    let (_, what) = caught(Mutants { requests_not_in_snapshot: true, ..Mutants::default() });
+    assert!(what.contains("replicas agree"), "{what}");
+}
+
+#[test]
+fn capacity_that_is_not_released_is_caught() {
+    let (_, what) = caught(Mutants { capacity_not_released: true, ..Mutants::default() });
+    assert!(what.contains("the state is sound"), "{what}");
+}
+
+#[test]
+fn capacity_that_is_released_twice_is_caught() {
+    let (_, what) = caught(Mutants { capacity_released_twice: true, ..Mutants::default() });
+    assert!(what.contains("the state is sound") || what.contains("no over-commit"), "{what}");
+}
+
+#[test]
+fn a_dependent_that_begins_too_soon_is_caught() {
+    let (_, what) = caught(Mutants { dependency_on_stale_state: true, ..Mutants::default() });
+    assert!(what.contains("dependencies come first") || what.contains("the state is sound"), "{what}");
+}
+
+#[test]
+fn an_order_of_a_hash_is_caught() {
+    let (_, what) = caught(Mutants { hash_order: true, ..Mutants::default() });
+    assert!(what.contains("replicas agree"), "{what}");
+}
+
+#[test]
+fn an_order_that_is_started_again_is_caught() {
+    let (_, what) = caught(Mutants { start_twice: true, ..Mutants::default() });
+    assert!(what.contains("one start per token") || what.contains("one owner"), "{what}");
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 use model::{Moment, SessionId};
 
 use crate::core::Core;
+use crate::mutants::Mutant;
 use crate::{Action, Hello, Hold, Outgoing, Record, Session, Welcome};
 
 /// To open a stream.
@@ -219,7 +220,7 @@ impl Core {
         let hello = Hello {
             session: saved.session.map(|session| session.id),
             term: saved.term,
-            watermark: saved.watermark,
+            watermark: if self.has_bug(Mutant::StartTwice) { 0 } else { saved.watermark },
             gaps: saved.gaps.iter().copied().collect(),
             holds: self.holds(),
             reports,

@@ -5,7 +5,8 @@ use crate::core::Core;
 /// A bug that the simulation or the fault-injection suite must catch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// An order that comes again is started again, although its number is known.
+    /// An order that comes again is started again, although its number is known. So that one comes again: a leader that
+    /// the worker returns to is told of no number.
     StartTwice,
 }
 

@@ -303,7 +303,10 @@ impl Shell {
                 let now = clock::wall();
                 self.ended(seq, tasks, Box::new(Ended::succeeded(Some(now), now)));
             }
-            Kind::Process => self.processes.start(Key { session, seq, task }, order),
+            Kind::Process => {
+                let key = self.processes.unused(Key { session, seq, task });
+                self.processes.start(key, order);
+            }
             kind => match self.executors.get(&kind).cloned() {
                 Some(executor) => self.start_inside(executor, order, task),
                 None => {

@@ -4,6 +4,7 @@ use model::views::TaskState;
 use model::{Run, RunSet, SessionId, Token};
 
 use crate::eligible::{Ineligible, accepts, drains_for, gate, has_credit, has_room, unreserved};
+use crate::mutants;
 use crate::state::State;
 use crate::state::jobs::Live;
 use crate::state::sessions::{Allocation, Phase};
@@ -14,7 +15,8 @@ pub const TASKS_PER_PLACEMENT_MAX: u32 = 1_024;
 
 pub(crate) fn apply(state: &mut State, plan: &Plan) -> Reply {
     let (mut taken, mut dropped) = (0, 0);
-    for placement in &plan.placements {
+    let reordered = mutants::reordered(state, &plan.placements);
+    for placement in reordered.as_deref().unwrap_or(&plan.placements) {
         match eligible(state, placement) {
             Ok(()) => {
                 take(state, placement);
@@ -106,6 +108,7 @@ fn take(state: &mut State, placement: &Placement) {
         let live = Live { len: positions.len, session: placement.session, seq, token, attempt };
         group.put_live(positions, live);
     });
+    mutants::has_begun(state, placement.job, place);
     let (job, tasks) = (placement.job, placement.tasks);
     state.event(Event::Tasks { job, tasks, state: TaskState::Placed, attempt, worker: Some(worker) });
     state.effect(Effect::Run { session: placement.session, seq });
@@ -124,8 +127,9 @@ pub(crate) fn release(state: &mut State, session: SessionId, allocation: &Alloca
         return;
     }
     let now = state.now();
+    let times = mutants::times_released(state, allocation);
     if let Some(session) = state.sessions.get_mut(session.0) {
-        session.give_back(&allocation.resources, &allocation.units);
+        (0..times).for_each(|_| session.give_back(&allocation.resources, &allocation.units));
         session.reserved_since = now;
     }
     charge(state, allocation.queue, 0, allocation.share);
