@@ -47,8 +47,8 @@ pub use feed::{Feed, Subscription};
 pub use held::{Held, Pauses};
 pub use identity::Identity;
 pub use log::{
-    ChunkKey, FaultBackend, Faults, Loaded, LogBackend, LogError, MemoryBackend, MemoryDisk, Operation,
-    SledBackend,
+    Ballot, ChunkKey, Contents, FaultBackend, Faults, Loaded, LogBackend, LogError, Logged, MemoryBackend,
+    MemoryDisk, Operation, SledBackend,
 };
 pub use propose::{ENTRY_BYTES_MAX, Happened, Leader, ProposeError, Proposed};
 pub use reads::ReadError;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 /// The first index of a chunk, and the part if one entry is spread over several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +49,10 @@ pub trait LogBackend: Send + 'static {
     fn put_meta(&mut self, name: &str, value: &[u8]) -> io::Result<()>;
     /// Returns once everything written before is on the disk itself.
     fn sync(&mut self) -> io::Result<()>;
+    /// How long the next sync is in coming. In a simulation, where nothing blocks, that much time passes before it.
+    fn sync_takes(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 impl LogBackend for Box<dyn LogBackend> {
@@ -68,5 +73,8 @@ impl LogBackend for Box<dyn LogBackend> {
     }
     fn sync(&mut self) -> io::Result<()> {
         (**self).sync()
+    }
+    fn sync_takes(&self) -> Duration {
+        (**self).sync_takes()
     }
 }

@@ -34,9 +34,12 @@ pub fn seal<T: Serialize>(name: &'static str, value: &T) -> Vec<u8> {
 
 /// `None`: it was never written.
 pub fn open<T: DeserializeOwned>(loaded: &Loaded, name: &'static str) -> Result<Option<T>, LogError> {
-    let Some(sealed) = loaded.meta.get(name) else { return Ok(None) };
-    let content = check(name, sealed)?;
-    Ok(Some(codec::decode(name, content)?))
+    loaded.meta.get(name).map(|sealed| read(name, sealed)).transpose()
+}
+
+/// What [`seal`] has sealed.
+pub fn read<T: DeserializeOwned>(name: &'static str, sealed: &[u8]) -> Result<T, LogError> {
+    Ok(codec::decode(name, check(name, sealed)?)?)
 }
 
 fn check<'a>(name: &'static str, sealed: &'a [u8]) -> Result<&'a [u8], CorruptMark> {

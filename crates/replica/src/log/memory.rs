@@ -1,12 +1,14 @@
-//! The log in memory, for simulations: a crash loses what was not synced.
+//! The log in memory, for simulations: a crash loses what was not synced, and a sync may take its time.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::backend::{ChunkKey, Loaded, LogBackend};
+use super::contents::Contents;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tables {
@@ -44,7 +46,29 @@ impl Tables {
 #[derive(Debug, Default)]
 struct Disk {
     synced: Tables,
+    contents: Arc<Contents>,
     pending: Vec<Change>,
+}
+
+impl Disk {
+    fn sync(&mut self) {
+        let contents = Arc::make_mut(&mut self.contents);
+        for change in std::mem::take(&mut self.pending) {
+            match &change {
+                Change::Chunks { remove, put } => {
+                    let keys: Vec<ChunkKey> = put.iter().map(|(key, _)| *key).collect();
+                    let gone = remove.iter().chain(&keys).copied();
+                    contents.forget(&self.synced.chunks, gone);
+                    self.synced.make(change);
+                    contents.learn(&self.synced.chunks, keys.into_iter());
+                }
+                Change::Meta { name, value } => {
+                    contents.learn_meta(name, value);
+                    self.synced.make(change);
+                }
+            }
+        }
+    }
 }
 
 /// What outlives the process that writes to it.
@@ -52,29 +76,53 @@ struct Disk {
 pub struct MemoryDisk(Arc<Mutex<Disk>>);
 
 impl MemoryDisk {
-    /// As when the power fails: of what was written since the last sync only the first `kept` changes are left.
+    /// As when the power fails: of what was written since the last sync only the first `kept` changes are left. They
+    /// are on the disk then.
     pub fn crash(&self, kept: usize) {
-        self.0.lock().pending.truncate(kept);
+        let mut disk = self.0.lock();
+        disk.pending.truncate(kept);
+        disk.sync();
+    }
+
+    /// How many changes a power failure could lose.
+    pub fn unsynced(&self) -> usize {
+        self.0.lock().pending.len()
+    }
+
+    /// What would be left if it failed now and lost all of these.
+    pub fn durable(&self) -> Arc<Contents> {
+        self.0.lock().contents.clone()
     }
 
     /// A backend on this disk. The writer of an earlier life must have ended.
     pub fn open(&self) -> MemoryBackend {
-        MemoryBackend(self.clone())
+        self.open_paced(|| Duration::ZERO)
+    }
+
+    /// `pace` says how long each sync takes.
+    pub fn open_paced(&self, pace: impl Fn() -> Duration + Send + 'static) -> MemoryBackend {
+        // What a killed process has left in the system's memory reads as if it were on the disk: as in the other
+        // backend, it is before anybody builds on it.
+        self.0.lock().sync();
+        MemoryBackend { disk: self.clone(), pace: Box::new(pace) }
     }
 }
 
-pub struct MemoryBackend(MemoryDisk);
+pub struct MemoryBackend {
+    disk: MemoryDisk,
+    pace: Box<dyn Fn() -> Duration + Send>,
+}
 
 impl MemoryBackend {
     fn write(&self, change: Change) -> io::Result<()> {
-        self.0.0.lock().pending.push(change);
+        self.disk.0.lock().pending.push(change);
         Ok(())
     }
 }
 
 impl LogBackend for MemoryBackend {
     fn load(&mut self) -> io::Result<Loaded> {
-        let disk = self.0.0.lock();
+        let disk = self.disk.0.lock();
         let mut tables = disk.synced.clone();
         disk.pending.iter().cloned().for_each(|change| tables.make(change));
         Ok(tables.into_loaded())
@@ -97,9 +145,68 @@ impl LogBackend for MemoryBackend {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut disk = self.0.0.lock();
-        let pending = std::mem::take(&mut disk.pending);
-        pending.into_iter().for_each(|change| disk.synced.make(change));
+        self.disk.0.lock().sync();
         Ok(())
+    }
+
+    fn sync_takes(&self) -> Duration {
+        (self.pace)()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Record;
+    use crate::log::chunk;
+
+    fn record(term: u64, index: u64, bytes: usize) -> Record {
+        Record { term, index, kind: 1, payload: vec![index as u8; bytes].into() }
+    }
+
+    fn put(backend: &mut MemoryBackend, records: &[Record]) {
+        for packed in chunk::pack(records) {
+            for (key, value) in packed.extent.keys().zip(&packed.values) {
+                backend.put_chunk(key, value).unwrap();
+            }
+        }
+    }
+
+    fn entries(disk: &MemoryDisk) -> Vec<(u64, u64)> {
+        disk.durable().entries.values().map(|entry| (entry.term, entry.index)).collect()
+    }
+
+    #[test]
+    fn only_what_was_synced_counts_as_durable() {
+        let disk = MemoryDisk::default();
+        let mut backend = disk.open();
+        put(&mut backend, &[record(1, 0, 10), record(1, 1, 10)]);
+        // In several parts.
+        put(&mut backend, &[record(1, 2, 20_000)]);
+        assert_eq!(entries(&disk), []);
+        backend.sync().unwrap();
+        assert_eq!(entries(&disk), [(1, 0), (1, 1), (1, 2)]);
+
+        put(&mut backend, &[record(1, 3, 20_000)]);
+        assert_eq!(disk.unsynced(), 3);
+        disk.crash(2);
+        assert_eq!(entries(&disk), [(1, 0), (1, 1), (1, 2)], "the last part of the last is lost");
+
+        let rewritten = chunk::pack(&[record(1, 0, 10)]).remove(0).values.remove(0);
+        let key = |first, part| ChunkKey { first, part };
+        let remove = [key(0, 0), key(2, 0), key(2, 1), key(2, 2), key(3, 0), key(3, 1)];
+        backend.replace_chunks(&remove, &[(key(0, 0), rewritten)]).unwrap();
+        put(&mut backend, &[record(2, 1, 10)]);
+        backend.sync().unwrap();
+        assert_eq!(entries(&disk), [(1, 0), (2, 1)]);
+    }
+
+    #[test]
+    fn a_process_that_is_killed_loses_nothing_and_the_next_one_syncs_it() {
+        let disk = MemoryDisk::default();
+        put(&mut disk.open(), &[record(1, 0, 10)]);
+        assert_eq!(entries(&disk), []);
+        drop(disk.open());
+        assert_eq!(entries(&disk), [(1, 0)]);
     }
 }

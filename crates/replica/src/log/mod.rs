@@ -2,6 +2,7 @@
 
 mod backend;
 mod chunk;
+mod contents;
 #[cfg(feature = "chaos")]
 pub(crate) mod damage;
 mod fault;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use backend::{ChunkKey, Loaded, LogBackend};
 pub use chunk::PAYLOAD_BYTES_MAX;
+pub use contents::{Ballot, Contents, Logged};
 pub use fault::{FaultBackend, Faults, Operation};
 pub use memory::{MemoryBackend, MemoryDisk};
 pub use sled::SledBackend;

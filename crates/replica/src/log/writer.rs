@@ -101,23 +101,36 @@ impl Writer {
         }
     }
 
-    /// For a simulation, where there are no threads.
+    /// For a simulation, where there are no threads: a sync takes its time, but blocks nobody else.
     pub async fn run_as_task(mut self, mut queue: mpsc::Receiver<Request>) {
         while !self.closed {
             let Some(first) = queue.recv().await else { return };
-            self.cycle(first, &mut queue);
+            let (waiting, written) = self.write(gather(first, &mut queue));
+            let takes = self.backend.sync_takes();
+            if !waiting.is_empty() && !takes.is_zero() {
+                tokio::time::sleep(takes).await;
+            }
+            self.finish(waiting, written);
         }
     }
 
     fn cycle(&mut self, first: Request, queue: &mut mpsc::Receiver<Request>) {
-        let mut bytes = first.bytes();
-        let mut requests = vec![first];
-        while requests.len() < REQUESTS_PER_CYCLE_MAX && bytes < BYTES_PER_CYCLE_MAX {
-            let Ok(request) = queue.try_recv() else { break };
-            bytes += request.bytes();
-            requests.push(request);
+        let (waiting, written) = self.write(gather(first, queue));
+        self.finish(waiting, written);
+    }
+
+    /// Syncs what was written, if anybody waits for it, and says so.
+    fn finish(&mut self, waiting: Vec<Done>, written: io::Result<()>) {
+        let result = written.and_then(|()| {
+            let syncs = !waiting.is_empty() && !self.hooks.puts_sync_off(|| self.env.now());
+            if syncs { self.backend.sync() } else { Ok(()) }
+        });
+        if let Err(error) = &result
+            && !self.failed
+        {
+            self.failed = true;
+            self.env.stop(&format!("the log cannot be written: {error}; nothing unsynced was acknowledged"));
         }
-        let (waiting, result) = self.write(requests);
         if self.closed {
             // The store must be closed, its lock released, before the closer is told.
             self.backend = Box::new(Closed);
@@ -126,7 +139,7 @@ impl Writer {
         self.delete_purged();
     }
 
-    /// Writes and syncs; returns who waits and what to tell them.
+    /// Returns who waits for it to be synced.
     fn write(&mut self, requests: Vec<Request>) -> (Vec<Done>, io::Result<()>) {
         let mut result =
             if self.failed { Err(io::Error::other("the log has failed before")) } else { Ok(()) };
@@ -145,15 +158,6 @@ impl Writer {
         }
         if let (Ok(()), Some(value)) = (&result, committed) {
             result = self.backend.put_meta(COMMITTED, &value);
-        }
-        if result.is_ok() && !waiting.is_empty() && !self.hooks.puts_sync_off(|| self.env.now()) {
-            result = self.backend.sync();
-        }
-        if let Err(error) = &result
-            && !self.failed
-        {
-            self.failed = true;
-            self.env.stop(&format!("the log cannot be written: {error}; nothing unsynced was acknowledged"));
         }
         (waiting, result)
     }
@@ -225,6 +229,18 @@ impl Writer {
             }
         }
     }
+}
+
+/// What waits in the queue, up to the bounds of one cycle.
+fn gather(first: Request, queue: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+    let mut bytes = first.bytes();
+    let mut requests = vec![first];
+    while requests.len() < REQUESTS_PER_CYCLE_MAX && bytes < BYTES_PER_CYCLE_MAX {
+        let Ok(request) = queue.try_recv() else { break };
+        bytes += request.bytes();
+        requests.push(request);
+    }
+    requests
 }
 
 fn answer(waiting: Vec<Done>, result: &io::Result<()>) {
