@@ -20,6 +20,7 @@ pub mod env;
 mod feed;
 mod held;
 mod identity;
+mod inspect;
 mod log;
 mod network;
 mod propose;
@@ -46,6 +47,7 @@ pub use env::{Env, Listen, Real, WallOffset};
 pub use feed::{Feed, Subscription};
 pub use held::{Held, Pauses};
 pub use identity::Identity;
+pub use inspect::Inside;
 pub use log::{
     Ballot, ChunkKey, Contents, FaultBackend, Faults, Loaded, LogBackend, LogError, Logged, MemoryBackend,
     MemoryDisk, Operation, SledBackend,

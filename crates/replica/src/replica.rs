@@ -104,6 +104,10 @@ impl Replica {
         })
     }
 
+    pub(crate) fn upkeep(&self) -> &Upkeep {
+        &self.upkeep
+    }
+
     pub fn id(&self) -> NodeId {
         self.upkeep.own.id
     }

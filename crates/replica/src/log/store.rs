@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::backend::{Loaded, LogBackend};
 use super::chunk::{self, CorruptChunk, Unpacked};
+use super::contents::Logged;
 use super::mark::{self, CorruptMark};
 use super::writer::{COMMITTED, Change, Done, PURGED, QUEUE_MAX, Request, Writer};
 use crate::Hooks;
@@ -213,6 +214,16 @@ impl LogStore {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What is purged, and the last entry.
+    pub fn ends(&self) -> (Option<LogId>, Option<LogId>) {
+        let cache = self.shared.cache.read();
+        (cache.purged, cache.last_log_id())
+    }
+
+    pub fn logged(&self, range: Range<u64>) -> Vec<Logged> {
+        self.shared.records(range).iter().map(Logged::from).collect()
     }
 
     /// Bytes of the entries held.
