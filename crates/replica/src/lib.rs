@@ -11,6 +11,7 @@ mod bootstrap;
 mod calm;
 #[cfg(feature = "chaos")]
 pub mod chaos;
+pub mod chance;
 mod codec;
 mod config;
 mod convert;
@@ -57,6 +58,4 @@ pub use reads::ReadError;
 pub use replica::{Replica, TransferError};
 pub use start::Seams;
 pub use status::{Leadership, MemberStatus, RaftState, Status};
-#[cfg(turmoil)]
-pub use types::SEED;
 pub use types::{Member, NodeId};

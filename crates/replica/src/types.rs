@@ -152,9 +152,5 @@ pub async fn seeded<F: Future>(call: F) -> F::Output {
 
 #[cfg(turmoil)]
 pub async fn seeded<F: Future>(call: F) -> F::Output {
-    AsyncRuntime::scope(SEED.fetch_add(1, std::sync::atomic::Ordering::Relaxed), call).await
+    AsyncRuntime::scope(crate::chance::next(), call).await
 }
-
-/// Set it before a simulation begins, and its chance repeats.
-#[cfg(turmoil)]
-pub static SEED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
