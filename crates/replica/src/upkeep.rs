@@ -75,7 +75,8 @@ impl Upkeep {
             leader,
             members,
             last_log: metrics.last_log_index.unwrap_or(0),
-            committed: status::index(&metrics.cluster_committed),
+            // What a leader has told counts per leadership, and is nothing when one begins.
+            committed: status::index(&metrics.cluster_committed.max(metrics.local_committed)),
             applied: status::index(&self.shared.applied.borrow()),
             snapshot: status::index(&metrics.snapshot),
             purged: status::index(&metrics.purged),
