@@ -18,4 +18,4 @@ pub use config::{Addresses, Config, Error, Limits, Listeners, Peer};
 #[cfg(feature = "chaos")]
 pub use leader_core::leases::Mutant;
 pub use replica::Cut;
-pub use serve::{Server, run};
+pub use serve::{Place, Server, run};

@@ -1,6 +1,5 @@
 //! Request ids for clients that send none.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::{RequestId, Timestamp};
@@ -14,10 +13,9 @@ pub struct RequestIds {
 }
 
 impl RequestIds {
-    /// `salt` tells replicas apart that were given the same randomness.
-    pub fn new(salt: &str) -> RequestIds {
-        // The standard library's per-process randomness, which it takes from the operating system.
-        RequestIds { seed: RandomState::new().hash_one(salt), made: AtomicU64::new(0) }
+    /// `seed` is chance: no two processes have the same.
+    pub fn new(seed: u64) -> RequestIds {
+        RequestIds { seed, made: AtomicU64::new(0) }
     }
 
     pub fn next(&self, now: Timestamp) -> RequestId {
@@ -36,7 +34,7 @@ mod tests {
 
     #[test]
     fn ids_carry_their_time_and_differ() {
-        let (one, other) = (RequestIds::new("n1"), RequestIds::new("n2"));
+        let (one, other) = (RequestIds::new(1), RequestIds::new(2));
         let now = Timestamp(1_700_000_000_123_456);
         let ids: BTreeSet<RequestId> = (0..100).flat_map(|_| [one.next(now), other.next(now)]).collect();
         assert_eq!(ids.len(), 200);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use replica::{Listen, Real, Replica, Seams, SnapshotThresholds};
+use replica::env::Listener;
+use replica::{Env, Listen, Real, Replica, Seams, SnapshotThresholds, WallOffset};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic_health::ServingStatus;
@@ -11,8 +12,8 @@ use tracing::{info, info_span, warn};
 use wire::v1::baton_server::BatonServer;
 use wire::v1::workers_server::WorkersServer;
 
-use crate::api::{Api, Running, Shared};
-use crate::clock::Clock;
+use crate::api::{Api, Running};
+use crate::clock;
 use crate::config::{self, Addresses, Config, Error, Listeners};
 use crate::follow::Follower;
 use crate::metrics::Metrics;
@@ -25,6 +26,17 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Of a connection that is silent: then it is asked whether anybody is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where a replica process runs: on sockets of this machine, or in a simulation.
+pub struct Place {
+    pub addresses: Addresses,
+    pub api: Box<dyn Listener>,
+    pub http: Option<std::net::TcpListener>,
+    /// Clocks, chance, and the way to the API of whoever leads.
+    pub env: Arc<dyn Env>,
+    pub replica: replica::Config,
+    pub seams: Seams,
+}
 
 /// A running replica process. Dropped, it stops without farewell.
 pub struct Server {
@@ -59,23 +71,40 @@ impl Server {
 
     /// On sockets that were bound before.
     pub async fn start_on(config: Config, listeners: Listeners) -> Result<Server, Error> {
-        let addresses = listeners.addresses().map_err(|source| Error::Listen {
-            flag: config::LISTEN,
-            address: config.listen.clone(),
-            source,
-        })?;
-        let replica = replica_config(&config, &addresses, listeners.peer)?;
+        let listen = |source| Error::Listen { flag: config::LISTEN, address: config.listen.clone(), source };
+        let addresses = listeners.addresses().map_err(listen)?;
+        let api = tokio::net::TcpListener::from_std(listeners.api).map_err(listen)?;
+        // The others measure the clock that this process goes by.
+        let offset = clock::offset();
+        let place = Place {
+            replica: replica_config(&config, &addresses, listeners.peer)?,
+            addresses,
+            api: Box::new(api),
+            http: listeners.http,
+            env: Arc::new(real(&offset)),
+            seams: seams(&config, &offset),
+        };
+        Server::start_at(config, place).await
+    }
+
+    /// In the given place: the addresses of the configuration are not looked at.
+    pub async fn start_at(config: Config, place: Place) -> Result<Server, Error> {
+        let Place { addresses, api: listener, http, env, replica, seams } = place;
         let (stop, stopping) = watch::channel(false);
-        let clock = Clock::from_env();
-        let api = Api::new(config, clock, Arc::new(Metrics::default()), stopping.clone());
+        let api = Api::new(config, env, Arc::new(Metrics::default()), stopping.clone());
         let mut tasks = JoinSet::new();
-        tasks.spawn(bring_up(api.clone(), replica, stopping.clone()));
-        tasks.spawn(serve_grpc(api.clone(), listeners.api, stopping.clone()));
-        if let Some(listener) = listeners.http {
+        tasks.spawn(bring_up(api.clone(), replica, seams, stopping.clone()));
+        tasks.spawn(serve_grpc(api.clone(), listener, stopping.clone()));
+        if let Some(listener) = http {
             tasks.spawn(http::serve(api.clone(), listener, stopping));
         }
         info!(api = %addresses.api, peer = %addresses.peer, http = ?addresses.http, "listening");
         Ok(Server { addresses, api, stop, tasks })
+    }
+
+    /// Once it has found its cluster.
+    pub fn replica(&self) -> Option<Arc<Replica>> {
+        self.api.running().ok().map(|running| running.replica.clone())
     }
 
     pub fn addresses(&self) -> &Addresses {
@@ -138,23 +167,25 @@ fn replica_config(
     })
 }
 
-fn seams(shared: &Shared) -> Seams {
-    // The others measure the clock that this process goes by.
-    let env = Real::new().with_wall_offset(shared.clock.wall_offset().clone());
-    let env = match shared.config.cut.clone() {
-        Some(cut) => env.with_cut(cut),
-        None => env,
+fn real(offset: &WallOffset) -> Real {
+    Real::new().with_wall_offset(offset.clone())
+}
+
+fn seams(config: &Config, offset: &WallOffset) -> Seams {
+    let env = match config.cut.clone() {
+        Some(cut) => real(offset).with_cut(cut),
+        None => real(offset),
     };
-    hooked(Seams { env: Arc::new(env), ..Seams::default() }, shared)
+    hooked(Seams { env: Arc::new(env), ..Seams::default() }, config, offset)
 }
 
 #[cfg(feature = "chaos")]
-fn hooked(seams: Seams, shared: &Shared) -> Seams {
-    shared.config.chaos.replica.arm(seams, shared.clock.wall_offset())
+fn hooked(seams: Seams, config: &Config, offset: &WallOffset) -> Seams {
+    config.chaos.replica.arm(seams, offset)
 }
 
 #[cfg(not(feature = "chaos"))]
-fn hooked(seams: Seams, _: &Shared) -> Seams {
+fn hooked(seams: Seams, _: &Config, _: &WallOffset) -> Seams {
     seams
 }
 
@@ -163,10 +194,15 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 }
 
 /// Starts the replica, then everything that needs it; ends with it.
-async fn bring_up(api: Api, config: replica::Config, stopping: watch::Receiver<bool>) -> Result<(), Error> {
+async fn bring_up(
+    api: Api,
+    config: replica::Config,
+    seams: Seams,
+    stopping: watch::Receiver<bool>,
+) -> Result<(), Error> {
     let shared = api.shared();
     let replica = tokio::select! {
-        replica = Replica::start_with(config, seams(shared)) => Arc::new(replica?),
+        replica = Replica::start_with(config, seams) => Arc::new(replica?),
         () = stopped(stopping.clone()) => return Ok(()),
     };
     let limits = &shared.config.limits;
@@ -190,13 +226,12 @@ async fn bring_up(api: Api, config: replica::Config, stopping: watch::Receiver<b
 
 async fn serve_grpc(
     api: Api,
-    listener: std::net::TcpListener,
+    listener: Box<dyn Listener>,
     stopping: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Serve { what: "the API", source };
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| failed(error.into()))?;
     let clock = api.shared().clock.clone();
-    let connections = replica::connections(Box::new(listener), "api", move || clock.moment());
+    let connections = replica::connections(listener, "api", move || clock.moment());
     let limits = api.shared().config.limits.clone();
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()

@@ -1,9 +1,12 @@
 //! Connections to the replica that leads.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use replica::Env;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
@@ -16,16 +19,18 @@ pub type Leader = BatonClient<Channel>;
 
 /// Addresses remembered: more than a cluster has replicas.
 const CHANNELS_MAX: usize = 16;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One connection per address, made when it is first needed.
 pub struct Leaders {
     channels: Mutex<BTreeMap<String, Channel>>,
     message_bytes_max: usize,
+    env: Arc<dyn Env>,
 }
 
 impl Leaders {
-    pub fn new(message_bytes_max: usize) -> Leaders {
-        Leaders { channels: Mutex::default(), message_bytes_max }
+    pub fn new(message_bytes_max: usize, env: Arc<dyn Env>) -> Leaders {
+        Leaders { channels: Mutex::default(), message_bytes_max, env }
     }
 
     pub fn at(&self, address: &str) -> Result<Leader, Failure> {
@@ -36,7 +41,7 @@ impl Leaders {
                 if channels.len() >= CHANNELS_MAX {
                     channels.clear();
                 }
-                let channel = open(address)?;
+                let channel = open(address, self.env.clone())?;
                 channels.insert(address.to_owned(), channel.clone());
                 channel
             }
@@ -46,18 +51,25 @@ impl Leaders {
     }
 }
 
-fn open(address: &str) -> Result<Channel, Failure> {
+fn open(address: &str, env: Arc<dyn Env>) -> Result<Channel, Failure> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| Failure::no_leader(format!("the leader's API address `{address}` is not an address")))?;
     let endpoint = endpoint
-        .tcp_nodelay(true)
-        .connect_timeout(Duration::from_secs(1))
         // A leader that is frozen or cut off is noticed while a call waits on it.
         .http2_keep_alive_interval(Duration::from_millis(500))
         .keep_alive_timeout(Duration::from_secs(1))
         .initial_connection_window_size(16 << 20)
         .initial_stream_window_size(4 << 20);
-    Ok(endpoint.connect_lazy())
+    let address = address.to_owned();
+    Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+        let connecting = env.connect(address.clone());
+        async move {
+            match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+                Ok(connected) => connected.map(TokioIo::new),
+                Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+            }
+        }
+    })))
 }
 
 /// The same call again, marked, with what is left of its time.

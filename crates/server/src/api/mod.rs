@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use futures::stream::BoxStream;
 use model::Moment;
 use parking_lot::Mutex;
-use replica::Replica;
+use replica::{Env, Replica};
 use tokio::sync::{Semaphore, watch as signal};
 use tonic::Status;
 use wire::error::Failure;
@@ -69,12 +69,17 @@ pub struct Running {
 }
 
 impl Api {
-    pub fn new(config: Config, clock: Clock, metrics: Arc<Metrics>, stopping: signal::Receiver<bool>) -> Api {
+    pub fn new(
+        config: Config,
+        env: Arc<dyn Env>,
+        metrics: Arc<Metrics>,
+        stopping: signal::Receiver<bool>,
+    ) -> Api {
         let limits = config.limits.clone();
         let shared = Shared {
             demand: Mutex::new(None),
-            requests: RequestIds::new(&config.name),
-            leaders: Leaders::new(limits.message_bytes_max),
+            requests: RequestIds::new(env.random()),
+            leaders: Leaders::new(limits.message_bytes_max, env.clone()),
             writes: Semaphore::new(limits.writes_in_flight_max),
             write_bytes: Semaphore::new(limits.write_bytes_in_flight_max / write::WRITE_BYTES_UNIT),
             watches: Arc::new(Semaphore::new(limits.watches_max)),
@@ -83,7 +88,7 @@ impl Api {
             started: signal::channel(false).0,
             readiness: Mutex::new(Err("it was not tried yet".to_owned())),
             config,
-            clock,
+            clock: Clock::of(env),
             metrics,
             stopping,
         };
