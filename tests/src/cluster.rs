@@ -36,11 +36,14 @@ pub fn example(name: &str) -> PathBuf {
     built(&format!("examples/{name}"), &["-p", "baton-client", "--example", name], &sources)
 }
 
+/// All that has seeded bugs, so that one build serves every program that can have them.
+pub const CHAOS_FEATURES: &str = "baton-cli/chaos,jepsen-turmoil/chaos";
+
 /// The same product with the hooks of the fault-injection suite, built likewise.
 pub fn chaos() -> PathBuf {
     let sources = ["crates", "proto", "Cargo.toml", "Cargo.lock"];
     // As part of the whole workspace: what both depend on is not made twice.
-    let words = ["--workspace", "--features", "baton-cli/chaos", "--bin", "baton-chaos"];
+    let words = ["--workspace", "--features", CHAOS_FEATURES, "--bin", "baton-chaos"];
     built("baton-chaos", &words, &sources)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use baton_tests::cluster::built;
+use baton_tests::cluster::{CHAOS_FEATURES, built};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -105,7 +105,7 @@ fn simulated(seed: u64) -> Run {
 fn turmoil(bug: Option<&str>) -> std::path::PathBuf {
     let sources = ["crates", "jepsen/turmoil", "proto", "Cargo.toml", "Cargo.lock"];
     let (file, feature): (&str, &[&str]) = match bug {
-        Some(_) => ("jepsen-turmoil-chaos", &["--features", "jepsen-turmoil/chaos"]),
+        Some(_) => ("jepsen-turmoil-chaos", &["--features", CHAOS_FEATURES]),
         None => ("jepsen-turmoil", &[]),
     };
     built(file, &[&["--workspace", "--bin", file], feature].concat(), &sources)

@@ -55,6 +55,11 @@ impl Chaos {
         Ok(Chaos { knobs: named(KNOBS_VARIABLE), trace, ..Chaos::default() })
     }
 
+    /// The hooks alone, for a simulation, whose disks and clocks are its own.
+    pub fn hooks(&self) -> Hooks {
+        Hooks { trace: None, mutant: self.mutant, state: self.state, synced: Arc::default() }
+    }
+
     /// The same seams with the hooks in them. `offset`: what all wall clocks of this process go by.
     pub fn arm(&self, seams: Seams, offset: &WallOffset) -> Seams {
         let Seams { env, open_log, hooks: _ } = seams;
