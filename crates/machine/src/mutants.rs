@@ -8,6 +8,10 @@ use crate::state::sessions::Allocation;
 
 /// A bug that the simulation or the fault-injection suite must catch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "mutants"),
+    expect(dead_code, reason = "most are named in what is not compiled then")
+)]
 pub enum Mutant {
     /// The end of an attempt counts for its task, whoever owns that by now.
     NoFenceOnFinish,
