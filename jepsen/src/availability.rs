@@ -42,7 +42,9 @@ pub fn measure(operations: &[Operation], anywhere: usize, done: &[Done]) -> Avai
     // waits until then.
     let answered = operations.iter().filter(is_beat).map(|operation| operation.completed);
     let own = operations.iter().filter(|operation| operation.node == anywhere);
-    let end = own.map(|operation| if operation.completed < u64::MAX { operation.completed } else { operation.invoked });
+    let end = own.map(
+        |operation| if operation.completed < u64::MAX { operation.completed } else { operation.invoked },
+    );
     let beats: Vec<u64> = [0].into_iter().chain(answered).chain(end.max()).collect();
     let gaps: Vec<(u64, u64)> = beats.windows(2).map(|pair| (pair[0], pair[1])).collect();
     let (first, last) = (beats[0], beats[beats.len() - 1]);

@@ -38,7 +38,9 @@ impl Driver {
         match self {
             Driver::Netns => "real processes in network namespaces of this machine; needs root, ip, iptables",
             Driver::Compose => "the product's own compose file; needs Docker, docker-compose and the images",
-            Driver::Sim => "a whole cluster in virtual time over a modelled log; one seed is one run, to the bit",
+            Driver::Sim => {
+                "a whole cluster in virtual time over a modelled log; one seed is one run, to the bit"
+            }
             Driver::Turmoil => "the real openraft stack in virtual time, over a modelled network and disk",
         }
     }

@@ -239,7 +239,8 @@ mod tests {
     #[test]
     fn what_was_written_is_read_back() {
         let inner = Edn::Vector(vec![Edn::text("ä \\ \"x\"\t\u{1}"), Edn::Bool(true), Edn::Map(Vec::new())]);
-        let map = Edn::map(vec![("a-b", inner), ("n", Edn::Int(-7)), ("k", Edn::key("word")), ("z", Edn::Nil)]);
+        let map =
+            Edn::map(vec![("a-b", inner), ("n", Edn::Int(-7)), ("k", Edn::key("word")), ("z", Edn::Nil)]);
         assert_eq!(parse(&map.to_string()), Ok(map.clone()));
         assert_eq!(map.get("k").and_then(Edn::as_str), Some("word"));
         assert_eq!(parse(" [1, 2] "), Ok(Edn::Vector(vec![Edn::Int(1), Edn::Int(2)])));

@@ -219,7 +219,10 @@ impl Ground {
 
     /// What each replica says of itself; `None` where it does not answer.
     pub async fn views(&self) -> Vec<Option<ClusterView>> {
-        let looks = self.clients().into_iter().map(|client| async move { client.stale().cluster_status().await.ok() });
+        let looks = self
+            .clients()
+            .into_iter()
+            .map(|client| async move { client.stale().cluster_status().await.ok() });
         futures::future::join_all(looks).await
     }
 

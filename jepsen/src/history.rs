@@ -49,13 +49,28 @@ pub enum Call {
 /// What it hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    Submitted { job: JobId, index: LogIndex },
-    Read { state: JobState, index: LogIndex },
+    Submitted {
+        job: JobId,
+        index: LogIndex,
+    },
+    Read {
+        state: JobState,
+        index: LogIndex,
+    },
     /// Of a cancel, a retry or a write to a register.
-    Changed { changed: u64, index: LogIndex },
+    Changed {
+        changed: u64,
+        index: LogIndex,
+    },
     /// `None`: there is no such register yet.
-    Got { value: Option<u32>, index: LogIndex },
-    Failed { code: String, message: String },
+    Got {
+        value: Option<u32>,
+        index: LogIndex,
+    },
+    Failed {
+        code: String,
+        message: String,
+    },
 }
 
 impl Answer {
@@ -190,7 +205,8 @@ pub fn read(path: &Path, nodes: &[String]) -> Result<Vec<Entry>, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let entry = |(number, line): (usize, &str)| {
         let value = crate::edn::parse(line);
-        let entry = value.and_then(|value| lines::entry(&value, nodes).ok_or_else(|| format!("no entry: {line}")));
+        let entry =
+            value.and_then(|value| lines::entry(&value, nodes).ok_or_else(|| format!("no entry: {line}")));
         entry.map_err(|why| format!("{}, line {}: {why}", path.display(), number + 1))
     };
     text.lines().enumerate().map(entry).collect()

@@ -103,7 +103,9 @@ pub fn read_fence(path: &Path) -> Result<Vec<Fencing>, String> {
         };
         Some(Fencing { task: task.parse().ok()?, token: token.parse().ok()?, accepted })
     };
-    whole(&text(path)?).map(|text| line(text).ok_or_else(|| format!("a torn line in the fence: {text:?}"))).collect()
+    whole(&text(path)?)
+        .map(|text| line(text).ok_or_else(|| format!("a torn line in the fence: {text:?}")))
+        .collect()
 }
 
 /// A line without its end is being written at this moment.

@@ -139,12 +139,18 @@ fn test(args: &TestArgs) -> Result<Verdict, String> {
     let ended = match driver {
         Driver::Sim | Driver::Turmoil => {
             let nodes = args.nodes.into();
-            let seeds = Seeds { first: args.seed, count: args.seeds, time, nodes: Some(nodes).filter(|_| args.nodes != 3) };
+            let seeds = Seeds {
+                first: args.seed,
+                count: args.seeds,
+                time,
+                nodes: Some(nodes).filter(|_| args.nodes != 3),
+            };
             virtually::test(driver, seeds, None, &args.store, !args.quiet)?
         }
         Driver::Netns | Driver::Compose => {
             let rate = args.rate.into();
-            let plan = Plan { workload, faults, seed: args.seed, time, processes: args.processes.into(), rate };
+            let plan =
+                Plan { workload, faults, seed: args.seed, time, processes: args.processes.into(), rate };
             let request = Request {
                 name: args.name.clone().unwrap_or_else(|| format!("{}-{}", driver.name(), args.workload)),
                 driver,
@@ -176,7 +182,8 @@ fn driver(name: Option<&str>) -> Result<Driver, String> {
         return Ok(driver);
     };
     let found = Driver::ALL.into_iter().find(|driver| driver.name() == name);
-    let driver = found.ok_or_else(|| format!("no driver is called `{name}`: choose from netns, compose, sim, turmoil"))?;
+    let driver = found
+        .ok_or_else(|| format!("no driver is called `{name}`: choose from netns, compose, sim, turmoil"))?;
     match driver.obstacle() {
         Some(why) => Err(format!("SKIPPED: driver {name}: {why}")),
         None => Ok(driver),

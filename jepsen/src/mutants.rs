@@ -32,17 +32,52 @@ const fn turmoil(name: &'static str, about: &'static str) -> Mutant {
 }
 
 pub const MUTANTS: &[Mutant] = &[
-    real("ack-before-sync", "the log answers before it has synced", Workload::Submit, "power-cut,power-cut-all"),
+    real(
+        "ack-before-sync",
+        "the log answers before it has synced",
+        Workload::Submit,
+        "power-cut,power-cut-all",
+    ),
     turmoil("skip-vote-sync", "a vote is given before it is on disk"),
     real("read-without-index", "a linearizable read is answered at once", Workload::Register, "partition"),
-    real("no-fence-on-finish", "the end of an attempt counts, whoever owns the task", Workload::Rounds, "pause-worker"),
-    real("start-twice", "a worker starts an order again that is repeated", Workload::Mixed, "kill-leader,pause-leader"),
+    real(
+        "no-fence-on-finish",
+        "the end of an attempt counts, whoever owns the task",
+        Workload::Rounds,
+        "pause-worker",
+    ),
+    real(
+        "start-twice",
+        "a worker starts an order again that is repeated",
+        Workload::Mixed,
+        "kill-leader,pause-leader",
+    ),
     real("requests-not-in-snapshot", "request ids are left out of snapshots", Workload::Submit, "kill-all"),
-    real("capacity-not-released", "what an end should give back stays taken", Workload::Capacity, "kill-leader"),
+    real(
+        "capacity-not-released",
+        "what an end should give back stays taken",
+        Workload::Capacity,
+        "kill-leader",
+    ),
     real("capacity-released-twice", "an end gives back twice what it had taken", Workload::Capacity, "none"),
-    real("dependency-on-stale-state", "a task begins before what it waits for has ended", Workload::Graph, "none"),
-    real("expire-on-election", "a new leader ends every session that it finds", Workload::Mixed, "kill-leader"),
-    real("renew-without-quorum", "a leader without a quorum renews leases", Workload::Mixed, "cut-leader-from-peers"),
+    real(
+        "dependency-on-stale-state",
+        "a task begins before what it waits for has ended",
+        Workload::Graph,
+        "none",
+    ),
+    real(
+        "expire-on-election",
+        "a new leader ends every session that it finds",
+        Workload::Mixed,
+        "kill-leader",
+    ),
+    real(
+        "renew-without-quorum",
+        "a leader without a quorum renews leases",
+        Workload::Mixed,
+        "cut-leader-from-peers",
+    ),
     real("hash-order", "the order of a hash table shows in what is applied", Workload::Mixed, "none"),
     real("lost-tail-accepted", "a log whose end is lost is taken for whole", Workload::Submit, "lost-tail"),
 ];
@@ -58,7 +93,8 @@ pub fn try_one(mutant: &Mutant, seed: u64, store: &Path, is_loud: bool) -> Resul
     if mutant.driver == Driver::Turmoil || mutant.driver == Driver::Sim {
         let time = Duration::from_secs(mutant.seconds);
         let seeds = Seeds { first: seed, count: None, time, nodes: None };
-        return virtually::test(mutant.driver, seeds, Some(mutant.name), store, is_loud).map(|(_, ended)| ended);
+        return virtually::test(mutant.driver, seeds, Some(mutant.name), store, is_loud)
+            .map(|(_, ended)| ended);
     }
     let plan = Plan {
         workload: mutant.workload,
@@ -89,7 +125,10 @@ pub fn try_all(names: &[String], seed: u64, store: &Path, is_loud: bool) -> Resu
     for name in names {
         let found = MUTANTS.iter().find(|mutant| mutant.name == name);
         let all: Vec<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
-        chosen.push(found.ok_or_else(|| format!("no seeded bug is called `{name}`: choose from {}", all.join(", ")))?);
+        chosen
+            .push(found.ok_or_else(|| {
+                format!("no seeded bug is called `{name}`: choose from {}", all.join(", "))
+            })?);
     }
     if names.is_empty() {
         chosen.extend(MUTANTS);
@@ -100,12 +139,21 @@ pub fn try_all(names: &[String], seed: u64, store: &Path, is_loud: bool) -> Resu
         let (verdict, line) = match try_one(mutant, seed, store, is_loud) {
             Ok(ended) if ended.verdict == Verdict::False => {
                 let by = ended.against.join(", ");
-                (Verdict::True, format!("caught by {by} after {} operations ({} s)", ended.operations, mutant.seconds))
+                (
+                    Verdict::True,
+                    format!("caught by {by} after {} operations ({} s)", ended.operations, mutant.seconds),
+                )
             }
             Ok(ended) => (Verdict::False, format!("NOT CAUGHT: the verdict is {}", ended.verdict)),
             Err(why) => (Verdict::Unknown, format!("not tried: {why}")),
         };
-        println!("{:<28} {} / {} / {}: {line}", mutant.name, mutant.driver.name(), mutant.workload.name(), mutant.nemesis);
+        println!(
+            "{:<28} {} / {} / {}: {line}",
+            mutant.name,
+            mutant.driver.name(),
+            mutant.workload.name(),
+            mutant.nemesis
+        );
         worst = worst.max(verdict);
     }
     Ok(worst)

@@ -14,6 +14,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use crate::edn::Edn;
 use crate::ground::{Ground, Node, name};
@@ -96,7 +97,10 @@ pub(crate) enum Undo {
     Network,
     Knobs(Vec<usize>),
     /// A replica stopped because of its disk: knobs back, space back, start it again.
-    Disk { replica: usize, fault: Fault },
+    Disk {
+        replica: usize,
+        fault: Fault,
+    },
     Nothing,
 }
 
@@ -146,6 +150,8 @@ pub struct Nemesis {
     touched: BTreeSet<Node>,
     /// What was seen while faults lasted.
     probes: Vec<(Fault, Result<(), String>)>,
+    /// Clients of load faults.
+    crowd: JoinSet<()>,
 }
 
 /// Nanoseconds of this machine's wall clock, as tasks write them.
@@ -158,8 +164,8 @@ fn wall() -> u64 {
 impl Nemesis {
     pub fn new(shared: Arc<Shared>, chance: SmallRng, lease: Duration, places: Places) -> Nemesis {
         let (history, deeds) = (shared.history.clone(), Deeds::default());
-        let (touched, probes) = (BTreeSet::new(), Vec::new());
-        Nemesis { history, shared, chance, deeds, lease, places, touched, probes }
+        let (touched, probes, crowd) = (BTreeSet::new(), Vec::new(), JoinSet::new());
+        Nemesis { history, shared, chance, deeds, lease, places, touched, probes, crowd }
     }
 
     /// Says what cannot be tried at all.
@@ -213,8 +219,10 @@ impl Nemesis {
         let lonely: Vec<usize> = begun.iter().flat_map(|(one, ..)| one.isolated.clone()).collect();
         self.meanwhile(ground, &faults, &lonely, pace.lasting(&faults, self.lease)).await;
         // All of them first: what heals one may heal another.
-        let ends: Vec<u64> =
-            begun.iter().map(|(one, ..)| self.note(one.fault, "heals", vec![("nodes", told(&one.nodes))])).collect();
+        let ends: Vec<u64> = begun
+            .iter()
+            .map(|(one, ..)| self.note(one.fault, "heals", vec![("nodes", told(&one.nodes))]))
+            .collect();
         for ((one, from, wall_from), to) in begun.into_iter().zip(ends).rev() {
             self.end(ground, one, (from, to), wall_from).await;
         }
@@ -235,7 +243,8 @@ impl Nemesis {
         let Begun { fault, nodes, isolated, out, undo, mut probe } = one;
         self.deeds.isolations.extend(isolated.into_iter().map(|node| Isolation { node, from, to }));
         let healed = self.undo(ground, undo, &mut probe).await;
-        let outage = |worker: usize| Outage { worker: name(Node::Worker(worker)), from: wall_from, to: wall() };
+        let outage =
+            |worker: usize| Outage { worker: name(Node::Worker(worker)), from: wall_from, to: wall() };
         self.deeds.outages.extend(out.into_iter().map(outage));
         if let Some(place) = self.probes.iter().position(|(of, _)| *of == fault) {
             probe = Some(self.probes.swap_remove(place).1);
@@ -271,7 +280,8 @@ impl Nemesis {
     /// One of these that no other fault of this window has its hands on.
     pub(crate) fn pick(&mut self, nodes: impl IntoIterator<Item = Node>) -> Result<Node, Miss> {
         let free: Vec<Node> = nodes.into_iter().filter(|node| !self.touched.contains(node)).collect();
-        let node = *free.choose(&mut self.chance).ok_or_else(|| Miss::Skip("nobody is left to strike".into()))?;
+        let node =
+            *free.choose(&mut self.chance).ok_or_else(|| Miss::Skip("nobody is left to strike".into()))?;
         self.touched.insert(node);
         Ok(node)
     }

@@ -137,7 +137,9 @@ mod tests {
     #[test]
     fn a_reign_goes_on_while_the_same_one_leads_in_the_same_term() {
         let mut seen = Observed::default();
-        for (node, term, at) in [("n1", 1, 10), ("n1", 1, 20), ("n2", 2, 30), ("n1", 1, 35), ("n2", 2, 40), ("n2", 3, 50)] {
+        for (node, term, at) in
+            [("n1", 1, 10), ("n1", 1, 20), ("n2", 2, 30), ("n1", 1, 35), ("n2", 2, 40), ("n2", 3, 50)]
+        {
             seen.leads(node, term, at);
         }
         let told: Vec<_> = seen.reigns.iter().map(|reign| (reign.term, reign.from, reign.to)).collect();

@@ -129,7 +129,15 @@ impl Report<'_> {
             ("binary", format!("{} {}", test.binary, test.version)),
             ("machine", test.machine.clone()),
             ("started", test.started.clone()),
-            ("operations", format!("{} ok, {} fail, {} info", self.count(Kind::Ok), self.count(Kind::Fail), self.count(Kind::Info))),
+            (
+                "operations",
+                format!(
+                    "{} ok, {} fail, {} info",
+                    self.count(Kind::Ok),
+                    self.count(Kind::Fail),
+                    self.count(Kind::Info)
+                ),
+            ),
             ("submits answered", format!("{:.2} % of the time", self.availability.fraction * 100.0)),
             ("longest gap", format!("{} ms", self.availability.longest_gap_ms)),
         ];
@@ -140,7 +148,12 @@ impl Report<'_> {
             verdict: self.verdict().to_string(),
             seconds,
             nodes: test.node_names(),
-            operations: self.evidence.operations.iter().filter_map(|operation| dot(operation, test)).collect(),
+            operations: self
+                .evidence
+                .operations
+                .iter()
+                .filter_map(|operation| dot(operation, test))
+                .collect(),
             windows: self.windows(),
             reigns: self.reigns(),
             series: self.series(),
@@ -184,9 +197,15 @@ impl Report<'_> {
         for (title, unit, figure) in figures {
             for (node, name) in self.test.node_names().into_iter().enumerate().take(self.test.nodes) {
                 let own = samples.iter().filter(|sample| sample.node == node);
-                let points: Vec<(f64, f64)> = own.map(|sample| (sample.at as f64 / 1e9, figure(sample) as f64)).collect();
+                let points: Vec<(f64, f64)> =
+                    own.map(|sample| (sample.at as f64 / 1e9, figure(sample) as f64)).collect();
                 if !points.is_empty() {
-                    series.push(page::Series { title: title.to_owned(), unit: unit.to_owned(), node: name, points });
+                    series.push(page::Series {
+                        title: title.to_owned(),
+                        unit: unit.to_owned(),
+                        node: name,
+                        points,
+                    });
                 }
             }
         }

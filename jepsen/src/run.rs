@@ -87,14 +87,21 @@ pub async fn run(plan: &Plan, ground: &mut Ground, say: &dyn Fn(&str)) -> Result
         lease: failover.lease().ttl.as_nanos() as u64,
         took,
     };
-    let streams = streams.iter().map(|stream| stream.lock().expect("nobody panics with it").clone()).collect();
+    let streams =
+        streams.iter().map(|stream| stream.lock().expect("nobody panics with it").clone()).collect();
     Ok(Left { entries: history.entries(), streams, kept })
 }
 
 type Streams = Vec<Arc<Mutex<Stream>>>;
 
 /// A watcher that begins at each replica, and what else is looked at.
-fn look_on(ground: &Ground, shared: &Arc<Shared>, clock: Clock, sheet: &Sheet, places: &Places) -> (Streams, JoinSet<()>) {
+fn look_on(
+    ground: &Ground,
+    shared: &Arc<Shared>,
+    clock: Clock,
+    sheet: &Sheet,
+    places: &Places,
+) -> (Streams, JoinSet<()>) {
     let mut looking = observe::start(shared, clock, sheet, places);
     let addresses = ground.addresses();
     let streams: Streams = addresses.iter().map(|_| Arc::default()).collect();

@@ -98,7 +98,13 @@ fn get<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, String> {
 }
 
 /// Writes down what a run left. Ledgers, traces and logs lie in the folder already.
-pub fn write(folder: &Path, test: &Test, entries: &[Entry], streams: &[Stream], kept: &Kept) -> Result<(), String> {
+pub fn write(
+    folder: &Path,
+    test: &Test,
+    entries: &[Entry],
+    streams: &[Stream],
+    kept: &Kept,
+) -> Result<(), String> {
     put(&folder.join(TEST), test)?;
     put(&folder.join(KEPT), kept)?;
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
@@ -125,7 +131,10 @@ pub struct Stored {
 
 pub fn read(folder: &Path) -> Result<Stored, String> {
     if !folder.join(TEST).exists() {
-        return Err(format!("{} is no run: it has no {TEST}; name a folder such as store/NAME/TIME", folder.display()));
+        return Err(format!(
+            "{} is no run: it has no {TEST}; name a folder such as store/NAME/TIME",
+            folder.display()
+        ));
     }
     let form: serde_json::Value = get(&folder.join(TEST))?;
     if form["form"] != FORM {

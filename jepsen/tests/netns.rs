@@ -39,7 +39,10 @@ fn left_of(child: u32) -> Vec<String> {
     let mine = format!("baton-jepsen-{child}-");
     let names = |folder: &str| -> Vec<String> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| name.starts_with(&mine)).collect()
+        entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name.starts_with(&mine))
+            .collect()
     };
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let mounts = mounts.lines().filter(|line| line.contains(&mine)).map(str::to_owned);
@@ -55,7 +58,8 @@ fn kills_and_partitions_and_everything_holds() {
     let store = tempfile::tempdir().unwrap();
     let place = store.path().to_str().unwrap();
     let faults = "kill-leader,cut-leader-from-peers";
-    let test = ["test", "--driver", "netns", "--nemesis", faults, "--time-limit", "18", "--store", place, "--quiet"];
+    let test =
+        ["test", "--driver", "netns", "--nemesis", faults, "--time-limit", "18", "--store", place, "--quiet"];
     let (status, out, err) = run(&test);
     assert_eq!(status, Some(0), "{out}\n{err}");
     assert!(out.contains("verdict: true"), "{out}");
@@ -98,15 +102,19 @@ fn wait(child: &mut Child) {
 }
 
 fn started(place: &str) -> Child {
-    let words = ["test", "--driver", "netns", "--nemesis", "disk", "--time-limit", "60", "--store", place, "--quiet"];
-    let child = suite(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-    for _ in 0..600 {
-        if left_of(child.id()).len() > 4 {
-            return child;
-        }
+    let words =
+        ["test", "--driver", "netns", "--nemesis", "disk", "--time-limit", "60", "--store", place, "--quiet"];
+    let mut child = suite(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let begun = (0..600).any(|_| {
         std::thread::sleep(Duration::from_millis(50));
+        left_of(child.id()).len() > 4
+    });
+    if !begun {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("it does not begin");
     }
-    panic!("it does not begin");
+    child
 }
 
 #[test]
@@ -118,7 +126,8 @@ fn nothing_is_left_behind_by_one_that_is_interrupted_or_killed() {
     let store = tempfile::tempdir().unwrap();
     let place = store.path().to_str().unwrap();
     let mut child = started(place);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGINT)
+        .unwrap();
     wait(&mut child);
     assert_eq!(left_of(child.id()), Vec::<String>::new(), "after an interrupt");
 
@@ -129,7 +138,8 @@ fn nothing_is_left_behind_by_one_that_is_interrupted_or_killed() {
     // The next one does.
     let mut next = started(place);
     assert_eq!(left_of(child.id()), Vec::<String>::new(), "after the next start");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(next.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(next.id() as i32), nix::sys::signal::Signal::SIGTERM)
+        .unwrap();
     wait(&mut next);
     assert_eq!(left_of(next.id()), Vec::<String>::new(), "after a SIGTERM");
 }

@@ -9,9 +9,9 @@ mod accept;
 mod bootstrap;
 #[cfg(not(feature = "chaos"))]
 mod calm;
+pub mod chance;
 #[cfg(feature = "chaos")]
 pub mod chaos;
-pub mod chance;
 mod codec;
 mod config;
 mod convert;

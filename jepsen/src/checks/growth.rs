@@ -11,6 +11,8 @@ const MEMORY_MORE: u64 = 96 << 20;
 const FILES_MORE: u64 = 64;
 const DISK_MORE: u64 = 256 << 20;
 
+type Figure = fn(&Sample) -> u64;
+
 pub fn check(evidence: &Evidence) -> Finding {
     if evidence.asked.seconds < LONG {
         return not_asked("growth");
@@ -20,7 +22,7 @@ pub fn check(evidence: &Evidence) -> Finding {
     let replicas = samples.iter().map(|sample| sample.node + 1).max().unwrap_or(0);
     for node in 0..replicas {
         let own: Vec<&Sample> = samples.iter().filter(|sample| sample.node == node).collect();
-        let figures: [(&str, fn(&Sample) -> u64, u64); 3] = [
+        let figures: [(&str, Figure, u64); 3] = [
             ("bytes of memory", |sample| sample.memory, MEMORY_MORE),
             ("open files", |sample| sample.files, FILES_MORE),
             ("bytes on disk", |sample| sample.disk, DISK_MORE),
@@ -28,7 +30,10 @@ pub fn check(evidence: &Evidence) -> Finding {
         for (what, figure, more) in figures {
             let (early, late) = (median(&own, 1, figure), median(&own, 3, figure));
             if late as f64 > early as f64 * MORE + more as f64 {
-                problems.push(format!("n{} has {late} {what} in the last quarter, {early} in the second", node + 1));
+                problems.push(format!(
+                    "n{} has {late} {what} in the last quarter, {early} in the second",
+                    node + 1
+                ));
             }
         }
     }
@@ -39,7 +44,7 @@ pub fn check(evidence: &Evidence) -> Finding {
 }
 
 /// Of one quarter of the samples.
-fn median(samples: &[&Sample], quarter: usize, figure: fn(&Sample) -> u64) -> u64 {
+fn median(samples: &[&Sample], quarter: usize, figure: Figure) -> u64 {
     let len = samples.len();
     let mut part: Vec<u64> =
         samples[len * quarter / 4..len * (quarter + 1) / 4].iter().map(|sample| figure(sample)).collect();

@@ -59,7 +59,11 @@ pub fn check(evidence: &Evidence) -> Vec<Finding> {
         if holes.is_some() { finding.unless(holes.clone().into_iter().collect()) } else { finding }
     };
     vec![
-        judge("W2", "the log, replayed through another model, gives the same answers everywhere", found.replies),
+        judge(
+            "W2",
+            "the log, replayed through another model, gives the same answers everywhere",
+            found.replies,
+        ),
         judge("W4.log", "in the log each task ends once per round", found.rounds),
         judge("W6.log", "in the log a task has one owner, and only the owner ends it", found.owners),
         judge("W7.log", "in the log nothing begins before what it waits for", found.dependencies),
@@ -93,7 +97,13 @@ pub fn words(event: &serde_json::Value) -> String {
         "Tasks" | "tasks" => {
             let tasks = read::run(&event["tasks"]).unwrap_or_default();
             let (len, attempt) = (tasks.end - tasks.start, event["attempt"].as_u64().unwrap_or(0));
-            format!("tasks {} {}+{len} {} {attempt} {}", text("job"), tasks.start, text("state"), text("worker"))
+            format!(
+                "tasks {} {}+{len} {} {attempt} {}",
+                text("job"),
+                tasks.start,
+                text("state"),
+                text("worker")
+            )
         }
         "Worker" | "worker" => format!("worker {} {}", text("worker"), text("state")),
         _ => format!("queue {}", text("queue")),

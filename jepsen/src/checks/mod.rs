@@ -184,7 +184,9 @@ impl Evidence {
     /// Faults that were installed.
     fn installed(&self) -> BTreeSet<Fault> {
         let done = self.kept.deeds.done.iter();
-        done.filter(|done| done.outcome == crate::nemesis::Outcome::Installed).map(|done| done.fault).collect()
+        done.filter(|done| done.outcome == crate::nemesis::Outcome::Installed)
+            .map(|done| done.fault)
+            .collect()
     }
 }
 
@@ -216,7 +218,8 @@ pub const ALL: &[(&str, &str)] = &[
 ];
 
 pub fn all(evidence: &Evidence) -> Vec<Finding> {
-    let mut findings = vec![coverage::check(evidence), reads::check_order(evidence), registers::check(evidence)];
+    let mut findings =
+        vec![coverage::check(evidence), reads::check_order(evidence), registers::check(evidence)];
     findings.extend(log::check(evidence));
     findings.extend([
         jobs::check_kept(evidence),

@@ -59,9 +59,7 @@ pub fn check_overlaps(evidence: &Evidence) -> Finding {
 
 /// Whether the host of a process was away at some time between its start and that of the other.
 fn was_away(outages: &[Outage], stay: &Stay, other: u64) -> bool {
-    outages
-        .iter()
-        .any(|outage| outage.worker == stay.worker && outage.from < other && outage.to > stay.start)
+    outages.iter().any(|outage| outage.worker == stay.worker && outage.from < other && outage.to > stay.start)
 }
 
 /// Where workers reach a majority at all times, and tasks do not fail, every second attempt is one too many.
@@ -79,7 +77,8 @@ pub fn check_leases(evidence: &Evidence) -> Finding {
     let problems: Vec<String> =
         again.map(|key| format!("{} was begun again as attempt {}", key.task, key.attempt)).collect();
     let stall = std::time::Duration::from_nanos(evidence.kept.stall);
-    let looked_at = format!("{} attempts, the machine stood still for at most {stall:?}", evidence.ledger.len());
+    let looked_at =
+        format!("{} attempts, the machine stood still for at most {stall:?}", evidence.ledger.len());
     let stood_still = evidence.kept.stall > evidence.kept.lease / 4;
     let finding = Finding::new("W6.leases", "no attempt is lost to an election", looked_at, problems);
     if stood_still && !finding.problems.is_empty() {

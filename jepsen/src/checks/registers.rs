@@ -30,21 +30,26 @@ pub fn check(evidence: &Evidence) -> Finding {
             Outcome::Not { call, .. } => {
                 problems.push(format!("register {register} has no order: {:?} cannot be placed", kept[call]));
             }
-            Outcome::Unknown { tried } => doubts.push(format!("register {register} was given up after {tried} steps")),
+            Outcome::Unknown { tried } => {
+                doubts.push(format!("register {register} was given up after {tried} steps"))
+            }
         }
     }
     if count == 0 {
         doubts.push("no register was used".to_owned());
     }
     let looked_at = format!("{count} operations on {} registers", registers.len());
-    Finding::new("W1.register", "registers are linearizable through all replicas", looked_at, problems).unless(doubts)
+    Finding::new("W1.register", "registers are linearizable through all replicas", looked_at, problems)
+        .unless(doubts)
 }
 
 /// Reads that were not answered, and writes that certainly were not done, say nothing.
 fn call(operation: &Operation) -> Option<crate::linear::Call<RegisterOp>> {
     let op = match (&operation.call, operation.kind, &operation.answer) {
         (Call::Set { value, .. }, Kind::Ok | Kind::Info, _) => RegisterOp::Write((*value).into()),
-        (Call::Get { .. }, Kind::Ok, Some(Answer::Got { value, .. })) => RegisterOp::Read(value.map(i64::from)),
+        (Call::Get { .. }, Kind::Ok, Some(Answer::Got { value, .. })) => {
+            RegisterOp::Read(value.map(i64::from))
+        }
         _ => return None,
     };
     let completed = (operation.kind == Kind::Ok).then_some(operation.completed);

@@ -35,8 +35,8 @@ pub fn check(evidence: &Evidence) -> Finding {
     problems.extend(twice_at_the_end(evidence));
     let looked_at = format!("{} request ids, {repeats} repeats, {conflicts} conflicts", jobs.len());
     let tries = evidence.asked.workload.has(|op| op == Op::Again);
-    let doubts =
-        (tries && (repeats == 0 || conflicts == 0)).then(|| "no repeat or no conflict was answered".to_owned());
+    let doubts = (tries && (repeats == 0 || conflicts == 0))
+        .then(|| "no repeat or no conflict was answered".to_owned());
     Finding::new("W11", "a request id is done once and refuses another body", looked_at, problems)
         .unless(doubts.into_iter().collect())
 }

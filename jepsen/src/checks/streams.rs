@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::checks::{Evidence, Finding};
 use crate::checks::log::words;
+use crate::checks::{Evidence, Finding};
 use crate::watcher::{Stream, Told};
 
 const TOLD_MAX: usize = 20;
@@ -12,7 +12,8 @@ pub fn check(evidence: &Evidence) -> Finding {
     let mut problems = Vec::new();
     let mut known: BTreeMap<(u64, u32), String> = BTreeMap::new();
     for entry in evidence.trace.iter().flat_map(|trace| trace.entries.values()) {
-        let of_entry = entry.events.iter().zip(0..).map(|(event, place)| ((entry.index, place), words(event)));
+        let of_entry =
+            entry.events.iter().zip(0..).map(|(event, place)| ((entry.index, place), words(event)));
         known.extend(of_entry);
     }
     // Where no replica wrote its log down, what any watcher was told is what there was.
@@ -28,7 +29,8 @@ pub fn check(evidence: &Evidence) -> Finding {
     }
     problems.truncate(TOLD_MAX);
     let doubts = (count == 0).then(|| "nobody was told of an event".to_owned());
-    let looked_at = format!("{count} events told to {} watchers, {gaps} gaps told as such", evidence.streams.len());
+    let looked_at =
+        format!("{count} events told to {} watchers, {gaps} gaps told as such", evidence.streams.len());
     Finding::new("W12", "watchers see every event once, in order", looked_at, problems)
         .unless(doubts.into_iter().collect())
 }
@@ -48,7 +50,9 @@ fn against(stream: &Stream, known: &BTreeMap<(u64, u32), String>) -> Vec<String>
             Told::Event(index, place, words) => ((*index, *place), words),
             Told::Compacted(index, place) => {
                 // What is gone was named as gone; before the oldest that is left nothing follows.
-                last = last.max(index.checked_sub(1).map(|before| (before, u32::MAX))).max(Some((*index, *place)));
+                last = last
+                    .max(index.checked_sub(1).map(|before| (before, u32::MAX)))
+                    .max(Some((*index, *place)));
                 continue;
             }
         };

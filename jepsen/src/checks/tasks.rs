@@ -78,5 +78,6 @@ pub fn check_capacity(evidence: &Evidence) -> Finding {
     problems.truncate(20);
     let looked_at = format!("{} processes on {} workers, at most {most} at once", stays.len(), changes.len());
     let doubts = stays.is_empty().then(|| "no process ran".to_owned());
-    Finding::new("W9", "no worker runs more than it has", looked_at, problems).unless(doubts.into_iter().collect())
+    Finding::new("W9", "no worker runs more than it has", looked_at, problems)
+        .unless(doubts.into_iter().collect())
 }

@@ -64,7 +64,10 @@ fn right() -> Evidence {
     let mut ledger = Ledger::from([(key(1, 0, 1, 9), vec![stay(S, Some(2 * S))])]);
     // Column after column.
     for (number, column) in (0..10).zip([1, 2, 2, 2, 2, 3, 3, 3, 3, 4]) {
-        ledger.insert(key(3, number, 1, 20 + u64::from(number)), vec![stay(column * S, Some((column + 1) * S))]);
+        ledger.insert(
+            key(3, number, 1, 20 + u64::from(number)),
+            vec![stay(column * S, Some((column + 1) * S))],
+        );
     }
     let event = |index, words: &str| Told::Event(index, 0, words.to_owned());
     let told = vec![event(11, "job j1 running"), event(12, "job j1 succeeded"), event(13, "worker w1 live")];
@@ -82,7 +85,10 @@ fn right() -> Evidence {
         ],
         ledger,
         fence: vec![Fencing { task: TaskId { job: JobId(9), number: 0 }, token: 4, accepted: true }],
-        streams: vec![Stream { begin: Some((10, 0)), told: told.clone() }, Stream { begin: Some((11, 0)), told: told[1..].to_vec() }],
+        streams: vec![
+            Stream { begin: Some((10, 0)), told: told.clone() },
+            Stream { begin: Some((11, 0)), told: told[1..].to_vec() },
+        ],
         kept: Kept {
             jobs: vec![jobs.clone(), jobs],
             lease: 10 * S,
@@ -111,7 +117,21 @@ fn done(fault: Fault, outcome: Outcome) -> Done {
 
 #[test]
 fn nothing_is_wrong_with_what_is_right() {
-    let all = ["W1.index", "W1.register", "W3", "W4", "W5", "W6", "W6.leases", "W6.fence", "W7", "W9", "W11", "W12", "W14"];
+    let all = [
+        "W1.index",
+        "W1.register",
+        "W3",
+        "W4",
+        "W5",
+        "W6",
+        "W6.leases",
+        "W6.fence",
+        "W7",
+        "W9",
+        "W11",
+        "W12",
+        "W14",
+    ];
     for id in all {
         assert_eq!(verdict(id, |_| {}), Verdict::True, "{id}");
     }
@@ -182,7 +202,8 @@ fn a_final_state_that_changes_is_found() {
     let unlike = |run: &mut Evidence| run.kept.jobs[1][0] = view(1, JobState::Failed);
     assert_eq!(verdict("W4", unlike), Verdict::False);
     let twice = |run: &mut Evidence| {
-        let ends = ["succeeded", "failed"].map(|state| Told::Event(20, 0, format!("tasks j1 0+1 {state} 1 w1")));
+        let ends =
+            ["succeeded", "failed"].map(|state| Told::Event(20, 0, format!("tasks j1 0+1 {state} 1 w1")));
         run.streams[0].told.extend(ends);
     };
     assert_eq!(verdict("W4", twice), Verdict::False);
@@ -308,7 +329,8 @@ fn growth_without_bound_is_found_in_a_long_run() {
     let run = |step: u64| {
         move |run: &mut Evidence| {
             run.asked.seconds = 3_600;
-            let sample = |n| Sample { node: 0, at: n, memory: (100 << 20) + n * step, files: 50, disk: 1 << 20 };
+            let sample =
+                |n| Sample { node: 0, at: n, memory: (100 << 20) + n * step, files: 50, disk: 1 << 20 };
             run.kept.observed.samples = (0..100).map(sample).collect();
         }
     };

@@ -108,7 +108,11 @@ fn layout(request: &Request, binary: PathBuf, has_hooks: bool) -> Layout {
 }
 
 fn describe(request: &Request, layout: &Layout) -> Test {
-    let version = if request.driver == Driver::Compose { "as in the image".to_owned() } else { version(&layout.binary) };
+    let version = if request.driver == Driver::Compose {
+        "as in the image".to_owned()
+    } else {
+        version(&layout.binary)
+    };
     Test {
         form: FORM,
         name: request.name.clone(),

@@ -33,7 +33,13 @@ struct Run {
 }
 
 /// Tries seed after seed on every processor. `bug`: a seeded bug of the product.
-pub fn test(driver: Driver, seeds: Seeds, bug: Option<&str>, store: &std::path::Path, is_loud: bool) -> Result<(std::path::PathBuf, Ended), String> {
+pub fn test(
+    driver: Driver,
+    seeds: Seeds,
+    bug: Option<&str>,
+    store: &std::path::Path,
+    is_loud: bool,
+) -> Result<(std::path::PathBuf, Ended), String> {
     let program = match driver {
         Driver::Turmoil => Some(turmoil(bug)),
         _ => None,
@@ -97,7 +103,13 @@ fn simulated(seed: u64) -> Run {
             leaders: report.terms,
             broken: report.broken,
         },
-        Err(_) => Run { seed, verdict: Verdict::False, entries: 0, leaders: 0, broken: vec!["it panicked".to_owned()] },
+        Err(_) => Run {
+            seed,
+            verdict: Verdict::False,
+            entries: 0,
+            leaders: 0,
+            broken: vec!["it panicked".to_owned()],
+        },
     }
 }
 
@@ -121,7 +133,10 @@ fn by_process(program: &std::path::Path, seed: u64, seeds: Seeds, bug: Option<&s
         command.args(["--mutant", bug]);
     }
     let output = command.output();
-    let text = output.as_ref().map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let text = output
+        .as_ref()
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
     let last = text.lines().rfind(|line| line.starts_with('{')).unwrap_or_default();
     let told: Value = serde_json::from_str(last).unwrap_or_default();
     let verdict = match output.as_ref().ok().and_then(|output| output.status.code()) {
@@ -144,7 +159,8 @@ fn judge(driver: Driver, runs: &[Run], bug: Option<&str>) -> Ended {
     // One seed in which too little happened says nothing about the others.
     let enough = runs.iter().filter(|run| run.verdict == Verdict::True).count() * 2 > runs.len();
     let verdict = if worst == Verdict::Unknown && enough { Verdict::True } else { worst };
-    let (entries, leaders) = (runs.iter().map(|run| run.entries).sum::<u64>(), runs.iter().map(|run| run.leaders).sum::<u64>());
+    let (entries, leaders) =
+        (runs.iter().map(|run| run.entries).sum::<u64>(), runs.iter().map(|run| run.leaders).sum::<u64>());
     let count = |verdict: Verdict| runs.iter().filter(|run| run.verdict == verdict).count();
     let mut text = format!(
         "{} · {} seeds · commit {}{}\n{} true, {} false, {} unknown; {entries} entries, {leaders} terms\n",

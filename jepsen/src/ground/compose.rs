@@ -40,7 +40,9 @@ pub fn obstacle() -> Option<String> {
     ["baton-replica", "baton-worker"]
         .into_iter()
         .find(|image| quiet("docker", &["image", "inspect", image]).is_err())
-        .map(|image| format!("there is no image {image}: make it with scripts/image, or docker compose build"))
+        .map(|image| {
+            format!("there is no image {image}: make it with scripts/image, or docker compose build")
+        })
 }
 
 /// The words that run Compose: the old command, or the plugin.
@@ -242,7 +244,9 @@ impl Compose {
                 std::fs::write(self.folder.join(file), text + "\n").map_err(|error| error.to_string())?;
             }
         }
-        for node in (0..self.layout.replicas).map(Node::Replica).chain((0..self.layout.workers).map(Node::Worker)) {
+        for node in
+            (0..self.layout.replicas).map(Node::Replica).chain((0..self.layout.workers).map(Node::Worker))
+        {
             let log = self.container(node).and_then(|container| docker_both(&["logs", &container]));
             let path = self.folder.join(format!("{}.log", name(node)));
             std::fs::write(path, log.unwrap_or_else(|why| why)).map_err(|error| error.to_string())?;
@@ -301,7 +305,10 @@ fn build_sidecar() -> Result<(), String> {
 fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     let bind = |_| std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string());
     let listeners: Vec<_> = (0..count).map(bind).collect::<Result<_, _>>()?;
-    listeners.iter().map(|listener| Ok(listener.local_addr().map_err(|error| error.to_string())?.port())).collect()
+    listeners
+        .iter()
+        .map(|listener| Ok(listener.local_addr().map_err(|error| error.to_string())?.port()))
+        .collect()
 }
 
 fn docker(words: &[&str]) -> Result<String, String> {

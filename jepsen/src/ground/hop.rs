@@ -121,6 +121,9 @@ impl Drop for Hop {
     }
 }
 
+/// When it is due, the number of its coming, for whom it is, and the packet.
+type Late = (u64, u64, usize, Vec<u8>);
+
 struct Carrier {
     ends: Vec<File>,
     links: Arc<Mutex<Links>>,
@@ -128,7 +131,7 @@ struct Carrier {
     clock: Clock,
     chance: SmallRng,
     /// By the time at which they are due, then in the order of their coming.
-    waiting: BinaryHeap<Reverse<(u64, u64, usize, Vec<u8>)>>,
+    waiting: BinaryHeap<Reverse<Late>>,
     jammed: BTreeMap<(usize, usize), Vec<Vec<u8>>>,
     count: u64,
 }
@@ -152,8 +155,9 @@ impl Carrier {
         let due = self.waiting.peek().map(|Reverse((at, ..))| at.saturating_sub(self.clock.now()));
         let timeout = due.map_or(LOOK, Duration::from_nanos).min(LOOK);
         // A packet may wait up to a millisecond longer than it was told.
-        let timeout = PollTimeout::try_from(timeout.as_millis() as u16).unwrap_or(PollTimeout::ZERO);
-        let mut fds: Vec<PollFd> = self.ends.iter().map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN)).collect();
+        let timeout = PollTimeout::from(timeout.as_millis() as u16);
+        let mut fds: Vec<PollFd> =
+            self.ends.iter().map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN)).collect();
         let _ = poll(&mut fds, timeout);
     }
 

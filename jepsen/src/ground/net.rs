@@ -40,7 +40,13 @@ pub fn obstacle() -> Option<String> {
     }
     for tool in ["ip", "iptables", "nsenter"] {
         if Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-            let package = if tool == "nsenter" { "util-linux" } else if tool == "ip" { "iproute2" } else { tool };
+            let package = if tool == "nsenter" {
+                "util-linux"
+            } else if tool == "ip" {
+                "iproute2"
+            } else {
+                tool
+            };
             return Some(format!("there is no `{tool}` command: install the package {package}"));
         }
     }
@@ -148,7 +154,10 @@ impl Net {
 
     /// Answers what comes from that address with a reset.
     pub fn reset(&self, node: &str, from: &str) -> Result<(), String> {
-        self.iptables(node, &["-A", "INPUT", "-p", "tcp", "-s", from, "-j", "REJECT", "--reject-with", "tcp-reset"])
+        self.iptables(
+            node,
+            &["-A", "INPUT", "-p", "tcp", "-s", from, "-j", "REJECT", "--reject-with", "tcp-reset"],
+        )
     }
 
     pub fn link(&self, a: usize, b: usize, rule: Rule) -> Result<(), String> {
@@ -211,7 +220,8 @@ fn sweep_dead_runs() {
             continue;
         }
         let pids = Command::new("ip").args(["netns", "pids", &name]).output();
-        let pids = pids.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let pids =
+            pids.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         for pid in pids.lines().filter_map(|line| line.trim().parse().ok()) {
             let _ = nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }

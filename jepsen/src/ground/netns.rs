@@ -99,7 +99,8 @@ impl Netns {
 
     fn process(&self, node: Node, args: &[&str]) -> Process {
         let own = name(node);
-        let process = Process::new(&own, args, &self.folder).of(&self.layout.binary).through(self.net.on(&own));
+        let process =
+            Process::new(&own, args, &self.folder).of(&self.layout.binary).through(self.net.on(&own));
         match &self.layout.mutant {
             Some(mutant) => process.env("BATON_MUTANT", mutant),
             None => process,
@@ -132,7 +133,9 @@ impl Netns {
 
     pub fn can(&self, fault: Fault) -> Result<(), String> {
         match fault.needs() {
-            Needs::Hop if !self.layout.hops => Err("the network was made without the suite's own hop".to_owned()),
+            Needs::Hop if !self.layout.hops => {
+                Err("the network was made without the suite's own hop".to_owned())
+            }
             Needs::Hooks if !self.layout.has_hooks => {
                 Err("the binary under test has no hooks for faults".to_owned())
             }
@@ -140,7 +143,12 @@ impl Netns {
                 Err("the disks are ordinary ones".to_owned())
             }
             Needs::Impossible(why) => Err(why.to_owned()),
-            Needs::Nothing | Needs::Network | Needs::Hop | Needs::Hooks | Needs::FrailDisk | Needs::Worker => Ok(()),
+            Needs::Nothing
+            | Needs::Network
+            | Needs::Hop
+            | Needs::Hooks
+            | Needs::FrailDisk
+            | Needs::Worker => Ok(()),
         }
     }
 
@@ -281,7 +289,8 @@ impl Netns {
         let entries = std::fs::read_dir(&data).map_err(|error| error.to_string())?;
         for entry in entries.flatten() {
             let path = entry.path();
-            let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let gone =
+                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             gone.map_err(|error| format!("{}: {error}", path.display()))?;
         }
         Ok(())

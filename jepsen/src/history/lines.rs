@@ -89,10 +89,9 @@ pub fn entry(line: &Edn, nodes: &[String]) -> Option<Entry> {
     let node = nodes.iter().position(|node| node == name)?;
     let (call, heard) = call(f, value.items())?;
     let answer = match line.get("error").map(Edn::items) {
-        Some([code, message]) => Some(Answer::Failed {
-            code: code.as_str()?.to_owned(),
-            message: message.as_str()?.to_owned(),
-        }),
+        Some([code, message]) => {
+            Some(Answer::Failed { code: code.as_str()?.to_owned(), message: message.as_str()?.to_owned() })
+        }
         Some(_) => return None,
         None if heard.is_empty() => None,
         None => Some(answer(&call, heard)?),
@@ -202,7 +201,11 @@ mod tests {
             client(Kind::Invoke, Call::Set { register: 2, value: 9 }, None),
             client(Kind::Ok, Call::Get { register: 2 }, Some(Answer::Got { value: None, index: 1 })),
             client(Kind::Ok, Call::Get { register: 2 }, Some(Answer::Got { value: Some(9), index: 2 })),
-            Entry::Nemesis { time: 6, what: "kill-leader".to_owned(), value: Edn::map(vec![("node", Edn::text("n1"))]) },
+            Entry::Nemesis {
+                time: 6,
+                what: "kill-leader".to_owned(),
+                value: Edn::map(vec![("node", Edn::text("n1"))]),
+            },
         ]
     }
 

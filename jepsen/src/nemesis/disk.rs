@@ -25,7 +25,9 @@ enum Duty {
 
 fn duty(fault: Fault) -> Duty {
     match fault {
-        Fault::WriteFails | Fault::WriteShort | Fault::NoSpace | Fault::SyncFails | Fault::SyncFailsOnce => Duty::Stop,
+        Fault::WriteFails | Fault::WriteShort | Fault::NoSpace | Fault::SyncFails | Fault::SyncFailsOnce => {
+            Duty::Stop
+        }
         Fault::LostTail | Fault::FlipLog | Fault::FlipVote | Fault::Wipe => Duty::Refuse,
         Fault::DiskFull | Fault::FlipSnapshot => Duty::Either,
         _ => Duty::GoOn,
@@ -36,9 +38,12 @@ pub async fn begin(nemesis: &mut Nemesis, ground: &mut Ground, fault: Fault) -> 
     let usual = ground.netns()?.usual();
     let node = match fault {
         // What has been committed by the others too is spoilt where it is not needed.
-        Fault::LostTail | Fault::FlipLog | Fault::FlipVote | Fault::FlipSnapshot | Fault::TornTail | Fault::Wipe => {
-            nemesis.follower(ground).await?
-        }
+        Fault::LostTail
+        | Fault::FlipLog
+        | Fault::FlipVote
+        | Fault::FlipSnapshot
+        | Fault::TornTail
+        | Fault::Wipe => nemesis.follower(ground).await?,
         _ => nemesis.leader(ground).await?,
     };
     let Node::Replica(replica) = node else { return Err(Miss::Skip("it is no replica".to_owned())) };
@@ -61,10 +66,14 @@ pub async fn begin(nemesis: &mut Nemesis, ground: &mut Ground, fault: Fault) -> 
             begun.undo = Undo::Knobs(vec![replica]);
         }
         Fault::WriteFails => ground.turn(replica, &knobs(|knobs| knobs.write_error = Some("eio".into())))?,
-        Fault::WriteShort => ground.turn(replica, &knobs(|knobs| knobs.write_error = Some("short".into())))?,
+        Fault::WriteShort => {
+            ground.turn(replica, &knobs(|knobs| knobs.write_error = Some("short".into())))?
+        }
         Fault::NoSpace => ground.turn(replica, &knobs(|knobs| knobs.write_error = Some("enospc".into())))?,
         Fault::SyncFails => ground.turn(replica, &knobs(|knobs| knobs.sync_error = Some("eio".into())))?,
-        Fault::SyncFailsOnce => ground.turn(replica, &knobs(|knobs| knobs.sync_error = Some("once".into())))?,
+        Fault::SyncFailsOnce => {
+            ground.turn(replica, &knobs(|knobs| knobs.sync_error = Some("once".into())))?
+        }
         Fault::DiskFull => ground.netns()?.fill(replica)?,
         _ => begun.probe = spoil(ground, replica, fault).await?,
     }
@@ -90,7 +99,11 @@ async fn ends(ground: &mut Ground, node: Node) -> bool {
 }
 
 /// Takes the replica down, spoils its directory and starts it. What was there before is kept, to be put back.
-async fn spoil(ground: &mut Ground, replica: usize, fault: Fault) -> Result<Option<Result<(), String>>, Miss> {
+async fn spoil(
+    ground: &mut Ground,
+    replica: usize,
+    fault: Fault,
+) -> Result<Option<Result<(), String>>, Miss> {
     let node = Node::Replica(replica);
     ground.kill(node)?;
     let netns = ground.netns()?;
@@ -117,8 +130,12 @@ async fn spoil(ground: &mut Ground, replica: usize, fault: Fault) -> Result<Opti
     let said = ground.netns()?.said(replica, before);
     Ok(Some(match (duty(fault), refused) {
         (Duty::Refuse, true) | (Duty::GoOn, false) | (Duty::Either, _) | (Duty::Stop, _) => Ok(()),
-        (Duty::Refuse, false) => Err(format!("{} runs on a disk that it must refuse ({})", name(node), fault.name())),
-        (Duty::GoOn, true) => Err(format!("{} refuses a disk that is sound: {}", name(node), last_line(&said))),
+        (Duty::Refuse, false) => {
+            Err(format!("{} runs on a disk that it must refuse ({})", name(node), fault.name()))
+        }
+        (Duty::GoOn, true) => {
+            Err(format!("{} refuses a disk that is sound: {}", name(node), last_line(&said)))
+        }
     }))
 }
 

@@ -216,7 +216,8 @@ pub fn chosen(list: &str) -> Result<Vec<Fault>, String> {
             "none" => {}
             "all" => faults.extend(Fault::ALL),
             _ => {
-                let of_family = Fault::ALL.iter().filter(|fault| fault.family() == word || fault.name() == word);
+                let of_family =
+                    Fault::ALL.iter().filter(|fault| fault.family() == word || fault.name() == word);
                 let before = faults.len();
                 faults.extend(of_family);
                 if faults.len() == before {

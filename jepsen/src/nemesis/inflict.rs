@@ -99,7 +99,9 @@ impl Nemesis {
         }
         let mut begun = Begun::on(fault, vec![victim], Undo::Network);
         begun.isolated = match fault {
-            Fault::LeaderFromPeers | Fault::LeaderAlone | Fault::FollowerAlone | Fault::OneWayIn => vec![place],
+            Fault::LeaderFromPeers | Fault::LeaderAlone | Fault::FollowerAlone | Fault::OneWayIn => {
+                vec![place]
+            }
             // Nobody hears it: it leads no longer, whatever it has not heard yet.
             Fault::OneWayOut => Vec::new(),
             Fault::Halves => minority(ground, place),
@@ -179,7 +181,9 @@ impl Nemesis {
                 }
             };
             let patience = Duration::from_secs(20);
-            tokio::time::timeout(patience, gone).await.map_err(|_| format!("{} does not leave", name(*node)))?;
+            tokio::time::timeout(patience, gone)
+                .await
+                .map_err(|_| format!("{} does not leave", name(*node)))?;
             ground.start(*node)?;
             tokio::time::sleep(Duration::from_secs(2)).await;
         }

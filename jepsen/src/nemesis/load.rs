@@ -30,9 +30,9 @@ pub fn begin(nemesis: &mut Nemesis, ground: &mut Ground, fault: Fault) -> Result
         match fault {
             Fault::SlowReader => {
                 let client = nemesis.shared.client_of(node);
-                tokio::spawn(slow_reader(client));
+                nemesis.crowd.spawn(slow_reader(client));
             }
-            _ => drop(tokio::spawn(crowd(process, fault, nemesis.shared.clone()))),
+            _ => drop(nemesis.crowd.spawn(crowd(process, fault, nemesis.shared.clone()))),
         }
     }
     Ok(Begun::on(fault, Vec::new(), Undo::Nothing))

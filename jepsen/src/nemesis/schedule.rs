@@ -29,9 +29,8 @@ impl Pace {
 
     /// What strikes workers lasts longer than a lease, or nothing comes of it.
     pub fn lasting(self, faults: &[Fault], lease: Duration) -> Duration {
-        let strikes = |fault: &Fault| {
-            matches!(fault, Fault::KillWorker | Fault::PauseWorker | Fault::WorkerIsland)
-        };
+        let strikes =
+            |fault: &Fault| matches!(fault, Fault::KillWorker | Fault::PauseWorker | Fault::WorkerIsland);
         if faults.iter().any(strikes) { self.fault.max(lease + lease / 2) } else { self.fault }
     }
 }
@@ -83,7 +82,8 @@ fn fits(window: &[Fault], fault: Fault) -> bool {
 
 /// What leaves room for nothing beside it.
 fn is_alone(fault: Fault) -> bool {
-    matches!(fault.family(), "script" | "disk" | "roll") || matches!(fault, Fault::KillAll | Fault::PauseMajority)
+    matches!(fault.family(), "script" | "disk" | "roll")
+        || matches!(fault, Fault::KillAll | Fault::PauseMajority)
 }
 
 #[cfg(test)]
@@ -111,14 +111,20 @@ mod tests {
     fn a_long_run_has_quiet_windows_and_full_ones() {
         let faults = super::super::chosen("all").unwrap();
         let windows = schedule(&faults, 3, 30 * MINUTE);
-        let share = |is: fn(&Vec<Fault>) -> bool| windows.iter().filter(|window| is(window)).count() * 100 / windows.len();
+        let share = |is: fn(&Vec<Fault>) -> bool| {
+            windows.iter().filter(|window| is(window)).count() * 100 / windows.len()
+        };
         assert!((10..45).contains(&share(Vec::is_empty)), "{}", share(Vec::is_empty));
         assert!(share(|window| window.len() > 1) > 15);
         let possible = |fault: &&Fault| !matches!(fault.needs(), Needs::Impossible(_));
         let seen: BTreeSet<Fault> = windows.iter().flatten().copied().collect();
         assert_eq!(seen.len(), Fault::ALL.iter().filter(possible).count());
-        let families = |window: &Vec<Fault>| window.iter().map(|fault| fault.family()).collect::<BTreeSet<_>>().len();
-        assert!(windows.iter().all(|window| families(window) == window.len()), "one of each family at a time");
+        let families =
+            |window: &Vec<Fault>| window.iter().map(|fault| fault.family()).collect::<BTreeSet<_>>().len();
+        assert!(
+            windows.iter().all(|window| families(window) == window.len()),
+            "one of each family at a time"
+        );
     }
 
     #[test]

@@ -64,7 +64,9 @@ impl Workload {
     pub fn about(self) -> &'static str {
         match self {
             Workload::Mixed => "all of the others together (W1 to W7, W9 to W12)",
-            Workload::Submit => "submits, repeats under their request ids, other bodies under used ids (W3, W11)",
+            Workload::Submit => {
+                "submits, repeats under their request ids, other bodies under used ids (W3, W11)"
+            }
             Workload::Register => "writes and reads of single values through every replica (W1)",
             Workload::Graph => "jobs whose tasks wait for each other (W7)",
             Workload::Capacity => "tasks that together ask for more than there is (W9, W10)",
@@ -98,7 +100,9 @@ impl Workload {
                 (Set, 13),
                 (Get, 13),
             ],
-            Workload::Submit => &[(Submit(One), 25), (Submit(Noop), 25), (Again, 20), (Conflict, 10), (Read, 20)],
+            Workload::Submit => {
+                &[(Submit(One), 25), (Submit(Noop), 25), (Again, 20), (Conflict, 10), (Read, 20)]
+            }
             Workload::Register => &[(Set, 45), (Get, 45), (Submit(Noop), 5), (Read, 5)],
             Workload::Graph => &[(Submit(Graph), 15), (Submit(One), 5), (Cancel, 5), (Retry, 5), (Read, 70)],
             Workload::Capacity => {

@@ -116,7 +116,11 @@ impl Process {
         let Some((_, job)) = self.pick() else { return };
         let client = self.client.clone();
         let asked = async { client.get_job(job).await };
-        self.ask(Call::Read { job }, asked, |read| Answer::Read { state: read.value.state, index: read.index }).await;
+        self.ask(Call::Read { job }, asked, |read| Answer::Read {
+            state: read.value.state,
+            index: read.index,
+        })
+        .await;
     }
 
     async fn cancel(&mut self) {
@@ -128,7 +132,11 @@ impl Process {
 
     /// Mostly of what has failed for certain: of the rest there is seldom anything to retry.
     async fn retry(&mut self) {
-        let doomed = if self.chance.random_bool(0.7) { self.pick_of(|submit| submit.shape == Shape::Doomed) } else { None };
+        let doomed = if self.chance.random_bool(0.7) {
+            self.pick_of(|submit| submit.shape == Shape::Doomed)
+        } else {
+            None
+        };
         let Some((_, job)) = doomed.or_else(|| self.pick()) else { return };
         let client = self.client.clone();
         let asked = async { client.retry(&[Target::job(job)], false).await };
@@ -182,7 +190,8 @@ impl Process {
 
     fn pick_of(&mut self, is: fn(&Submit) -> bool) -> Option<(Submit, JobId)> {
         let accepted = lock(&self.shared.accepted);
-        let those: Vec<&(Submit, JobId)> = accepted.iter().rev().filter(|(submit, _)| is(submit)).take(10).collect();
+        let those: Vec<&(Submit, JobId)> =
+            accepted.iter().rev().filter(|(submit, _)| is(submit)).take(10).collect();
         those.choose(&mut self.chance).map(|one| **one)
     }
 

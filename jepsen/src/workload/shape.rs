@@ -177,7 +177,12 @@ mod tests {
 
     #[test]
     fn every_shape_is_a_job_that_the_product_takes() {
-        let desk = Desk { folder: "/d".into(), worker: "echo w".into(), clock: "date +%s%N".into(), has_flock: true };
+        let desk = Desk {
+            folder: "/d".into(),
+            worker: "echo w".into(),
+            clock: "date +%s%N".into(),
+            has_flock: true,
+        };
         let limits = model::settings::Limits::default();
         for shape in Shape::ALL {
             let spec = spec(&desk, shape, 7, 0);

@@ -96,7 +96,9 @@ impl std::str::FromStr for Mutant {
     fn from_str(name: &str) -> Result<Mutant, String> {
         use replica::chaos::Mutant as Bug;
         let names = || Bug::ALL.map(|(name, _)| name).join(", ");
-        Bug::named(name).map(Mutant).ok_or_else(|| format!("there is no mutant `{name}`: name one of {}", names()))
+        Bug::named(name)
+            .map(Mutant)
+            .ok_or_else(|| format!("there is no mutant `{name}`: name one of {}", names()))
     }
 
     #[cfg(not(feature = "chaos"))]

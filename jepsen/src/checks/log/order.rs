@@ -25,7 +25,11 @@ impl Waiting {
     pub fn note(&mut self, job: &Job, (id, task): (u64, u64), is_ready: bool) {
         let place = (Reverse(job.priority), id, task);
         let line = self.0.entry(line(job, task)).or_default();
-        if is_ready { line.insert(place) } else { line.remove(&place) };
+        if is_ready {
+            line.insert(place)
+        } else {
+            line.remove(&place)
+        };
     }
 
     /// A better one that asks for the same and has waited for long.

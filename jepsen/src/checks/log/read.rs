@@ -15,7 +15,9 @@ pub fn number(value: &Value) -> Option<u64> {
 pub fn variant(value: &Value) -> (&str, &Value) {
     match value {
         Value::String(name) => (name, &Value::Null),
-        Value::Object(map) => map.iter().next().map_or(("", &Value::Null), |(name, value)| (name.as_str(), value)),
+        Value::Object(map) => {
+            map.iter().next().map_or(("", &Value::Null), |(name, value)| (name.as_str(), value))
+        }
         _ => ("", &Value::Null),
     }
 }
@@ -60,11 +62,17 @@ mod tests {
 
     #[test]
     fn the_forms_of_the_log_are_read() {
-        assert_eq!((number(&json!("j12")), number(&json!(7)), number(&json!(null))), (Some(12), Some(7), None));
+        assert_eq!(
+            (number(&json!("j12")), number(&json!(7)), number(&json!(null))),
+            (Some(12), Some(7), None)
+        );
         assert_eq!(variant(&json!("tick")).0, "tick");
         assert_eq!(variant(&json!({"submitted": {"job": "j1"}})), ("submitted", &json!({"job": "j1"})));
         assert_eq!(run(&json!({"first": 2, "len": 3})), Some(2..5));
-        assert_eq!([json!(0.5), json!("2"), json!("250m")].map(|value| thousandths(&value)), [500, 2_000, 250]);
+        assert_eq!(
+            [json!(0.5), json!("2"), json!("250m")].map(|value| thousandths(&value)),
+            [500, 2_000, 250]
+        );
         assert_eq!((members("0-7"), members("0-99:5"), members("x")), (Some(8), Some(20), None));
     }
 }

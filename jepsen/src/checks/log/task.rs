@@ -49,7 +49,9 @@ impl State {
     pub fn may_become(self, to: State) -> bool {
         match self {
             New => to != Running && to != Succeeded && to != Failed && to != New,
-            Blocked | Delayed => matches!(to, Blocked | Ready | Delayed | Placed | Skipped | Cancelled) && to != self,
+            Blocked | Delayed => {
+                matches!(to, Blocked | Ready | Delayed | Placed | Skipped | Cancelled) && to != self
+            }
             Ready => matches!(to, Placed | Blocked | Delayed | Skipped | Cancelled),
             // Straight to its end: what is quick starts and ends in one report.
             Placed => matches!(to, Running | Ready | Delayed | Blocked | Succeeded | Failed | Cancelled),

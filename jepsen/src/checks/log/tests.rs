@@ -15,7 +15,8 @@ impl Log {
     /// A worker with two cores, and a job of `a` and `b`, which waits for `a`.
     fn new() -> Log {
         let mut log = Log(Vec::new());
-        let open = json!({"open_session": {"session": "s1", "worker": "w1", "capacity": {"total": {"cpu": 2}}}});
+        let open =
+            json!({"open_session": {"session": "s1", "worker": "w1", "capacity": {"total": {"cpu": 2}}}});
         log.entry(open, json!({"session_opened": {"session": "s1"}}), json!([]));
         let tasks = json!([{"name": "a", "resources": {"cpu": 1.5}}, {"name": "b", "after": ["a"]}]);
         log.submit(1, tasks);
@@ -44,14 +45,16 @@ impl Log {
     }
 
     fn place(&mut self, job: u64, number: u64, attempt: u64) -> &mut Log {
-        let placement = json!({"job": format!("j{job}"), "tasks": {"first": number, "len": 1}, "session": "s1"});
+        let placement =
+            json!({"job": format!("j{job}"), "tasks": {"first": number, "len": 1}, "session": "s1"});
         let plan = json!({"place": {"placements": [placement]}});
         self.entry(plan, json!({"placed": {"taken": 1, "dropped": 0}}), json!([on_w1(job, number, attempt)]))
     }
 
     /// The end of what the entry at `token` has placed.
     fn end(&mut self, job: u64, number: u64, token: u64, more: Option<Value>) -> &mut Log {
-        let report = json!({"seq": 1, "token": token.to_string(), "tasks": {"first": number, "len": 1}, "news": {}});
+        let report =
+            json!({"seq": 1, "token": token.to_string(), "tasks": {"first": number, "len": 1}, "news": {}});
         let batch = json!({"report": {"session": "s1", "reports": [report]}});
         let events: Vec<Value> = [task(job, number, "succeeded", 1)].into_iter().chain(more).collect();
         self.entry(batch, json!({"reported": {"fenced": []}}), json!(events))
@@ -75,7 +78,8 @@ fn on_w1(job: u64, number: u64, attempt: u64) -> Value {
 }
 
 fn kinds(found: &Found) -> [usize; 6] {
-    [&found.replies, &found.rounds, &found.owners, &found.dependencies, &found.capacity, &found.order].map(Vec::len)
+    [&found.replies, &found.rounds, &found.owners, &found.dependencies, &found.capacity, &found.order]
+        .map(Vec::len)
 }
 
 #[test]
@@ -110,11 +114,16 @@ fn a_second_end_is_found_and_a_retry_excuses_a_new_round() {
     log.entry(json!("tick"), json!("done"), again.clone());
     assert_eq!(kinds(&log.found())[1], 1);
     log.0.pop();
-    let retry = json!({"write": {"request": "x", "body_hash": 3, "op": {"retry": {"targets": [{"job": "j1"}]}}}});
+    let retry =
+        json!({"write": {"request": "x", "body_hash": 3, "op": {"retry": {"targets": [{"job": "j1"}]}}}});
     log.entry(retry, json!({"changed": {"tasks": 1}}), again);
     assert_eq!(kinds(&log.found())[1], 0, "{:?}", log.found());
     let mut log = Log::new();
-    log.place(1, 0, 1).end(1, 0, 3, None).entry(json!("tick"), json!("done"), json!([task(1, 0, "failed", 1)]));
+    log.place(1, 0, 1).end(1, 0, 3, None).entry(
+        json!("tick"),
+        json!("done"),
+        json!([task(1, 0, "failed", 1)]),
+    );
     assert_eq!(kinds(&log.found())[1], 1);
 }
 

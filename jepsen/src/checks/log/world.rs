@@ -120,7 +120,10 @@ impl World {
             let expired = name == "rejected" && reply.to_string().contains("request_expired");
             if !expired && (if same { first.reply != *reply } else { !conflict }) {
                 let (before, now) = (&first.reply, reply);
-                Found::note(&mut self.found.replies, format!("entry {index}: {id} was answered {before}, now {now}"));
+                Found::note(
+                    &mut self.found.replies,
+                    format!("entry {index}: {id} was answered {before}, now {now}"),
+                );
             }
             return;
         }
@@ -139,7 +142,10 @@ impl World {
     fn submit(&mut self, index: u64, op: &Value, reply: &Value) -> Option<u64> {
         let (asked, told) = (number(&op["job"])?, number(&variant(reply).1["job"])?);
         if asked != told || told <= self.last_job {
-            let what = format!("entry {index}: j{asked} was submitted, answered j{told}, the last was j{}", self.last_job);
+            let what = format!(
+                "entry {index}: j{asked} was submitted, answered j{told}, the last was j{}",
+                self.last_job
+            );
             Found::note(&mut self.found.replies, what);
         }
         self.last_job = self.last_job.max(told);
@@ -148,7 +154,8 @@ impl World {
     }
 
     fn changed(&mut self, kind: &str, op: &Value) {
-        let targets = op["targets"].as_array().into_iter().flatten().filter_map(|target| number(&target["job"]));
+        let targets =
+            op["targets"].as_array().into_iter().flatten().filter_map(|target| number(&target["job"]));
         let jobs = op["jobs"].as_array().into_iter().flatten().filter_map(number);
         let named: Vec<u64> = targets.chain(jobs).chain(number(&op["job"])).collect();
         for id in named {
@@ -171,7 +178,9 @@ impl World {
 
     fn place(&mut self, entry: &Applied, plan: &Value) {
         for placement in plan["placements"].as_array().into_iter().flatten() {
-            let read = || Some((number(&placement["session"])?, number(&placement["job"])?, run(&placement["tasks"])?));
+            let read = || {
+                Some((number(&placement["session"])?, number(&placement["job"])?, run(&placement["tasks"])?))
+            };
             let Some((session, id, tasks)) = read() else { continue };
             let cpu = self.jobs.get(&id).map_or(0, |job| job.cpu_of(tasks.start));
             let held = placement["held"].as_bool().unwrap_or(false);
@@ -218,13 +227,21 @@ impl World {
             let what = format!("{} was {from:?} and is {to:?} without a retry", name());
             Found::note(&mut self.found.rounds, what);
         } else if !reopens && !from.may_become(to) {
-            let list = if from.is_owned() && to == State::Placed { &mut self.found.owners } else { &mut self.found.rounds };
+            let list = if from.is_owned() && to == State::Placed {
+                &mut self.found.owners
+            } else {
+                &mut self.found.rounds
+            };
             Found::note(list, format!("{} goes from {from:?} to {to:?}", name()));
         }
         if to == State::Placed && attempt < task.attempt {
-            Found::note(&mut self.found.owners, format!("{} has attempt {attempt} after {}", name(), task.attempt));
+            Found::note(
+                &mut self.found.owners,
+                format!("{} has attempt {attempt} after {}", name(), task.attempt),
+            );
         }
-        if from.is_owned() && matches!(to, State::Succeeded | State::Failed)
+        if from.is_owned()
+            && matches!(to, State::Succeeded | State::Failed)
             && let Some(owner) = task.owner
             && !(is_reported(entry, owner, number) || to == State::Failed)
         {
@@ -254,11 +271,16 @@ impl World {
     fn placed(&mut self, entry: &Applied, id: u64, number: u64, worker: &str, held_back: bool) {
         self.placements += 1;
         let by_this_entry = |key: &&Allocation| key.1 == entry.index && key.2 == id;
-        let mine = self.taken.iter().filter(|(key, taken)| by_this_entry(key) && taken.tasks.contains(&number));
+        let mine =
+            self.taken.iter().filter(|(key, taken)| by_this_entry(key) && taken.tasks.contains(&number));
         let mine: Vec<Allocation> = mine.map(|(key, _)| *key).collect();
-        let Some(key) = mine.iter().find(|key| self.sessions.get(&key.0).is_some_and(|session| session.worker == worker))
+        let Some(key) =
+            mine.iter().find(|key| self.sessions.get(&key.0).is_some_and(|session| session.worker == worker))
         else {
-            let what = format!("entry {}: j{id}.{number} is placed on {worker}, which no placement says", entry.index);
+            let what = format!(
+                "entry {}: j{id}.{number} is placed on {worker}, which no placement says",
+                entry.index
+            );
             return Found::note(&mut self.found.owners, what);
         };
         let held = self.taken[key].held;
@@ -291,9 +313,9 @@ impl World {
             let job = &self.jobs[&id];
             let (session, index) = (key.0, key.1);
             let still = |task: u64| {
-                job.tasks.get(task as usize).is_some_and(|task| {
-                    task.owner == Some((session, index)) && task.state.is_owned()
-                })
+                job.tasks
+                    .get(task as usize)
+                    .is_some_and(|task| task.owner == Some((session, index)) && task.state.is_owned())
             };
             if !self.taken[&key].tasks.clone().any(still) {
                 self.taken.remove(&key);
@@ -312,7 +334,10 @@ impl World {
             match job.group(on) {
                 Some(other) => {
                     let all = other.first..other.first + other.len;
-                    open.extend(all.filter(|task| job.state_of(*task) != State::Succeeded).map(|task| format!("j{id}.{task}")));
+                    open.extend(
+                        all.filter(|task| job.state_of(*task) != State::Succeeded)
+                            .map(|task| format!("j{id}.{task}")),
+                    );
                 }
                 None => open.extend(self.unfinished(on.trim_start_matches('j').parse().unwrap_or(0))),
             }
@@ -360,7 +385,8 @@ impl World {
         self.taken.retain(|key, taken| {
             let job = self.jobs.get(&key.2);
             let is = |task: u64| {
-                job.and_then(|job| job.tasks.get(task as usize)).is_some_and(|task| task.owner == Some((key.0, key.1)))
+                job.and_then(|job| job.tasks.get(task as usize))
+                    .is_some_and(|task| task.owner == Some((key.0, key.1)))
             };
             taken.tasks.clone().any(is)
         });
