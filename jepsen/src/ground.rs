@@ -137,6 +137,14 @@ impl Ground {
         each!(self, ground => ground.block(at, from))
     }
 
+    /// Takes a node off the network altogether, where the ground can do that at one blow. False: it cannot.
+    pub fn disconnect(&mut self, node: Node) -> Result<bool, String> {
+        match self {
+            Ground::Netns(_) => Ok(false),
+            Ground::Compose(compose) => compose.disconnect(node).map(|()| true),
+        }
+    }
+
     /// From now on so many of a thousand packets that come to `at` are lost.
     pub fn lose(&mut self, at: Node, in_thousand: u32) -> Result<(), String> {
         each!(self, ground => ground.lose(at, in_thousand))

@@ -12,7 +12,7 @@ use jepsen::drivers::virtually::{self, Seeds};
 use jepsen::drivers::{Driver, Ended};
 use jepsen::mutants::{self, ABSENT, MUTANTS};
 use jepsen::nemesis::{FAMILIES, Fault, Needs, chosen};
-use jepsen::run::Plan;
+use jepsen::run::{PATIENCE, Plan};
 use jepsen::store;
 use jepsen::workload::Workload;
 
@@ -148,9 +148,9 @@ fn test(args: &TestArgs) -> Result<Verdict, String> {
             virtually::test(driver, seeds, None, &args.store, !args.quiet)?
         }
         Driver::Netns | Driver::Compose => {
-            let rate = args.rate.into();
+            let (rate, processes) = (args.rate.into(), args.processes.into());
             let plan =
-                Plan { workload, faults, seed: args.seed, time, processes: args.processes.into(), rate };
+                Plan { workload, faults, seed: args.seed, time, processes, rate, patience: PATIENCE };
             let request = Request {
                 name: args.name.clone().unwrap_or_else(|| format!("{}-{}", driver.name(), args.workload)),
                 driver,

@@ -4,12 +4,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::checks::Verdict;
-use crate::drivers::real::{self, Request};
+use crate::drivers::real::{self, INTERRUPTED, Request};
 use crate::drivers::virtually::{self, Seeds};
 use crate::drivers::{Driver, Ended};
 use crate::nemesis::chosen;
 use crate::run::Plan;
 use crate::workload::Workload;
+
+/// What is broken for good is not waited for as long as what is to heal.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A seeded bug, and where it is looked for.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +27,7 @@ pub struct Mutant {
 }
 
 const fn real(name: &'static str, about: &'static str, workload: Workload, nemesis: &'static str) -> Mutant {
-    Mutant { name, about, driver: Driver::Netns, workload, nemesis, seconds: 45 }
+    Mutant { name, about, driver: Driver::Netns, workload, nemesis, seconds: 30 }
 }
 
 const fn turmoil(name: &'static str, about: &'static str) -> Mutant {
@@ -103,6 +106,7 @@ pub fn try_one(mutant: &Mutant, seed: u64, store: &Path, is_loud: bool) -> Resul
         time: Duration::from_secs(mutant.seconds),
         processes: 3,
         rate: 100.0,
+        patience: PATIENCE,
     };
     let request = Request {
         name: format!("mutant-{}", mutant.name),
@@ -145,6 +149,7 @@ pub fn try_all(names: &[String], seed: u64, store: &Path, is_loud: bool) -> Resu
                 )
             }
             Ok(ended) => (Verdict::False, format!("NOT CAUGHT: the verdict is {}", ended.verdict)),
+            Err(why) if why.starts_with(INTERRUPTED) => return Err(why),
             Err(why) => (Verdict::Unknown, format!("not tried: {why}")),
         };
         println!(

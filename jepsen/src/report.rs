@@ -35,11 +35,16 @@ impl Report<'_> {
         self.evidence.operations.iter().filter(|operation| operation.kind == kind).count()
     }
 
-    /// Why something was not tried, by fault.
+    /// Why something was not tried, by its name.
     fn skipped(&self) -> BTreeMap<&'static str, String> {
         let done = self.evidence.kept.deeds.done.iter();
         let skipped = done.filter(|done| matches!(done.outcome, Outcome::Skipped(_)));
-        skipped.map(|done| (done.fault.name(), done.outcome.why().to_owned())).collect()
+        let mut why: BTreeMap<_, _> =
+            skipped.map(|done| (done.fault.name(), done.outcome.why().to_owned())).collect();
+        if !self.test.traced {
+            why.insert("checker W2", "the binary under test has no hooks, so that nobody writes down the log".to_owned());
+        }
+        why
     }
 
     pub fn text(&self) -> String {
@@ -69,7 +74,7 @@ impl Report<'_> {
             }
         }
         for (fault, why) in self.skipped() {
-            let _ = writeln!(text, "fault {fault:<22} SKIPPED: {why}");
+            let _ = writeln!(text, "{fault:<28} SKIPPED: {why}");
         }
         let _ = writeln!(
             text,

@@ -32,10 +32,12 @@ pub struct Plan {
     pub processes: usize,
     /// What they ask together, a second.
     pub rate: f64,
+    /// How long the cluster may take to come together again, and to run what waits.
+    pub patience: Duration,
 }
 
 /// How long the cluster may take to come together, and to run what waits.
-const PATIENCE: Duration = Duration::from_secs(150);
+pub const PATIENCE: Duration = Duration::from_secs(150);
 /// Between the last heal and the first look.
 const QUIET: Duration = Duration::from_secs(1);
 /// Finished jobs that the cluster is to keep: all of them, so that none is missed at the end.
@@ -72,8 +74,8 @@ pub async fn run(plan: &Plan, ground: &mut Ground, say: &dyn Fn(&str)) -> Result
     shared.stop();
     load.join_all().await;
     say("all is healed; what waits is run, and everything is read");
-    let answered = workload::drain(&shared, plan.seed, PATIENCE).await;
-    let end = settle(ground, answered).await;
+    let answered = workload::drain(&shared, plan.seed, plan.patience).await;
+    let end = settle(ground, answered, plan.patience).await;
     let jobs = read_all(ground).await?;
     drop(looking);
     ground.collect()?;
@@ -126,21 +128,21 @@ async fn disturb(plan: &Plan, ground: &mut Ground, shared: &Arc<Shared>, places:
 }
 
 /// Quiet, then drain, then a fresh job through each replica.
-async fn settle(ground: &Ground, answered: bool) -> End {
+async fn settle(ground: &Ground, answered: bool, patience: Duration) -> End {
     let client = ground.client();
     let empty = async {
         while !client.cluster_status().await.is_ok_and(|status| status.unfinished_jobs == 0) {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
-    let drained = answered && tokio::time::timeout(PATIENCE, empty).await.is_ok();
+    let drained = answered && tokio::time::timeout(patience, empty).await.is_ok();
     let mut fresh = Vec::new();
     for client in ground.clients() {
-        let client = client.with_deadline(PATIENCE);
-        let job = tokio::time::timeout(PATIENCE, nemesis::run_job(&client, "fresh")).await;
+        let client = client.with_deadline(patience);
+        let job = tokio::time::timeout(patience, nemesis::run_job(&client, "fresh")).await;
         fresh.push(job.unwrap_or_else(|_| Err("it does not end".into())));
     }
-    let settled = ground.wait_settled(PATIENCE).await;
+    let settled = ground.wait_settled(patience).await;
     let view = |view: model::views::ClusterView| View {
         applied: view.applied,
         digest: view.digest,

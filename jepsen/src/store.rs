@@ -46,6 +46,8 @@ pub struct Test {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mutant: Option<String>,
     pub worker_cpu: u64,
+    /// Whether replicas write down what they apply.
+    pub traced: bool,
     /// When it began, in UTC.
     pub started: String,
     /// What this machine was: kernel and processors.
@@ -66,6 +68,7 @@ impl Test {
             faults: self.nemesis.clone(),
             seconds: self.time_limit_s,
             worker_cpu: self.worker_cpu,
+            traced: self.traced,
         })
     }
 }
@@ -206,6 +209,7 @@ mod tests {
             commit: "abc".to_owned(),
             mutant: None,
             worker_cpu: 4_000,
+            traced: true,
             started: "2026".to_owned(),
             machine: "linux".to_owned(),
         }

@@ -98,11 +98,13 @@ pub struct Asked {
     pub seconds: u64,
     /// Thousandths of a core that a worker has.
     pub worker_cpu: u64,
+    /// Whether the binary under test writes down what it applies.
+    pub traced: bool,
 }
 
 impl Default for Asked {
     fn default() -> Asked {
-        Asked { workload: Workload::Mixed, faults: Vec::new(), seconds: 60, worker_cpu: 4_000 }
+        Asked { workload: Workload::Mixed, faults: Vec::new(), seconds: 60, worker_cpu: 4_000, traced: false }
     }
 }
 

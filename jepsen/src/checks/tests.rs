@@ -141,7 +141,8 @@ fn nothing_is_wrong_with_what_is_right() {
 #[test]
 fn too_little_is_unknown_and_what_was_not_tried_is_not_judged() {
     assert_eq!(verdict("W0", |_| {}), Verdict::Unknown);
-    assert_eq!(verdict("W2", |_| {}), Verdict::Unknown, "nobody wrote down the log");
+    assert_eq!(verdict("W2", |run| run.asked.traced = true), Verdict::Unknown, "nobody wrote down the log");
+    assert_eq!(said("W2", |_| {}), None, "nobody was asked to");
     assert_eq!(said("W15", |_| {}), None);
     assert_eq!(said("growth", |_| {}), None);
     assert_eq!(said("W7", |run| run.asked.workload = Workload::Register), None);
@@ -269,6 +270,15 @@ fn a_task_before_its_time_and_too_many_at_once_are_found() {
         run.ledger.extend((0..9).map(|n| (key(1, n, 2, 50 + u64::from(n)), vec![stay(9 * S, Some(10 * S))])));
     };
     assert_eq!(verdict("W9", crowded), Verdict::False);
+    let killed = |start: u64| {
+        move |run: &mut Evidence| {
+            crowded(run);
+            run.ledger.retain(|key, _| key.token != 58);
+            run.ledger.insert(key(1, 9, 2, 60), vec![stay(start, None)]);
+        }
+    };
+    assert_eq!(verdict("W9", killed(9 * S + 1)), Verdict::False, "killed in the midst of eight others");
+    assert_eq!(verdict("W9", killed(9 * S)), Verdict::True, "the clock is too coarse to tell");
 }
 
 #[test]

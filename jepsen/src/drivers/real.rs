@@ -33,6 +33,9 @@ pub struct Request {
     pub is_loud: bool,
 }
 
+/// What a run says that was told to end.
+pub const INTERRUPTED: &str = "it was interrupted";
+
 const PREFIX: &str = crate::ground::net::PREFIX;
 
 /// Runs it, keeps it in the store, and judges it. An error is a run that did not take place.
@@ -130,6 +133,7 @@ fn describe(request: &Request, layout: &Layout) -> Test {
         commit: commit(),
         mutant: request.mutant.clone(),
         worker_cpu: WORKER_CPU,
+        traced: layout.has_hooks,
         started: now(),
         machine: machine(),
     }
@@ -168,7 +172,7 @@ fn drive(request: &Request, layout: &Layout, folder: &Path, bar: &ProgressBar) -
     runtime.block_on(async {
         tokio::select! {
             left = run::run(&request.plan, &mut ground, &say) => left,
-            _ = asked_to_end() => Err("it was interrupted".to_owned()),
+            _ = asked_to_end() => Err(INTERRUPTED.to_owned()),
             () = tick => unreachable!("it never ends"),
         }
     })

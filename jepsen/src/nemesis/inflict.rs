@@ -265,9 +265,13 @@ fn others(ground: &Ground, place: usize) -> impl Iterator<Item = Node> + use<> {
     (0..ground.replicas()).filter(move |other| *other != place).map(Node::Replica)
 }
 
-/// Between the victim and every other replica nothing passes; with `from_all` nothing at all but the clients' calls.
+/// Between the victim and every other replica nothing passes; with `from_all` nothing at all but the clients' calls, or not even
+/// those where the ground takes a node off its network.
 fn alone(ground: &mut Ground, victim: usize, from_all: bool) -> Result<(), String> {
     let own = Node::Replica(victim);
+    if from_all && ground.disconnect(own)? {
+        return Ok(());
+    }
     for other in ground.nodes().into_iter().filter(|other| *other != own) {
         if matches!(other, Node::Replica(_)) || from_all {
             ground.block(own, other)?;
