@@ -57,8 +57,8 @@ pub fn check_order(evidence: &Evidence) -> Finding {
 /// for how long it was there.
 pub fn check_capacity(evidence: &Evidence) -> Finding {
     let mut changes: BTreeMap<&str, Vec<(u64, i64)>> = BTreeMap::new();
-    // By a coarse clock another may have taken the room of one that was killed in the moment in which that began.
-    let is_told = |stay: &&Stay| stay.end.is_some() || !stay.start.is_multiple_of(GRAIN);
+    // By a coarse clock another may have taken the room of one that ended, or was killed, in the moment in which it began.
+    let is_told = |stay: &&Stay| stay.end.map_or(!stay.start.is_multiple_of(GRAIN), |end| end > stay.start);
     let stays: Vec<&Stay> = evidence.ledger.values().flatten().filter(is_told).collect();
     for stay in &stays {
         let end = stay.end.unwrap_or(stay.start + 1).saturating_sub(GRAIN).max(stay.start + 1);
