@@ -143,6 +143,10 @@ async fn send(
             };
             stub.put_queue(timed(message, patience)).await
         }
+        Op::PutSetting { path, value } => {
+            let message = v1::PutSettingRequest { header, path: path.clone(), value: value.clone() };
+            stub.put_setting(timed(message, patience)).await
+        }
         other => unreachable!("the workload has no {other:?}"),
     };
     changed.map(Response::into_inner).map(|reply| (reply.index, Reply::Changed { tasks: reply.changed }))

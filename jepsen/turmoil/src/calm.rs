@@ -116,5 +116,6 @@ fn last_state(replica: &Replica) -> Final {
         let all = (1..=state.last_job().0).map(JobId);
         all.filter(|job| is_known(state, job)).collect()
     });
-    Final { name: replica.identity().name.clone(), jobs }
+    let unfinished = replica.read(machine::State::unfinished_jobs);
+    Final { name: replica.identity().name.clone(), jobs, unfinished }
 }

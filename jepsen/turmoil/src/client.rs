@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use machine::Write;
+use machine::{Op, Write};
 use tokio::time;
 
 use crate::chance::Chance;
@@ -16,7 +16,7 @@ const TRIES: u32 = 12;
 /// Between two tries.
 const PAUSE_MS: (u64, u64) = (5, 120);
 /// Writes that are remembered to be repeated.
-const REMEMBERED: usize = 8;
+const REMEMBERED: usize = 5;
 
 pub struct Client {
     world: Arc<World>,
@@ -44,6 +44,12 @@ impl Client {
         // What is under way then is let end; nothing new is begun.
         let over = time::sleep(faults);
         tokio::pin!(over);
+        if self.number == 0 {
+            for op in workload::settings() {
+                let write = self.named(op);
+                self.write(write).await;
+            }
+        }
         while !over.is_elapsed() {
             let pause = self.chance.ms(0, self.world.options.think_ms_max);
             tokio::select! {
@@ -68,14 +74,18 @@ impl Client {
         {
             return again;
         }
-        self.written += 1;
         let op = workload::op(&mut self.chance, &self.known);
-        let write = workload::write(self.number, self.written, op);
+        let write = self.named(op);
         if self.past.len() == REMEMBERED {
             self.past.remove(0);
         }
         self.past.push(write.clone());
         write
+    }
+
+    fn named(&mut self, op: Op) -> Write {
+        self.written += 1;
+        workload::write(self.number, self.written, op)
     }
 
     /// Until it is acknowledged or there is no more patience; nobody knows then whether it will be done.

@@ -123,11 +123,9 @@ impl Gate {
         Stamp { elapsed: Elapsed(env.now().0), wall: env.wall() }
     }
 
-    /// Little is kept, so that snapshots stay small and finished jobs come to leave the state.
     fn bootstrap(&self) -> Bootstrap {
-        let mut settings = Settings::preset(self.replica.identity().failover);
-        settings.limits.finished_jobs_max = 10;
-        settings.limits.requests_max = 80;
-        Bootstrap { cluster: self.replica.identity().cluster.clone(), settings, epoch: 0, next_node: 10 }
+        let identity = self.replica.identity();
+        let settings = Settings::preset(identity.failover);
+        Bootstrap { cluster: identity.cluster.clone(), settings, epoch: 0, next_node: 10 }
     }
 }

@@ -49,6 +49,8 @@ pub struct Options {
     pub failover: Failover,
     /// How long things go wrong.
     pub faults: Duration,
+    /// The longest time between two faults.
+    pub gap_ms_max: u64,
     /// Before the first fault.
     pub quiet: Duration,
     pub latency_max: Duration,
@@ -68,6 +70,15 @@ pub enum Stack {
     Replica,
     /// A whole server, with clients and workers that come over gRPC.
     Server,
+}
+
+impl Stack {
+    pub fn word(self) -> &'static str {
+        match self {
+            Stack::Replica => "replica",
+            Stack::Server => "server",
+        }
+    }
 }
 
 impl std::str::FromStr for Stack {
@@ -113,9 +124,9 @@ impl Options {
         let mut chance = Chance::new(seed, 0);
         Options {
             seed,
-            stack: Stack::Replica,
+            stack: if chance.percent(40) { Stack::Server } else { Stack::Replica },
             replicas: if chance.percent(30) { 5 } else { 3 },
-            clients: chance.between(1, 4),
+            clients: chance.between(2, 5),
             workers: 2,
             failover: match chance.below(10) {
                 0..6 => Failover::Fast,
@@ -123,11 +134,12 @@ impl Options {
                 _ => Failover::Wan,
             },
             faults: Duration::from_secs(30),
+            gap_ms_max: chance.pick(&[1_000, 3_000, 3_000, 6_000]).unwrap_or(3_000),
             // Now and then things go wrong while the cluster is being founded.
             quiet: if chance.percent(15) { Duration::ZERO } else { Duration::from_secs(2) },
             latency_max: chance.ms(2, 30),
             sync_max: if chance.percent(20) { Duration::ZERO } else { chance.ms(1, 8) },
-            think_ms_max: chance.between(10, 150),
+            think_ms_max: chance.between(10, 100),
             snapshots: SnapshotThresholds {
                 log_bytes_min: chance.between(3 << 10, 16 << 10),
                 tail_bytes: chance.between(256, 4 << 10),

@@ -18,9 +18,9 @@ struct Cli {
     /// 3 or 5; otherwise the seed says
     #[arg(long, value_parser = replicas)]
     replicas: Option<usize>,
-    /// How much of the product runs on each host: replica or server
-    #[arg(long, default_value = "replica")]
-    stack: Stack,
+    /// How much of the product runs on each host, replica or server; otherwise the seed says
+    #[arg(long)]
+    stack: Option<Stack>,
     /// How long things go wrong, in virtual seconds
     #[arg(long, default_value_t = 30)]
     seconds: u64,
@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
     let mut options = Options::of_seed(cli.seed);
     options.replicas = cli.replicas.unwrap_or(options.replicas);
-    options.stack = cli.stack;
+    options.stack = cli.stack.unwrap_or(options.stack);
     options.faults = Duration::from_secs(cli.seconds);
     options.mutant = cli.mutant;
     let report = run(options);

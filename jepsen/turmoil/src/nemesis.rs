@@ -31,7 +31,7 @@ enum Fault {
     Bridge,
     /// Each host reaches its two neighbours only.
     Ring,
-    /// The leader from clients and workers, not from its peers.
+    /// The leader from clients and workers, or workers from everybody; not the replicas from each other.
     CutOutside,
     /// Messages of a host are held and delivered late.
     Hold,
@@ -63,8 +63,8 @@ const FAULTS: [(Fault, &str, u64); 17] = [
     (Fault::Transfer, "transfer", 7),
 ];
 
-/// Between two faults.
-const GAP_MS: (u64, u64) = (300, 3_000);
+/// Between two faults, at least.
+const GAP_MS_MIN: u64 = 300;
 const DOWN_MS: (u64, u64) = (50, 4_000);
 const FAULT_MS: (u64, u64) = (100, 5_000);
 const STALL_MS: (u64, u64) = (200, 3_000);
@@ -113,7 +113,7 @@ impl Nemesis {
         if now < self.next {
             return;
         }
-        self.next = now + self.chance.ms(GAP_MS.0, GAP_MS.1);
+        self.next = now + self.chance.ms(GAP_MS_MIN, self.world.options.gap_ms_max);
         let (fault, name) = self.draw();
         if self.inflict(fault, sim) {
             *self.counts.entry(name).or_default() += 1;
@@ -161,14 +161,7 @@ impl Nemesis {
                 ways.retain(|(a, b)| *a != bridge && *b != bridge);
                 self.cut(ways, sim)
             }
-            Fault::CutOutside => {
-                let outsiders = hosts..self.links.len();
-                let ways: Vec<Way> = outsiders
-                    .filter_map(|outsider| leader.map(|leader| [(leader, outsider), (outsider, leader)]))
-                    .flatten()
-                    .collect();
-                !ways.is_empty() && self.cut(ways, sim)
-            }
+            Fault::CutOutside => self.cut_outside(leader, sim),
             Fault::Ring => hosts > 3 && self.ring(sim),
             Fault::Hold => {
                 let id = self.links.hold(vec![one], sim);
@@ -247,6 +240,18 @@ impl Nemesis {
     fn cut(&mut self, ways: Vec<Way>, sim: &Sim) -> bool {
         let id = self.links.cut(ways, sim);
         self.later(FAULT_MS, Mend::Links(id), sim)
+    }
+
+    fn cut_outside(&mut self, leader: Option<usize>, sim: &Sim) -> bool {
+        let (hosts, all) = (self.world.hosts.len(), self.links.len());
+        let inside = match leader {
+            Some(leader) if self.chance.percent(50) => leader..leader + 1,
+            Some(_) | None => 0..hosts,
+        };
+        let outside = if inside.len() == 1 { hosts..all } else { all - 1..all };
+        let pairs = inside.flat_map(|a| outside.clone().map(move |b| (a, b)));
+        let ways: Vec<Way> = pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
+        all > hosts && self.cut(ways, sim)
     }
 
     fn ring(&mut self, sim: &Sim) -> bool {

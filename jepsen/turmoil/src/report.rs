@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::Stack;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     True,
@@ -35,6 +37,7 @@ impl Verdict {
 pub struct Report {
     pub seed: u64,
     pub verdict: Verdict,
+    pub stack: Stack,
     pub replicas: usize,
     pub virtual_time: Duration,
     /// The highest that anybody was in.
@@ -44,6 +47,8 @@ pub struct Report {
     /// Writes.
     pub acknowledged: u64,
     pub reads: u64,
+    /// By workers, where there are any, or cancelled.
+    pub jobs_finished: u64,
     pub snapshots_built: u64,
     pub snapshots_installed: u64,
     pub faults: BTreeMap<&'static str, u64>,
@@ -58,12 +63,14 @@ impl Report {
         json!({
             "seed": self.seed,
             "verdict": self.verdict.word(),
+            "stack": self.stack.word(),
             "replicas": self.replicas,
             "virtual_s": self.virtual_time.as_millis() as f64 / 1e3,
             "terms": self.terms,
             "leaders": self.leaders,
             "acknowledged": self.acknowledged,
             "reads": self.reads,
+            "jobs_finished": self.jobs_finished,
             "snapshots_built": self.snapshots_built,
             "snapshots_installed": self.snapshots_installed,
             "faults": self.faults,

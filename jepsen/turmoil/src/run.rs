@@ -59,6 +59,7 @@ struct Run {
     term: u64,
     acknowledged: u64,
     reads: u64,
+    jobs_finished: u64,
     faults: BTreeMap<&'static str, u64>,
     trace: Trace,
 }
@@ -75,6 +76,7 @@ impl Run {
             term: 0,
             acknowledged: 0,
             reads: 0,
+            jobs_finished: 0,
             faults: BTreeMap::new(),
             trace: Trace::default(),
         }
@@ -106,6 +108,8 @@ impl Run {
         }
         if let Some(states) = ended.take() {
             self.watch.end(self.now, &states);
+            let finished = |state: &Final| state.jobs.len() as u64 - state.unfinished;
+            self.jobs_finished = states.first().map_or(0, finished);
         }
         let most = CONNECTS_PER_SECOND_MAX * (self.now.as_secs() + 1);
         if self.world.connects() > most {
@@ -163,12 +167,14 @@ impl Run {
         Report {
             seed: self.world.options.seed,
             verdict,
+            stack: self.world.options.stack,
             replicas: self.world.hosts.len(),
             virtual_time: self.now,
             terms: self.term,
             leaders: self.leaders.len(),
             acknowledged: self.acknowledged,
             reads: self.reads,
+            jobs_finished: self.jobs_finished,
             snapshots_built: counts.snapshots_built,
             snapshots_installed: counts.snapshots_installed,
             faults: self.faults,

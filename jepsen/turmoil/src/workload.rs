@@ -11,7 +11,7 @@ use crate::history::Acknowledged;
 
 const QUEUES: [&str; 3] = ["default", "fast", "slow"];
 /// Jobs that a client leaves open.
-const JOBS_OPEN: usize = 5;
+const JOBS_OPEN: usize = 3;
 /// Some specs carry so many bytes more: small ones make up the state, large ones the log.
 const FILLER_BYTES: (u64, u64) = (300, 4_000);
 /// More than a chunk of the log takes.
@@ -70,6 +70,12 @@ pub fn op(chance: &mut Chance, known: &Known) -> Op {
 
 fn queue(chance: &mut Chance) -> String {
     chance.pick(&QUEUES).unwrap_or(QUEUES[0]).to_owned()
+}
+
+/// Asked for first: little is kept, so that snapshots stay small and finished jobs come to leave the state.
+pub fn settings() -> [Op; 2] {
+    let set = |path: &str, value: &str| Op::PutSetting { path: path.into(), value: value.into() };
+    [set("limits.finished_jobs_max", "5"), set("limits.requests_max", "40")]
 }
 
 /// The same each time.

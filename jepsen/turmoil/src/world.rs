@@ -13,7 +13,7 @@ use crate::gate::Call;
 use crate::history::Event;
 
 pub const NAMES: [&str; 5] = ["n1", "n2", "n3", "n4", "n5"];
-/// Where clients and workers run.
+/// Where clients and, the last of them, workers run.
 pub const OUTSIDERS: [&str; 2] = ["clients", "workers"];
 pub const PEER_PORT: u16 = 7000;
 pub const API_PORT: u16 = 7070;

@@ -61,6 +61,7 @@ mod tests {
         let state = |name: &str, jobs: &[u64]| Final {
             name: name.into(),
             jobs: jobs.iter().map(|job| JobId(*job)).collect(),
+            unfinished: 0,
         };
         let mut found = Found::new();
         invariant.end(&[state("n1", &[1, 2, 3]), state("n2", &[1])], &mut found);

@@ -40,6 +40,7 @@ pub struct Final {
     pub name: String,
     /// Known, or known to have been.
     pub jobs: BTreeSet<JobId>,
+    pub unfinished: u64,
 }
 
 pub struct Watch {
