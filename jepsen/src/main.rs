@@ -149,8 +149,7 @@ fn test(args: &TestArgs) -> Result<Verdict, String> {
         }
         Driver::Netns | Driver::Compose => {
             let (rate, processes) = (args.rate.into(), args.processes.into());
-            let plan =
-                Plan { workload, faults, seed: args.seed, time, processes, rate, patience: PATIENCE };
+            let plan = Plan { workload, faults, seed: args.seed, time, processes, rate, patience: PATIENCE };
             let request = Request {
                 name: args.name.clone().unwrap_or_else(|| format!("{}-{}", driver.name(), args.workload)),
                 driver,

@@ -42,7 +42,10 @@ impl Report<'_> {
         let mut why: BTreeMap<_, _> =
             skipped.map(|done| (done.fault.name(), done.outcome.why().to_owned())).collect();
         if !self.test.traced {
-            why.insert("checker W2", "the binary under test has no hooks, so that nobody writes down the log".to_owned());
+            why.insert(
+                "checker W2",
+                "the binary under test has no hooks, so that nobody writes down the log".to_owned(),
+            );
         }
         why
     }

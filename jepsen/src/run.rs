@@ -75,8 +75,8 @@ pub async fn run(plan: &Plan, ground: &mut Ground, say: &dyn Fn(&str)) -> Result
     load.join_all().await;
     say("all is healed; what waits is run, and everything is read");
     let answered = workload::drain(&shared, plan.seed, plan.patience).await;
-    let end = settle(ground, answered, plan.patience).await;
-    let jobs = read_all(ground).await?;
+    let mut end = settle(ground, answered, plan.patience).await;
+    let jobs = read_all(ground, plan.patience, &mut end).await;
     drop(looking);
     ground.collect()?;
     let failover: Failover = ground.layout().failover.parse()?;
@@ -149,27 +149,31 @@ async fn settle(ground: &Ground, answered: bool, patience: Duration) -> End {
         alarms: view.alarms,
     };
     let views = ground.views().await.into_iter().map(|seen| seen.map(view)).collect();
-    End { settled, drained, views, fresh }
+    End { settled, drained, views, fresh, unread: Vec::new() }
 }
 
-/// All jobs, in a linearizable read through each replica.
-async fn read_all(ground: &Ground) -> Result<Vec<Vec<FinalJob>>, String> {
+/// All jobs, in a linearizable read through each replica that can still be read.
+async fn read_all(ground: &Ground, patience: Duration, end: &mut End) -> Vec<Vec<FinalJob>> {
     let mut all = Vec::new();
-    for client in ground.clients() {
-        let client = client.with_deadline(PATIENCE);
-        let (mut jobs, mut before) = (Vec::new(), None);
-        loop {
-            let page = client.list_jobs(&JobFilter::default(), 1_000, before).await;
-            let page = page.map_err(|error| format!("the final reads fail: {error}"))?.value;
-            jobs.extend(page.items.iter().map(final_job));
-            before = page.next;
-            if before.is_none() {
-                break;
-            }
+    for (place, client) in ground.clients().into_iter().enumerate() {
+        match read_jobs(&client.with_deadline(patience)).await {
+            Ok(jobs) => all.push(jobs),
+            Err(error) => end.unread.push(format!("n{}: {error}", place + 1)),
         }
-        all.push(jobs);
     }
-    Ok(all)
+    all
+}
+
+async fn read_jobs(client: &Client) -> Result<Vec<FinalJob>, client::Error> {
+    let (mut jobs, mut before) = (Vec::new(), None);
+    loop {
+        let page = client.list_jobs(&JobFilter::default(), 1_000, before).await?.value;
+        jobs.extend(page.items.iter().map(final_job));
+        before = page.next;
+        if before.is_none() {
+            return Ok(jobs);
+        }
+    }
 }
 
 fn final_job(job: &model::views::JobView) -> FinalJob {

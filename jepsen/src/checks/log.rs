@@ -44,7 +44,11 @@ impl Found {
 pub fn check(evidence: &Evidence) -> Vec<Finding> {
     let Some(trace) = &evidence.trace else {
         // What has no hooks was not asked to.
-        return if evidence.asked.traced { unknown("no replica wrote down what it applied") } else { Vec::new() };
+        return if evidence.asked.traced {
+            unknown("no replica wrote down what it applied")
+        } else {
+            Vec::new()
+        };
     };
     if trace.entries.is_empty() {
         return unknown("no entry was written down");

@@ -152,6 +152,9 @@ pub struct End {
     pub views: Vec<Option<View>>,
     /// A fresh job through each replica.
     pub fresh: Vec<Result<(), String>>,
+    /// Replicas through which the jobs could not be read at the end, and why.
+    #[serde(default)]
+    pub unread: Vec<String>,
 }
 
 /// What a replica says of itself at the end.

@@ -18,6 +18,7 @@ pub fn check(evidence: &Evidence) -> Finding {
             problems.push(format!("a fresh job through n{}: {why}", place + 1));
         }
     }
+    problems.extend(end.unread.iter().map(|why| format!("the final reads fail through {why}")));
     problems.extend(unlike(&end.views));
     let probes = probes(evidence, |done| done.fault.family() != "disk");
     for (done, why) in probes.iter().filter_map(|(done, probe)| Some((done, probe.as_ref().err()?))) {

@@ -92,7 +92,13 @@ fn right() -> Evidence {
         kept: Kept {
             jobs: vec![jobs.clone(), jobs],
             lease: 10 * S,
-            end: End { settled: true, drained: true, views: Vec::new(), fresh: vec![Ok(())] },
+            end: End {
+                settled: true,
+                drained: true,
+                views: Vec::new(),
+                fresh: vec![Ok(())],
+                unread: Vec::new(),
+            },
             ..Kept::default()
         },
         ..Evidence::default()
@@ -315,6 +321,7 @@ fn a_cluster_that_does_not_work_after_the_heal_is_found() {
     assert_eq!(verdict("W14", |run| run.kept.end.drained = false), Verdict::False);
     assert_eq!(verdict("W14", |run| run.kept.end.views = vec![None]), Verdict::False);
     assert_eq!(verdict("W14", |run| run.kept.end.fresh[0] = Err("no".to_owned())), Verdict::False);
+    assert_eq!(verdict("W14", |run| run.kept.end.unread.push("n2: gone".to_owned())), Verdict::False);
     let stuck = |fault| Done { probe: Some(Err("no".to_owned())), ..done(fault, Outcome::Installed) };
     assert_eq!(verdict("W14", |run| run.kept.deeds.done.push(stuck(Fault::LeaderFromPeers))), Verdict::False);
     assert_eq!(verdict("W3.disk", |run| run.kept.deeds.done.push(stuck(Fault::SyncFails))), Verdict::False);
