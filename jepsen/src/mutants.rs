@@ -34,6 +34,10 @@ const fn turmoil(name: &'static str, about: &'static str) -> Mutant {
     Mutant { name, about, driver: Driver::Turmoil, workload: Workload::Mixed, nemesis: "all", seconds: 180 }
 }
 
+const fn sim(name: &'static str, about: &'static str) -> Mutant {
+    Mutant { name, about, driver: Driver::Sim, workload: Workload::Mixed, nemesis: "all", seconds: 60 }
+}
+
 pub const MUTANTS: &[Mutant] = &[
     real(
         "ack-before-sync",
@@ -93,7 +97,10 @@ pub fn try_one(mutant: &Mutant, seed: u64, store: &Path, is_loud: bool) -> Resul
     if let Some(why) = mutant.driver.obstacle() {
         return Err(why);
     }
-    if mutant.driver == Driver::Turmoil || mutant.driver == Driver::Sim {
+    if mutant.driver == Driver::Sim {
+        return virtually::simulated_bug(mutant.name);
+    }
+    if mutant.driver == Driver::Turmoil {
         let time = Duration::from_secs(mutant.seconds);
         let seeds = Seeds { first: seed, count: None, time, nodes: None };
         return virtually::test(mutant.driver, seeds, Some(mutant.name), store, is_loud)

@@ -113,6 +113,21 @@ fn simulated(seed: u64) -> Run {
     }
 }
 
+/// Tries seeds of the simulation until one finds the bug. Its own tests do that: no other build of it has bugs.
+pub fn simulated_bug(bug: &str) -> Result<Ended, String> {
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["test", "--quiet", "--workspace", "--test", "mutants", "--", "--nocapture"]);
+    let output = cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).output();
+    let output = output.map_err(|error| format!("cargo: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // As its tests print it: the name of the flag, and what caught it.
+    let flag = bug.replace('-', "_") + ": true";
+    let caught = text.lines().find(|line| line.contains(&flag) && line.contains("is caught by"));
+    let by = caught.and_then(|line| line.split("is caught by ").nth(1)).map(str::to_owned);
+    let verdict = if by.is_some() && output.status.success() { Verdict::False } else { Verdict::True };
+    Ok(Ended { verdict, text, against: by.into_iter().collect(), operations: 0 })
+}
+
 /// The program that runs one seed of the real stack.
 fn turmoil(bug: Option<&str>) -> std::path::PathBuf {
     let sources = ["crates", "jepsen/turmoil", "proto", "Cargo.toml", "Cargo.lock"];
