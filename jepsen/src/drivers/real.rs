@@ -1,9 +1,11 @@
 //! Runs over real processes.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::{Driver, Ended, commit, machine, now, version};
 use crate::checks::{self, Verdict};
@@ -40,6 +42,7 @@ const PREFIX: &str = crate::ground::net::PREFIX;
 
 /// Runs it, keeps it in the store, and judges it. An error is a run that did not take place.
 pub fn test(request: &Request) -> Result<(PathBuf, Ended), String> {
+    listen()?;
     sweep_dead_disks(&run::folders());
     run::sweep_folders(PREFIX);
     let (binary, has_hooks) = binary(request);
@@ -172,18 +175,32 @@ fn drive(request: &Request, layout: &Layout, folder: &Path, bar: &ProgressBar) -
     runtime.block_on(async {
         tokio::select! {
             left = run::run(&request.plan, &mut ground, &say) => left,
-            _ = asked_to_end() => Err(INTERRUPTED.to_owned()),
+            () = asked_to_end() => Err(INTERRUPTED.to_owned()),
             () = tick => unreachable!("it never ends"),
         }
     })
 }
 
-/// Ctrl-C, or the word to leave: what was made is taken down either way.
+/// Whether this process was told to end: by Ctrl-C or SIGTERM, at whatever time since [`listen`].
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note(_: nix::libc::c_int) {
+    ENDED.store(true, Ordering::Relaxed);
+}
+
+/// From now on a signal does not end this process at once: what is being made is taken down first. Processes that are
+/// started do not inherit it.
+fn listen() -> Result<(), String> {
+    let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler stores to an atomic and does nothing else.
+        unsafe { sigaction(signal, &action) }.map_err(|error| format!("{signal}: {error}"))?;
+    }
+    Ok(())
+}
+
 async fn asked_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened to");
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+    while !ENDED.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
