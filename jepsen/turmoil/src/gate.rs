@@ -36,7 +36,7 @@ pub enum Call {
     },
 }
 
-/// One life of the gate: serves until the host goes down. Beside a real server only the last of the calls come here.
+/// One life of the gate: serves until the host goes down. Beside a real server it passes on transfers only.
 pub async fn serve(world: Arc<World>, host: usize, replica: Arc<Replica>) {
     let (sender, mut calls) = mpsc::unbounded_channel();
     world.hosts[host].open(replica.clone(), sender);

@@ -148,3 +148,14 @@ impl Options {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mutant_that_is_not_built_in_is_refused_by_name() {
+        let refused = "ack-before-sync".parse::<Mutant>().unwrap_err();
+        assert!(refused.contains("`ack-before-sync`"), "{refused}");
+    }
+}

@@ -41,9 +41,12 @@ enum Fault {
     Stall,
     WallClock,
     Transfer,
+    /// The leader and a bare majority go on alone; then the power fails at one of these, and the leader is cut off in
+    /// place of the others: what was acknowledged is on the disk of the one that failed, and nowhere else among them.
+    Swap,
 }
 
-const FAULTS: [(Fault, &str, u64); 17] = [
+const FAULTS: [(Fault, &str, u64); 18] = [
     (Fault::CrashLeader, "crash_leader", 12),
     (Fault::Crash, "crash", 10),
     (Fault::CrashAll, "crash_all", 4),
@@ -61,6 +64,7 @@ const FAULTS: [(Fault, &str, u64); 17] = [
     (Fault::Stall, "stall", 6),
     (Fault::WallClock, "wall_clock", 3),
     (Fault::Transfer, "transfer", 7),
+    (Fault::Swap, "swap", 5),
 ];
 
 /// Between two faults, at least.
@@ -70,6 +74,7 @@ const FAULT_MS: (u64, u64) = (100, 5_000);
 const STALL_MS: (u64, u64) = (200, 3_000);
 const SLOW_LATENCY_MS: (u64, u64) = (50, 600);
 const SLOW_SYNC_MS: (u64, u64) = (10, 300);
+const ALONE_MS: (u64, u64) = (300, 2_000);
 const WALL_OFFSET_MS: (u64, u64) = (500, 60_000);
 
 /// What takes a fault back.
@@ -80,6 +85,12 @@ enum Mend {
     Latency,
     Disk(usize),
     WallClock(usize),
+    /// The second half of that fault.
+    Swap {
+        cut: FaultId,
+        leader: usize,
+        failing: usize,
+    },
 }
 
 pub struct Nemesis {
@@ -186,6 +197,7 @@ impl Nemesis {
                 self.world.hosts[one].wall_offset_us.store(by, Ordering::Relaxed);
                 self.later(FAULT_MS, Mend::WallClock(one), sim)
             }
+            Fault::Swap => leader.is_some_and(|leader| self.leave_a_majority(leader, sim)),
             Fault::Transfer => {
                 let gate = leader.and_then(|leader| self.world.hosts[leader].gate());
                 gate.is_some_and(|gate| gate.send(Call::Transfer { to: one as u64 + 1 }).is_ok())
@@ -242,6 +254,16 @@ impl Nemesis {
         self.later(FAULT_MS, Mend::Links(id), sim)
     }
 
+    fn leave_a_majority(&mut self, leader: usize, sim: &Sim) -> bool {
+        let (mut others, hosts) = (self.order(), self.world.hosts.len());
+        others.retain(|host| *host != leader);
+        let (near, far) = others.split_at(hosts / 2);
+        let cut = self.links.cut(between(hosts, |a| far.contains(&a)), sim);
+        let alone = self.chance.ms(ALONE_MS.0, ALONE_MS.1);
+        self.mends.push((sim.elapsed() + alone, Mend::Swap { cut, leader, failing: near[0] }));
+        true
+    }
+
     fn cut_outside(&mut self, leader: Option<usize>, sim: &Sim) -> bool {
         let (hosts, all) = (self.world.hosts.len(), self.links.len());
         let inside = match leader {
@@ -283,11 +305,20 @@ impl Nemesis {
             Mend::Latency => sim.set_max_message_latency(self.world.options.latency_max),
             Mend::Disk(host) => self.set_disk(host, self.world.options.sync_max),
             Mend::WallClock(host) => self.world.hosts[host].wall_offset_us.store(0, Ordering::Relaxed),
+            Mend::Swap { cut, leader, failing } => {
+                self.links.mend(cut, sim);
+                self.crash(failing, sim);
+                self.cut(between(self.world.hosts.len(), |a| a == leader), sim);
+            }
         }
     }
 
     pub fn mend_all(&mut self, sim: &mut Sim) {
-        std::mem::take(&mut self.mends).into_iter().for_each(|(_, mend)| self.mend(mend, sim));
+        for (_, mend) in std::mem::take(&mut self.mends) {
+            if !matches!(mend, Mend::Swap { .. }) {
+                self.mend(mend, sim);
+            }
+        }
         self.links.mend_all(sim);
     }
 }
@@ -296,4 +327,15 @@ impl Nemesis {
 fn between(hosts: usize, is_of: impl Fn(usize) -> bool) -> Vec<Way> {
     let pairs = (0..hosts).flat_map(|a| (0..hosts).map(move |b| (a, b)));
     pairs.filter(|(a, b)| is_of(*a) != is_of(*b)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_cut_from_all_others_both_ways_and_from_nobody_within() {
+        assert_eq!(between(3, |host| host == 1), [(0, 1), (1, 0), (1, 2), (2, 1)]);
+        assert_eq!(between(5, |host| host < 2).len(), 12);
+    }
 }
