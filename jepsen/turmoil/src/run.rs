@@ -17,10 +17,11 @@ use crate::history::Event;
 use crate::invariants::{Final, Watch, told};
 use crate::nemesis::Nemesis;
 use crate::observe::{Observer, Seen};
+use crate::panics::{self, Heard};
 use crate::report::{Report, Verdict};
 use crate::worker::Worker;
 use crate::world::{OUTSIDERS, World};
-use crate::{EPOCH, Options, Stack, calm, host, panics};
+use crate::{EPOCH, Options, Stack, calm, host};
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -31,17 +32,30 @@ const ACKNOWLEDGED_MIN: u64 = 20;
 
 pub fn run(options: Options) -> Report {
     let dir = tempfile::tempdir_in(scratch()).expect("a directory for snapshots");
-    replica::chance::begin(options.seed << 32);
-    panics::begin();
+    let seed = options.seed;
+    replica::chance::begin(seed << 32);
+    panics::begin(move |heard| last_words(seed, heard));
     let world = Arc::new(World::new(options, dir.path()));
     let mut run = Run::new(world.clone());
     let outcome = catch_unwind(AssertUnwindSafe(|| run.go()));
-    let now = run.now;
-    run.watch.found.extend(panics::end().iter().map(|panic| told(now, "no panic", panic)));
-    if outcome.is_err() && run.watch.found.is_empty() {
-        run.watch.found.push(told(now, "no panic", "the simulation itself has panicked"));
+    run.hear(panics::end());
+    if outcome.is_err() && run.harmless {
+        // Its runtime went down with it, so the run ends here, and nothing can be said.
+        run.watch.found.clear();
+        run.acknowledged = 0;
+    } else if outcome.is_err() && run.watch.found.is_empty() {
+        run.find("no panic", "the simulation itself has panicked");
     }
     run.report()
+}
+
+/// Panics within panics end the process, and nobody else will say of which seed.
+#[allow(clippy::disallowed_methods)] // Destructors are what it dies of.
+fn last_words(seed: u64, heard: Heard) {
+    let verdict = if heard.harmless { Verdict::Unknown } else { Verdict::False };
+    let broken = if heard.harmless { Vec::new() } else { heard.panics };
+    println!("{}", serde_json::json!({ "seed": seed, "verdict": verdict.word(), "broken": broken }));
+    std::process::exit(verdict.exit_status().into());
 }
 
 /// Snapshots are real files and are synced: in memory that costs nothing.
@@ -60,6 +74,8 @@ struct Run {
     acknowledged: u64,
     reads: u64,
     jobs_finished: u64,
+    /// Whether a harmless panic was heard.
+    harmless: bool,
     faults: BTreeMap<&'static str, u64>,
     trace: Trace,
 }
@@ -77,6 +93,7 @@ impl Run {
             acknowledged: 0,
             reads: 0,
             jobs_finished: 0,
+            harmless: false,
             faults: BTreeMap::new(),
             trace: Trace::default(),
         }
@@ -135,8 +152,12 @@ impl Run {
             }
         }
         events.iter().for_each(|event| self.count(event));
-        let now = self.now;
-        self.watch.found.extend(panics::take().iter().map(|panic| told(now, "no panic", panic)));
+        self.hear(panics::take());
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        self.harmless |= heard.harmless;
+        heard.panics.iter().for_each(|panic| self.find("no panic", panic));
     }
 
     fn count(&mut self, event: &Event) {
