@@ -8,8 +8,8 @@
 //!
 //! A history of several objects may be checked object by object (Herlihy & Wing, 1990), which is much faster.
 
-mod models;
 mod placed;
+mod register;
 mod search;
 
 #[cfg(test)]
@@ -17,7 +17,7 @@ mod tests;
 
 use std::hash::Hash;
 
-pub use models::{Once, OnceOp, Register, RegisterOp};
+pub use register::{Register, RegisterOp};
 
 /// What the object does when it is asked one thing at a time.
 pub trait Model {

@@ -220,7 +220,7 @@ fn list() {
                 Needs::Hop => "netns, through the suite's own hop".to_owned(),
                 Needs::Hooks => "netns, in the binary with hooks".to_owned(),
                 Needs::FrailDisk => "netns, on small disks that lose what was not synced".to_owned(),
-                Needs::Nothing | Needs::Network | Needs::Worker => String::new(),
+                Needs::Nothing => String::new(),
             };
             println!("    {:<24} {note}", fault.name());
         }

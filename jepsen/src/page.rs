@@ -27,12 +27,10 @@ mod tests;
 
 use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
 use view::View;
 
 /// What a run tells. Times are seconds since its begin.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
     pub title: String,
     /// Seed, commit, driver, nodes and the like, in this order.
@@ -52,7 +50,7 @@ pub struct Page {
 }
 
 /// One operation of a client.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Dot {
     /// When it was asked.
     pub at_s: f64,
@@ -64,8 +62,7 @@ pub struct Dot {
     pub node: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Ok,
     Fail,
@@ -73,7 +70,7 @@ pub enum Kind {
 }
 
 /// A fault, from its begin to its heal.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Window {
     pub from_s: f64,
     pub to_s: f64,
@@ -85,7 +82,7 @@ pub struct Window {
 }
 
 /// A time in which a node led.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reign {
     pub node: String,
     pub term: u64,
@@ -94,7 +91,7 @@ pub struct Reign {
 }
 
 /// What was measured at a node. Those with one title are drawn in one picture.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     pub title: String,
     /// bytes, count, or a unit's own name.
@@ -105,7 +102,7 @@ pub struct Series {
 }
 
 /// What a checker found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub id: String,
     pub claim: String,

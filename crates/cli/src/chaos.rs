@@ -39,23 +39,20 @@ pub fn arm() -> Result<(), Fault> {
 }
 
 fn named(name: &str) -> Result<Mutant, Fault> {
-    let found = replica::chaos::Mutant::named(name)
-        .map(Mutant::Replica)
-        .or_else(|| machine::Mutant::named(name).map(Mutant::State))
-        .or_else(|| server::Mutant::named(name).map(Mutant::Leader))
-        .or_else(|| worker::Mutant::named(name).map(Mutant::Worker));
-    found.ok_or_else(|| {
+    let found = all().find(|(other, _)| *other == name);
+    found.map(|(_, mutant)| mutant).ok_or_else(|| {
+        let names: Vec<&str> = all().map(|(name, _)| name).collect();
         Fault::usage(format!("{MUTANT_VARIABLE}: there is no bug `{name}`"))
-            .fix(format!("name one of {}", names().join(", ")))
+            .fix(format!("name one of {}", names.join(", ")))
     })
 }
 
-fn names() -> Vec<&'static str> {
-    let replica = replica::chaos::Mutant::ALL.into_iter().map(|(name, _)| name);
-    let state = machine::Mutant::ALL.into_iter().map(|(name, _)| name);
-    let leader = server::Mutant::ALL.into_iter().map(|(name, _)| name);
-    let worker = worker::Mutant::ALL.into_iter().map(|(name, _)| name);
-    replica.chain(state).chain(leader).chain(worker).collect()
+fn all() -> impl Iterator<Item = (&'static str, Mutant)> {
+    let replica = replica::chaos::Mutant::ALL.map(|(name, mutant)| (name, Mutant::Replica(mutant)));
+    let state = machine::Mutant::ALL.map(|(name, mutant)| (name, Mutant::State(mutant)));
+    let leader = server::Mutant::ALL.map(|(name, mutant)| (name, Mutant::Leader(mutant)));
+    let worker = worker::Mutant::ALL.map(|(name, mutant)| (name, Mutant::Worker(mutant)));
+    replica.into_iter().chain(state).chain(leader).chain(worker)
 }
 
 pub fn arm_server(config: &mut server::Config) {
@@ -84,7 +81,7 @@ mod tests {
 
     #[test]
     fn every_bug_has_a_name_of_its_own_and_an_unknown_one_is_told_them_all() {
-        let names = names();
+        let names: Vec<&str> = all().map(|(name, _)| name).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
         for name in &names {
             assert!(named(name).is_ok(), "{name}");

@@ -58,6 +58,12 @@ impl Fault {
         self
     }
 
+    /// With what caused the error, and what caused that.
+    pub fn because(self, error: &(dyn std::error::Error + 'static)) -> Fault {
+        std::iter::successors(error.source(), |error| error.source())
+            .fold(self, |fault, cause| fault.why(cause.to_string()))
+    }
+
     pub fn fix(mut self, fix: impl Into<String>) -> Fault {
         self.fix = fix.into();
         self

@@ -55,10 +55,6 @@ impl Mutant {
         ("renew-without-quorum", Mutant::RenewWithoutQuorum),
         ("expire-on-election", Mutant::ExpireOnElection),
     ];
-
-    pub fn named(name: &str) -> Option<Mutant> {
-        Mutant::ALL.into_iter().find(|(other, _)| *other == name).map(|(_, mutant)| mutant)
-    }
 }
 
 #[cfg(feature = "mutants")]

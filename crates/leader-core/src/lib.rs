@@ -188,8 +188,8 @@ impl Leader {
         if self.standing != Standing::Ready {
             return refusal;
         }
-        let waits = !self.lanes.is_empty() || self.flight.has_clients();
-        let is_held_up = waits && !self.leases.has_quorum(now.moment);
+        let is_held_up =
+            !self.leases.has_quorum(now.moment) && (!self.lanes.is_empty() || self.flight.has_clients());
         let look_again = is_held_up.then(|| now.moment.plus(LOOK_FOR_QUORUM_EVERY));
         let wakes = [self.leases.next_wake(now.moment), self.tick_at(state, now), refusal, look_again];
         wakes.into_iter().flatten().min()

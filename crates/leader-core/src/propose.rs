@@ -154,12 +154,10 @@ impl Flight {
     /// Those who wait for one of them, who are not to be answered again.
     fn let_clients_go(&mut self) -> Vec<Ticket> {
         let items = self.proposals.values_mut().flat_map(|proposed| &mut proposed.items);
-        let clients = items.filter_map(|item| match std::mem::replace(item, Item::Told) {
-            Item::Client { ticket } => Some(ticket),
-            other => {
-                *item = other;
-                None
-            }
+        let clients = items.filter_map(|item| {
+            let Item::Client { ticket } = *item else { return None };
+            *item = Item::Told;
+            Some(ticket)
         });
         clients.collect()
     }

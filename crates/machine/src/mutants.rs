@@ -37,10 +37,6 @@ impl Mutant {
         ("dependency-on-stale-state", Mutant::DependencyOnStaleState),
         ("hash-order", Mutant::HashOrder),
     ];
-
-    pub fn named(name: &str) -> Option<Mutant> {
-        Mutant::ALL.into_iter().find(|(other, _)| *other == name).map(|(_, mutant)| mutant)
-    }
 }
 
 impl State {

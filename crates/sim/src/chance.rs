@@ -11,6 +11,11 @@ impl Chance {
         Chance(seed)
     }
 
+    /// Numbers of its own for each `purpose` of a run.
+    pub fn of(seed: u64, purpose: u64) -> Chance {
+        Chance(mixed(seed) ^ mixed(purpose.wrapping_add(0x5851_f42d_4c95_7f2d)))
+    }
+
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mixed(self.0)
@@ -30,13 +35,27 @@ impl Chance {
         self.below(1_000) < times
     }
 
+    pub fn percent(&mut self, times: u64) -> bool {
+        self.below(100) < times
+    }
+
     /// Microseconds.
     pub fn ms(&mut self, least: u64, most: u64) -> u64 {
         self.between(least * 1_000, most * 1_000)
     }
 
-    pub fn pick<T: Copy>(&mut self, list: &[T]) -> Option<T> {
-        if list.is_empty() { None } else { Some(list[self.below(list.len() as u64) as usize]) }
+    pub fn pick<T: Clone>(&mut self, list: &[T]) -> Option<T> {
+        list.get(self.below(list.len() as u64) as usize).cloned()
+    }
+
+    pub fn shuffle<T>(&mut self, list: &mut [T]) {
+        for at in (1..list.len()).rev() {
+            list.swap(at, self.below(at as u64 + 1) as usize);
+        }
+    }
+
+    pub fn millis(&mut self, least: u64, most: u64) -> Duration {
+        Duration::from_micros(self.ms(least, most))
     }
 
     pub fn duration(&mut self, least: Duration, most: Duration) -> Duration {
@@ -59,5 +78,9 @@ pub struct Trace(pub u64);
 impl Trace {
     pub fn note(&mut self, value: u64) {
         self.0 = mixed(self.0.wrapping_mul(31).wrapping_add(value) ^ 0x51_7c_c1_b7_27_22_0a_95);
+    }
+
+    pub fn note_all(&mut self, values: &[u64]) {
+        values.iter().for_each(|value| self.note(*value));
     }
 }

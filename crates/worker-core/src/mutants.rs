@@ -13,10 +13,6 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     pub const ALL: [(&'static str, Mutant); 1] = [("start-twice", Mutant::StartTwice)];
-
-    pub fn named(name: &str) -> Option<Mutant> {
-        Mutant::ALL.into_iter().find(|(other, _)| *other == name).map(|(_, mutant)| mutant)
-    }
 }
 
 impl Core {

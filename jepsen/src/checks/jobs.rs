@@ -7,6 +7,7 @@ use model::views::{JobState, TaskState};
 
 use crate::checks::{Evidence, FinalJob, Finding};
 use crate::history::{Answer, Call, Kind};
+use crate::watcher::Finals;
 
 /// W3. Acknowledged and not there: lost. There and never asked for: unexpected. Refused and there: a refusal that lied.
 pub fn check_kept(evidence: &Evidence) -> Finding {
@@ -68,9 +69,10 @@ pub fn check_final(evidence: &Evidence) -> Finding {
         problems.push(format!("{} is still {} after the drain", job.id, job.state));
     }
     problems.extend(changed_finals(evidence, &last));
-    problems.extend(second_finals(evidence, &last));
-    problems.extend(unrun(evidence, &last));
-    let finals: usize = evidence.finals().tasks.values().map(Vec::len).sum();
+    let finals = evidence.finals();
+    problems.extend(second_finals(evidence, &finals, &last));
+    problems.extend(unrun(evidence, &finals, &last));
+    let finals: usize = finals.tasks.values().map(Vec::len).sum();
     let looked_at =
         format!("{} jobs through {} replicas, {finals} final events", last.len(), evidence.kept.jobs.len());
     Finding::new("W4", "one final state per round, and it never changes", looked_at, problems)
@@ -112,9 +114,9 @@ fn changed_finals(evidence: &Evidence, last: &BTreeMap<JobId, &FinalJob>) -> Vec
     problems
 }
 
-fn second_finals(evidence: &Evidence, last: &BTreeMap<JobId, &FinalJob>) -> Vec<String> {
+fn second_finals(evidence: &Evidence, finals: &Finals, last: &BTreeMap<JobId, &FinalJob>) -> Vec<String> {
     let mut problems = Vec::new();
-    let (finals, retried) = (evidence.finals(), evidence.retried());
+    let retried = evidence.retried();
     let rounds = |job: &JobId| 1 + retried.get(job).copied().unwrap_or(0) as usize;
     for (task, states) in finals.tasks.iter().filter(|(task, states)| states.len() > rounds(&task.job)) {
         problems.push(format!("{task} became final more often than it had rounds: {states:?}"));
@@ -129,7 +131,7 @@ fn second_finals(evidence: &Evidence, last: &BTreeMap<JobId, &FinalJob>) -> Vec<
 }
 
 /// A task that succeeded says itself that it came to its end.
-fn unrun(evidence: &Evidence, last: &BTreeMap<JobId, &FinalJob>) -> Vec<String> {
+fn unrun(evidence: &Evidence, finals: &Finals, last: &BTreeMap<JobId, &FinalJob>) -> Vec<String> {
     let mut ended: BTreeMap<JobId, BTreeSet<u32>> = BTreeMap::new();
     for (key, stays) in &evidence.ledger {
         if stays.iter().any(|stay| stay.end.is_some()) {
@@ -142,7 +144,6 @@ fn unrun(evidence: &Evidence, last: &BTreeMap<JobId, &FinalJob>) -> Vec<String> 
         let told = job.succeeded;
         (count < told).then(|| format!("{}: {told} tasks succeeded, {count} came to their end", job.id))
     });
-    let finals = evidence.finals();
     let succeeded = finals.tasks.iter().filter(|(_, states)| states.contains(&TaskState::Succeeded));
     let unended = succeeded.filter(|(task, _)| last.get(&task.job).is_some_and(|job| is_written(&job)));
     let unended =

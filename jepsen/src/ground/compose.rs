@@ -115,7 +115,7 @@ impl Compose {
 
     pub fn can(&self, fault: Fault) -> Result<(), String> {
         match fault.needs() {
-            Needs::Nothing | Needs::Network | Needs::Worker => Ok(()),
+            Needs::Nothing => Ok(()),
             Needs::Hop => Err("the containers' links have no hop of this suite".to_owned()),
             Needs::Hooks => Err("the product's image has no hooks for faults".to_owned()),
             Needs::FrailDisk => Err("the containers' disks are not this suite's to spoil".to_owned()),
@@ -159,10 +159,8 @@ impl Compose {
     }
 
     pub fn block(&mut self, at: Node, from: Node) -> Result<(), String> {
-        let network = format!(".NetworkSettings.Networks.{}_baton.IPAddress", self.project);
-        // A dash in a name cannot be a path in a template.
-        let by_name = format!("(index .NetworkSettings.Networks \"{}_baton\").IPAddress", self.project);
-        let from = self.state(from, &by_name).or_else(|| self.state(from, &network));
+        let address = format!("(index .NetworkSettings.Networks \"{}_baton\").IPAddress", self.project);
+        let from = self.state(from, &address);
         let from = from.filter(|address| !address.is_empty()).ok_or("a container without an address")?;
         self.iptables(at, &["-A", "INPUT", "-s", &from, "-j", "DROP"])
     }

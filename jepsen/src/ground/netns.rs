@@ -143,12 +143,7 @@ impl Netns {
                 Err("the disks are ordinary ones".to_owned())
             }
             Needs::Impossible(why) => Err(why.to_owned()),
-            Needs::Nothing
-            | Needs::Network
-            | Needs::Hop
-            | Needs::Hooks
-            | Needs::FrailDisk
-            | Needs::Worker => Ok(()),
+            Needs::Nothing | Needs::Hop | Needs::Hooks | Needs::FrailDisk => Ok(()),
         }
     }
 

@@ -5,12 +5,8 @@ use serde::{Deserialize, Serialize};
 /// What a fault asks of the ground.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
-    /// Processes that can be killed and frozen.
+    /// Processes that can be killed and frozen, links that can be cut.
     Nothing,
-    /// Links that can be cut.
-    Network,
-    /// Workers that may lose their leases.
-    Worker,
     /// Packets that pass through the suite's own hop.
     Hop,
     /// Hooks in the binary under test.
@@ -77,25 +73,25 @@ faults! {
     }
     "partition" {
         /// The leader hears no other replica and none hears it; workers and clients still reach it.
-        LeaderFromPeers = "cut-leader-from-peers", Needs::Network;
+        LeaderFromPeers = "cut-leader-from-peers", Needs::Nothing;
         /// The leader is alone.
-        LeaderAlone = "cut-leader-from-all", Needs::Network;
+        LeaderAlone = "cut-leader-from-all", Needs::Nothing;
         /// A follower is alone.
-        FollowerAlone = "cut-follower", Needs::Network;
+        FollowerAlone = "cut-follower", Needs::Nothing;
         /// The leader with as many others as do not make a majority.
-        Halves = "halves", Needs::Network;
+        Halves = "halves", Needs::Nothing;
         /// One replica hears all, the others are in two halves that do not hear each other.
-        Bridge = "bridge", Needs::Network;
+        Bridge = "bridge", Needs::Nothing;
         /// Each replica hears a majority, and no two the same one.
-        Ring = "majorities-ring", Needs::Network;
+        Ring = "majorities-ring", Needs::Nothing;
         /// The leader speaks and hears nothing.
-        OneWayIn = "one-way-in", Needs::Network;
+        OneWayIn = "one-way-in", Needs::Nothing;
         /// The leader hears and is not heard.
-        OneWayOut = "one-way-out", Needs::Network;
+        OneWayOut = "one-way-out", Needs::Nothing;
         /// The leader's connections are answered with resets.
-        Reset = "resets", Needs::Network;
+        Reset = "resets", Needs::Nothing;
         /// A tenth of all packets is lost.
-        Loss = "loss", Needs::Network;
+        Loss = "loss", Needs::Nothing;
     }
     "link" {
         Delay = "delay", Needs::Hop;
@@ -132,11 +128,11 @@ faults! {
         ClockAll = "clock-all", Needs::Hooks;
     }
     "worker" {
-        KillWorker = "kill-worker", Needs::Worker;
+        KillWorker = "kill-worker", Needs::Nothing;
         /// The host of a worker stands still.
-        PauseWorker = "pause-worker", Needs::Worker;
+        PauseWorker = "pause-worker", Needs::Nothing;
         /// A worker reaches nobody.
-        WorkerIsland = "worker-island", Needs::Network;
+        WorkerIsland = "worker-island", Needs::Nothing;
         /// A second process under a worker's name.
         Twin = "twin-worker", Needs::Hooks;
     }
@@ -156,7 +152,7 @@ faults! {
         /// A majority stands still in the middle of writes, one of the others loses power, then the pauses are swapped.
         SwapPauses = "swap-pauses", Needs::Nothing;
         /// A follower is cut off until only a snapshot can help it.
-        Blackhole = "blackhole-until-snapshot", Needs::Network;
+        Blackhole = "blackhole-until-snapshot", Needs::Nothing;
     }
     "member" {
         Membership = "membership", Needs::Impossible("the product cannot change its membership yet");
@@ -178,19 +174,27 @@ impl Fault {
 
     /// Whether it may make another replica leader.
     pub fn deposes(self) -> bool {
-        use Fault::{Bridge, Halves, LeaderAlone, LeaderFromPeers, OneWayIn, OneWayOut, PauseLeader, Ring};
+        use Fault::{
+            Bridge, Halves, KillAll, KillLeader, LeaderAlone, LeaderFromPeers, OneWayIn, OneWayOut,
+            PauseLeader, PowerCut, PowerCutAll, Ring, Rolling, SwapPauses, TermLeader,
+        };
         matches!(
             self,
-            Fault::KillLeader
-                | Fault::KillAll
-                | Fault::TermLeader
-                | Fault::PowerCut
-                | Fault::PowerCutAll
-                | Fault::Rolling
-                | Fault::SwapPauses
-        ) || matches!(
-            self,
-            Bridge | Halves | LeaderAlone | LeaderFromPeers | OneWayIn | OneWayOut | PauseLeader | Ring
+            KillLeader
+                | KillAll
+                | TermLeader
+                | PauseLeader
+                | PowerCut
+                | PowerCutAll
+                | Rolling
+                | SwapPauses
+                | Bridge
+                | Halves
+                | LeaderAlone
+                | LeaderFromPeers
+                | OneWayIn
+                | OneWayOut
+                | Ring
         )
     }
 }

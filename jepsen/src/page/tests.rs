@@ -270,17 +270,3 @@ fn more_nodes_and_kinds_of_faults_than_fit_are_told_as_numbers() {
     assert_sound(&html);
     assert!(html.contains("16 more nodes not drawn") && html.contains("15 other kinds"));
 }
-
-#[test]
-fn a_page_can_be_stored_and_drawn_again() {
-    // Halves and quarters, which decimal digits tell exactly.
-    let mut page = run(0, 0, 64.0);
-    page.operations = vec![dot(1.5, 2.25, Kind::Info, "n1")];
-    page.windows = vec![window(1.0, 2.5, "cut", "n2", "installed")];
-    page.reigns = vec![Reign { node: "n2".to_owned(), term: 3, from_s: 0.0, to_s: 1.25 }];
-    let stored = serde_json::to_string(&page).expect("it is data");
-    assert!(stored.contains(r#""kind":"info""#));
-    assert_eq!(serde_json::from_str::<Page>(&stored).expect("as it was written"), page);
-    let little: Page = serde_json::from_str(r#"{"title": "a run"}"#).expect("the rest is empty");
-    assert_eq!(little, Page { title: "a run".to_owned(), ..Page::default() });
-}

@@ -8,7 +8,6 @@ use model::JobId;
 use replica::Replica;
 use tokio::time;
 
-use crate::chance::ms;
 use crate::door::{Door, WriteAnswer};
 use crate::history::Event;
 use crate::invariants::Final;
@@ -17,7 +16,7 @@ use crate::world::World;
 
 /// By when it must have.
 pub const LIMIT: Duration = Duration::from_secs(60);
-const PAUSE: Duration = ms(20);
+const PAUSE: Duration = Duration::from_millis(20);
 /// Its writes are those of no client.
 const CLIENT: u64 = 1_000;
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use machine::{Op, Write};
 use tokio::time;
 
-use crate::chance::Chance;
 use crate::door::{Door, ReadAnswer, WriteAnswer};
 use crate::history::{Acknowledged, Event};
 use crate::workload::{self, Known};
 use crate::world::World;
+use sim::chance::Chance;
 
 const TRIES: u32 = 12;
 /// Between two tries.
@@ -33,7 +33,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(world: Arc<World>, number: u64) -> Client {
-        let mut chance = Chance::new(world.options.seed, 10 + number);
+        let mut chance = Chance::of(world.options.seed, 10 + number);
         let leader = chance.below(world.hosts.len() as u64) as usize;
         let door = Door::new(world.clone());
         Client { world, door, chance, number, written: 0, past: Vec::new(), known: Known::default(), leader }
@@ -51,7 +51,7 @@ impl Client {
             }
         }
         while !over.is_elapsed() {
-            let pause = self.chance.ms(0, self.world.options.think_ms_max);
+            let pause = self.chance.millis(0, self.world.options.think_ms_max);
             tokio::select! {
                 biased;
                 () = &mut over => return,
@@ -110,7 +110,7 @@ impl Client {
                 }
                 WriteAnswer::NotHere(_) => self.leader = self.another(),
             }
-            let pause = self.chance.ms(PAUSE_MS.0, PAUSE_MS.1);
+            let pause = self.chance.millis(PAUSE_MS.0, PAUSE_MS.1);
             time::sleep(pause).await;
         }
         None

@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::chance::Chance;
 use crate::world::World;
+use sim::chance::Chance;
 
 /// Of work that blocks: a snapshot that is written or read.
 const BLOCK_MS_MAX: u64 = 40;
@@ -34,7 +34,7 @@ impl Simulated {
     #[allow(clippy::disallowed_methods)] // The host's clock, which turmoil keeps.
     pub fn new(world: Arc<World>, host: usize, life: u64) -> Simulated {
         let purpose = 1_000 + host as u64 * 100_000 + life;
-        let chance = Mutex::new(Chance::new(world.options.seed, purpose));
+        let chance = Mutex::new(Chance::of(world.options.seed, purpose));
         Simulated { world, host, began: Instant::now(), chance }
     }
 
@@ -90,7 +90,7 @@ impl Env for Simulated {
     /// Time passes before and after, so that a crash and other work can come between.
     fn block(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
         let pause = |chance: &mut Chance| {
-            if chance.percent(50) { Duration::ZERO } else { chance.ms(0, BLOCK_MS_MAX) }
+            if chance.percent(50) { Duration::ZERO } else { chance.millis(0, BLOCK_MS_MAX) }
         };
         let (before, after) = self.draw(|chance| (pause(chance), pause(chance)));
         async move {

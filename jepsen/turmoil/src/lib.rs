@@ -7,7 +7,6 @@
 
 mod api;
 mod calm;
-mod chance;
 mod client;
 mod door;
 mod env;
@@ -31,9 +30,9 @@ use std::time::Duration;
 use model::settings::Failover;
 use replica::SnapshotThresholds;
 
-use chance::Chance;
 pub use report::{Report, Verdict};
 pub use run::run;
+use sim::chance::Chance;
 
 /// When every simulation begins, since the Unix epoch.
 pub const EPOCH: Duration = Duration::from_secs(1_800_000_000);
@@ -107,8 +106,9 @@ impl std::str::FromStr for Mutant {
     fn from_str(name: &str) -> Result<Mutant, String> {
         use replica::chaos::Mutant as Bug;
         let names = || Bug::ALL.map(|(name, _)| name).join(", ");
-        Bug::named(name)
-            .map(Mutant)
+        let found = Bug::ALL.into_iter().find(|(other, _)| *other == name);
+        found
+            .map(|(_, bug)| Mutant(bug))
             .ok_or_else(|| format!("there is no mutant `{name}`: name one of {}", names()))
     }
 
@@ -121,7 +121,7 @@ impl std::str::FromStr for Mutant {
 impl Options {
     /// Varied by the seed.
     pub fn of_seed(seed: u64) -> Options {
-        let mut chance = Chance::new(seed, 0);
+        let mut chance = Chance::of(seed, 0);
         Options {
             seed,
             stack: if chance.percent(40) { Stack::Server } else { Stack::Replica },
@@ -137,8 +137,8 @@ impl Options {
             gap_ms_max: chance.pick(&[1_000, 3_000, 3_000, 6_000]).unwrap_or(3_000),
             // Now and then things go wrong while the cluster is being founded.
             quiet: if chance.percent(15) { Duration::ZERO } else { Duration::from_secs(2) },
-            latency_max: chance.ms(2, 30),
-            sync_max: if chance.percent(20) { Duration::ZERO } else { chance.ms(1, 8) },
+            latency_max: chance.millis(2, 30),
+            sync_max: if chance.percent(20) { Duration::ZERO } else { chance.millis(1, 8) },
             think_ms_max: chance.between(10, 100),
             snapshots: SnapshotThresholds {
                 log_bytes_min: chance.between(3 << 10, 16 << 10),

@@ -9,10 +9,10 @@ use replica::RaftState;
 use turmoil::Sim;
 
 use crate::Stack;
-use crate::chance::Chance;
 use crate::gate::Call;
 use crate::links::{FaultId, Links, Way};
 use crate::world::{NAMES, OUTSIDERS, World};
+use sim::chance::Chance;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -110,7 +110,7 @@ impl Nemesis {
             names.extend(OUTSIDERS);
         }
         let links = Links::new(names);
-        let chance = Chance::new(world.options.seed, 1);
+        let chance = Chance::of(world.options.seed, 1);
         let next = world.options.quiet;
         Nemesis { world, chance, links, next, mends: Vec::new(), counts: BTreeMap::new() }
     }
@@ -124,7 +124,7 @@ impl Nemesis {
         if now < self.next {
             return;
         }
-        self.next = now + self.chance.ms(GAP_MS_MIN, self.world.options.gap_ms_max);
+        self.next = now + self.chance.millis(GAP_MS_MIN, self.world.options.gap_ms_max);
         let (fault, name) = self.draw();
         if self.inflict(fault, sim) {
             *self.counts.entry(name).or_default() += 1;
@@ -179,11 +179,11 @@ impl Nemesis {
                 self.later(FAULT_MS, Mend::Links(id), sim)
             }
             Fault::SlowNetwork => {
-                sim.set_max_message_latency(self.chance.ms(SLOW_LATENCY_MS.0, SLOW_LATENCY_MS.1));
+                sim.set_max_message_latency(self.chance.millis(SLOW_LATENCY_MS.0, SLOW_LATENCY_MS.1));
                 self.later(FAULT_MS, Mend::Latency, sim)
             }
             Fault::SlowDisk => {
-                let most = self.chance.ms(SLOW_SYNC_MS.0, SLOW_SYNC_MS.1);
+                let most = self.chance.millis(SLOW_SYNC_MS.0, SLOW_SYNC_MS.1);
                 self.set_disk(one, most);
                 self.later(FAULT_MS, Mend::Disk(one), sim)
             }
@@ -222,7 +222,7 @@ impl Nemesis {
     fn later(&mut self, (least, most): (u64, u64), mend: Mend, sim: &Sim) -> bool {
         // Most are over soon.
         let most = if self.chance.percent(40) { least + (most - least) / 5 } else { most };
-        self.mends.push((sim.elapsed() + self.chance.ms(least, most), mend));
+        self.mends.push((sim.elapsed() + self.chance.millis(least, most), mend));
         true
     }
 
@@ -259,7 +259,7 @@ impl Nemesis {
         others.retain(|host| *host != leader);
         let (near, far) = others.split_at(hosts / 2);
         let cut = self.links.cut(between(hosts, |a| far.contains(&a)), sim);
-        let alone = self.chance.ms(ALONE_MS.0, ALONE_MS.1);
+        let alone = self.chance.millis(ALONE_MS.0, ALONE_MS.1);
         self.mends.push((sim.elapsed() + alone, Mend::Swap { cut, leader, failing: near[0] }));
         true
     }
@@ -286,7 +286,7 @@ impl Nemesis {
     }
 
     fn stall(&mut self, host: usize, sim: &Sim) -> bool {
-        let still = self.chance.ms(STALL_MS.0, STALL_MS.1);
+        let still = self.chance.millis(STALL_MS.0, STALL_MS.1);
         self.world.hosts[host].leap_ms.store(still.as_millis() as u64, Ordering::Relaxed);
         let id = self.links.hold(vec![host], sim);
         self.mends.push((sim.elapsed() + still, Mend::Links(id)));

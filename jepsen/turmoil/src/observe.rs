@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures::FutureExt;
 use replica::{Contents, Feed, Inside, Logged, RaftState, Replica, Subscription};
 
-use crate::chance::Trace;
 use crate::log::Log;
 use crate::world::{Host, World};
+use sim::chance::Trace;
 
 /// The cluster as it is now.
 pub struct Seen<'a> {

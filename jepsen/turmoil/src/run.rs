@@ -11,7 +11,6 @@ use futures::future::join_all;
 use replica::RaftState;
 use turmoil::Sim;
 
-use crate::chance::Trace;
 use crate::client::Client;
 use crate::history::Event;
 use crate::invariants::{Final, Watch, told};
@@ -22,6 +21,7 @@ use crate::report::{Report, Verdict};
 use crate::worker::Worker;
 use crate::world::{OUTSIDERS, World};
 use crate::{EPOCH, Options, Stack, calm, host};
+use sim::chance::Trace;
 
 const TICK: Duration = Duration::from_millis(1);
 

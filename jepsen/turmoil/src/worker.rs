@@ -16,8 +16,8 @@ use wire::v1::worker_message::Message as Say;
 use wire::v1::workers_client::WorkersClient;
 
 use crate::api::channel;
-use crate::chance::Chance;
 use crate::world::World;
+use sim::chance::Chance;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE_MS: (u64, u64) = (20, 300);
@@ -58,7 +58,7 @@ type Outgoing = mpsc::Sender<v1::WorkerMessage>;
 #[allow(clippy::disallowed_methods)]
 impl Worker {
     pub fn new(world: Arc<World>, number: u64) -> Worker {
-        let chance = Chance::new(world.options.seed, 500 + number);
+        let chance = Chance::of(world.options.seed, 500 + number);
         Worker {
             world,
             chance,
@@ -84,7 +84,7 @@ impl Worker {
                 self.running.clear();
                 self.unsettled.clear();
             }
-            let pause = self.chance.ms(PAUSE_MS.0, PAUSE_MS.1);
+            let pause = self.chance.millis(PAUSE_MS.0, PAUSE_MS.1);
             time::sleep(pause).await;
         }
     }
@@ -174,7 +174,7 @@ impl Worker {
         }
         let started = v1::Started { at_unix_us: unix_us() };
         self.report(report(&order, News::Started(started)), say);
-        let ends = Instant::now() + self.chance.ms(TASK_MS.0, TASK_MS.1);
+        let ends = Instant::now() + self.chance.millis(TASK_MS.0, TASK_MS.1);
         self.running.insert(order.seq, Running { order, ends });
     }
 

@@ -6,8 +6,8 @@ use machine::{JobChange, Op, QueueSpec, Target, Write};
 use model::{Actor, JobId, JobSpec, RequestId, TaskSpec, Work};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::chance::Chance;
 use crate::history::Acknowledged;
+use sim::chance::Chance;
 
 const QUEUES: [&str; 3] = ["default", "fast", "slow"];
 /// Jobs that a client leaves open.

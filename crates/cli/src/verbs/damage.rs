@@ -1,6 +1,5 @@
 //! `baton-chaos damage`: does something to the disk of a replica that is down. Only the chaos build has it.
 
-use std::error::Error;
 use std::path::PathBuf;
 
 use replica::chaos;
@@ -24,15 +23,8 @@ fn damage(text: &str) -> Result<chaos::Damage, String> {
 }
 
 pub fn run(args: &Args, face: &Face) -> Result<Exit, Fault> {
-    let done = chaos::damage(&args.data_dir, args.what).map_err(|error| {
-        let mut fault = Fault::failed(error.to_string());
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            fault = fault.why(error.to_string());
-            cause = error.source();
-        }
-        fault
-    })?;
+    let done = chaos::damage(&args.data_dir, args.what);
+    let done = done.map_err(|error| Fault::failed(error.to_string()).because(&error))?;
     let Some(done) = done else {
         let dir = args.data_dir.display();
         return Err(Fault::not_found(format!(

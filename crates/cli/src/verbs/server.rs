@@ -168,15 +168,7 @@ pub async fn run(args: &Args) -> Result<Exit, Fault> {
         ended = server::run(config, signals::asked_to_end()) => ended,
         () = signals::obey_cuts(&cut), if args.cut_on_signal => unreachable!("it never ends"),
     };
-    ended.map_err(|error| {
-        let mut fault = Fault::failed(format!("replica {name}: {error}"));
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            fault = fault.why(error.to_string());
-            cause = error.source();
-        }
-        fault
-    })?;
+    ended.map_err(|error| Fault::failed(format!("replica {name}: {error}")).because(&error))?;
     Ok(Exit::DONE)
 }
 

@@ -228,13 +228,7 @@ async fn take_back_drain(cluster: &Client, name: &str, was_cordoned: bool) {
 }
 
 fn fault(name: &str, error: &(dyn std::error::Error + 'static)) -> Fault {
-    let mut fault = Fault::failed(format!("worker {name}: {error}"));
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        fault = fault.why(error.to_string());
-        cause = error.source();
-    }
-    fault
+    Fault::failed(format!("worker {name}: {error}")).because(error)
 }
 
 #[derive(Debug, clap::Subcommand)]

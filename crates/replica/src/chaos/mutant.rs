@@ -19,8 +19,4 @@ impl Mutant {
         ("read-without-index", Mutant::ReadWithoutIndex),
         ("lost-tail-accepted", Mutant::LostTailAccepted),
     ];
-
-    pub fn named(name: &str) -> Option<Mutant> {
-        Mutant::ALL.into_iter().find(|(other, _)| *other == name).map(|(_, mutant)| mutant)
-    }
 }
