@@ -72,11 +72,13 @@ pub struct Task {
     pub owner: Option<(u64, u64)>,
     /// Which retry of its job was the last when it became final.
     pub ended_in_round: u64,
+    /// The last entry that gave it a new round.
+    pub reopened_in: u64,
 }
 
 impl Default for Task {
     fn default() -> Task {
-        Task { state: New, attempt: 0, since: 0, owner: None, ended_in_round: 0 }
+        Task { state: New, attempt: 0, since: 0, owner: None, ended_in_round: 0, reopened_in: 0 }
     }
 }
 

@@ -128,6 +128,20 @@ fn a_second_end_is_found_and_a_retry_excuses_a_new_round() {
 }
 
 #[test]
+fn an_end_and_a_retry_may_share_an_entry() {
+    let mut log = Log::new();
+    log.place(1, 0, 1).end(1, 0, 3, Some(task(1, 0, "ready", 1)));
+    let entry = log.0.last_mut().unwrap();
+    let retry = json!({"retry": {"targets": [{"job": "j1"}]}});
+    entry.commands.push(json!({"write": {"request": "x", "body_hash": 3, "op": retry}}));
+    entry.replies.push(json!({"changed": {"tasks": 1}}));
+    assert_eq!(kinds(&log.found())[1], 0, "{:?}", log.found());
+    // One retry is good for one new round.
+    log.place(1, 0, 2).end(1, 0, 5, Some(task(1, 0, "ready", 2)));
+    assert_eq!(kinds(&log.found())[1], 1);
+}
+
+#[test]
 fn a_worker_that_is_given_too_much_is_found() {
     let mut log = Log::new();
     log.submit(2, json!([{"name": "c"}])).place(1, 0, 1).place(2, 0, 1);

@@ -58,6 +58,8 @@ pub struct Job {
     after: Vec<u64>,
     /// Retries that were accepted.
     rounds: u64,
+    /// The last entry with some, and how many there were before it.
+    retried_in: (u64, u64),
     pub is_held_back: bool,
 }
 
@@ -133,7 +135,7 @@ impl World {
         }
         let job = if kind == "submit" && name == "submitted" { self.submit(index, op, reply) } else { None };
         if name == "changed" || name == "done" {
-            self.changed(kind, op);
+            self.changed(index, kind, op);
         }
         let request = Request { index, body: body.clone(), reply: reply.clone(), job };
         self.requests.insert(id.to_owned(), request);
@@ -153,7 +155,7 @@ impl World {
         Some(told)
     }
 
-    fn changed(&mut self, kind: &str, op: &Value) {
+    fn changed(&mut self, index: u64, kind: &str, op: &Value) {
         let targets =
             op["targets"].as_array().into_iter().flatten().filter_map(|target| number(&target["job"]));
         let jobs = op["jobs"].as_array().into_iter().flatten().filter_map(number);
@@ -162,6 +164,9 @@ impl World {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             match kind {
                 "retry" => {
+                    if job.retried_in.0 != index {
+                        job.retried_in = (index, job.rounds);
+                    }
                     job.rounds += 1;
                     job.is_held_back = false;
                 }
@@ -219,10 +224,15 @@ impl World {
     fn step(&mut self, entry: &Applied, id: u64, number: u64, to: State, attempt: u64, worker: &str) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let (rounds, held_back) = (job.rounds, job.is_held_back);
+        // What ends in the entry of a retry did so before it, unless it was reopened in it.
+        let before = if job.retried_in.0 == entry.index { job.retried_in.1 } else { rounds };
         let Some(task) = job.tasks.get_mut(number as usize) else { return };
         let from = task.state;
         let name = || format!("entry {}: j{id}.{number}", entry.index);
         let reopens = from.is_final() && !to.is_final() && to != State::Running;
+        if reopens {
+            task.reopened_in = entry.index;
+        }
         if reopens && rounds <= task.ended_in_round {
             let what = format!("{} was {from:?} and is {to:?} without a retry", name());
             Found::note(&mut self.found.rounds, what);
@@ -250,7 +260,7 @@ impl World {
         }
         (task.state, task.attempt, task.since) = (to, task.attempt.max(attempt), entry.elapsed);
         if to.is_final() {
-            task.ended_in_round = rounds;
+            task.ended_in_round = if task.reopened_in == entry.index { rounds } else { before };
             self.ends += 1;
         }
         self.waiting.note(&self.jobs[&id], (id, number), to == State::Ready);
