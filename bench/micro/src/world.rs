@@ -144,7 +144,7 @@ impl World {
             session: *session,
             held: false,
         });
-        let plan = Plan { placements: placements.collect(), reservations: Vec::new() };
+        let plan = Plan { placements: placements.collect(), ..Plan::default() };
         self.entry(vec![Command::Place(plan)])
     }
 

@@ -32,8 +32,8 @@ use exit::Exit;
 use fault::Fault;
 use output::{Face, Format};
 use verbs::{
-    bench, change, context, demo, dev, example, explain, health, job, keeper, logs, nouns, ps,
-    run as run_verb, server as server_verb, submit, wait, worker as worker_verb,
+    bench, change, context, demo, dev, example, explain, health, job, keeper, logs, nouns, plan, ps,
+    run as run_verb, server as server_verb, simulate, submit, wait, worker as worker_verb,
 };
 
 /// A replicated scheduler: jobs survive the machines that run them.
@@ -84,6 +84,8 @@ enum Verb {
     Context(context::Args),
     Health(health::Args),
     Bench(bench::Args),
+    Simulate(simulate::Args),
+    Plan(plan::Args),
     Example(example::Args),
     /// Print completions for a shell
     Completions {
@@ -164,6 +166,11 @@ fn start(line: &Line) -> Result<Exit, (Fault, Option<Face>)> {
             _ => (fault, None),
         })?
     };
+    if app.face.format == Format::Html && !matches!(line.verb, Verb::Simulate(_)) {
+        let fault =
+            Fault::usage("only `simulate` makes a page").fix("leave out `-o html`, or give `-o json`");
+        return Err((fault, None));
+    }
     runtime.block_on(run(&line.verb, &app)).map_err(|fault| (fault, Some(app.face)))
 }
 
@@ -196,6 +203,8 @@ async fn run(verb: &Verb, app: &App) -> Result<Exit, Fault> {
         Verb::Context(args) => context::run(args, app),
         Verb::Health(args) => health::run(args, app).await,
         Verb::Bench(args) => bench::run(args, app).await,
+        Verb::Simulate(args) => simulate::run(args, app),
+        Verb::Plan(args) => plan::run(args, app),
         Verb::Example(args) => example::run(args, &app.face),
         Verb::Completions { shell } => {
             let mut text = Vec::new();

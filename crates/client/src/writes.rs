@@ -1,5 +1,9 @@
 //! Writes. Each carries a request id, minted here unless one was given, and comes back with it.
 
+use std::time::Duration;
+
+use model::policy::{Backfill, Order};
+use model::time::micros;
 use model::{Dependency, JobId, JobSpec, LogIndex, RequestId, RunSet, Settings};
 use tonic::{Request, Response, Status};
 use wire::error::{Failure, Happened, code};
@@ -51,6 +55,21 @@ pub struct JobChange {
     pub queue: Option<String>,
     pub add_after: Vec<Edge>,
     pub remove_after: Vec<Edge>,
+}
+
+/// What may change of a queue; what is absent stays as it is, or is the default of a new queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueChange {
+    /// 1 to 10,000.
+    pub weight: Option<u32>,
+    /// Tasks that may be placed at once.
+    pub running_max: Option<u32>,
+    /// Takes that ceiling away.
+    pub no_running_max: bool,
+    pub order: Option<Order>,
+    /// Waiting so long adds one to a priority; zero: never.
+    pub ageing: Option<Duration>,
+    pub backfill: Option<Backfill>,
 }
 
 /// `task` of the job (`None`: every task) waits for `on`.
@@ -185,10 +204,19 @@ impl Client {
         self.put(v1::PutQueueRequest { name, weight, running_max, ..Default::default() }).await
     }
 
-    /// As `put_queue`, and takes away the ceiling on tasks that may be placed at once.
-    pub async fn put_queue_unbounded(&self, name: &str, weight: Option<u32>) -> Result<Changed, Error> {
-        let name = name.to_owned();
-        self.put(v1::PutQueueRequest { name, weight, no_running_max: true, ..Default::default() }).await
+    /// The same with everything that a queue has.
+    pub async fn change_queue(&self, name: &str, change: &QueueChange) -> Result<Changed, Error> {
+        self.put(v1::PutQueueRequest {
+            header: None,
+            name: name.to_owned(),
+            weight: change.weight,
+            running_max: change.running_max,
+            no_running_max: change.no_running_max,
+            order: change.order.map(|order| order.to_string()),
+            ageing_us: change.ageing.map(micros),
+            backfill: change.backfill.map(|backfill| backfill.to_string()),
+        })
+        .await
     }
 
     async fn put(&self, queue: v1::PutQueueRequest) -> Result<Changed, Error> {

@@ -1,6 +1,6 @@
 //! Invariants of the state. Tests and the simulation call this after every entry; it costs O(state).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::views::Counts;
 use model::{JobId, Run, RunSet, SessionId};
@@ -8,7 +8,7 @@ use model::{JobId, Run, RunSet, SessionId};
 use crate::apply::deps::is_unsatisfied;
 use crate::chores::Chore;
 use crate::state::State;
-use crate::state::index::Index;
+use crate::state::index::{Index, is_ready};
 use crate::state::jobs::{Group, Job, On};
 use crate::state::sessions::{Phase, Session};
 
@@ -270,6 +270,13 @@ fn check_queues(state: &State, found: &mut Vec<String>) {
             ));
         }
         let rate = rates.get(&queue.id).copied().unwrap_or(0);
+        for (id, place) in queue.promises.keys() {
+            let job = state.job(*id).filter(|job| job.queue == queue.id && queue.policy.promises());
+            if !job.is_some_and(|job| is_ready(job, &job.groups[*place as usize])) {
+                found
+                    .push(format!("queue {}: {id} group {place} has a promise and is not ready", queue.name));
+            }
+        }
         if rate != queue.usage.rate() {
             found.push(format!("queue {}: takes {rate}, kept as {}", queue.name, queue.usage.rate()));
         }
@@ -283,13 +290,14 @@ fn check_queues(state: &State, found: &mut Vec<String>) {
 fn check_index(state: &State, found: &mut Vec<String>) {
     let mut fresh = Index::default();
     state.jobs().for_each(|job| fresh.add_job(job));
-    let reserved = state
-        .sessions()
-        .filter(|session| session.reserved.is_some() && !session.in_vain)
-        .map(|session| session.id);
-    fresh.reserved = reserved.collect();
+    state.sessions().for_each(|session| fresh.add_session(session));
+    let promises = state.queues().flat_map(|queue| &queue.promises);
+    let starts: BTreeSet<_> = promises.map(|((job, group), promise)| (promise.at, *job, *group)).collect();
     for (what, same) in [
         ("reserved", fresh.reserved == state.index.reserved),
+        ("starts", starts == state.index.starts),
+        ("held", fresh.held == state.index.held),
+        ("ends", fresh.ends == state.index.ends),
         ("ready", fresh.ready == state.index.ready),
         ("timers", fresh.timers == state.index.timers),
         ("wall timers", fresh.wall_timers == state.index.wall_timers),

@@ -5,9 +5,10 @@
 use model::{JobId, RunSet, SessionId};
 use serde::{Deserialize, Serialize};
 
-use crate::apply::{cancel, change, deps, parts, retry, sessions};
+use crate::apply::{cancel, change, deps, parts, queues, retry, sessions};
 use crate::state::State;
 use crate::state::jobs::{Cause, On};
+use crate::state::queues::QueueId;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,6 +72,11 @@ pub enum Chore {
     },
     EndSession {
         session: SessionId,
+    },
+    /// The order of the queue has changed: its jobs below this one are ranked anew.
+    Rank {
+        queue: QueueId,
+        below: JobId,
     },
     /// The change to all of the job, in groups from `next` on.
     Groups {
@@ -167,6 +173,7 @@ impl State {
                 change::drop_edge(self, job, group, on, had_succeeded, budget)
             }
             Chore::EndSession { session } => sessions::take_back(self, session, budget),
+            Chore::Rank { queue, below } => queues::rank(self, queue, below, budget),
             Chore::Groups { job, next, change } => parts::change_groups(self, job, next, change, budget),
             Chore::Part { job, group, positions, change } => {
                 parts::change(self, job, group as usize, positions, change, budget)

@@ -5,11 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::policy::{Backfill, Order};
 use model::{
     Actor, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, NodeId, Reason, RequestId, Run, RunSet,
     Seq, SessionId, Settings, Timestamp, Token, Verdict,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::state::queues::{Promise, QueueId};
 
 /// One entry of the log: a batch of commands under one stamp.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -174,6 +177,16 @@ pub struct QueueSpec {
     /// Takes the ceiling away.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_running_max: bool,
+    /// Which ready task comes first. A new queue goes by priority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// Waiting so long adds one to a priority, 10ms to 30 days; zero: waiting adds nothing. An order that goes by something
+    /// else takes it away.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "model::time::optional_duration")]
+    pub ageing: Option<Duration>,
+    /// What may go before the first one. A new queue lets whatever fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<Backfill>,
 }
 
 pub const WEIGHT_DEFAULT: u32 = 100;
@@ -185,11 +198,20 @@ pub struct Plan {
     pub placements: Vec<Placement>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<Reservation>,
+    /// Promises that have changed, of queues that backfill by estimates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub promises: Vec<Promised>,
+    /// Queues whose promises were moved up as far as they go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compressed: Vec<QueueId>,
 }
 
 impl Plan {
     pub fn is_empty(&self) -> bool {
-        self.placements.is_empty() && self.reservations.is_empty()
+        self.placements.is_empty()
+            && self.reservations.is_empty()
+            && self.promises.is_empty()
+            && self.compressed.is_empty()
     }
 }
 
@@ -211,6 +233,15 @@ pub struct Reservation {
     pub session: SessionId,
     pub job: JobId,
     pub task: u32,
+}
+
+/// What the next task of a group is promised from now on; `None`: nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promised {
+    pub job: JobId,
+    pub group: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promise: Option<Promise>,
 }
 
 /// A worker process registers. `session` is the proposer's choice.

@@ -92,7 +92,7 @@ fn mark_group(group: &Group, marks: &mut Marks) {
     marks.numbers(
         &[ready.first, ready.len, group.stopping.len(), group.waiting, group.earlier_len].map(u64::from),
     );
-    marks.numbers(&[group.ready_since.0, group.passed_since.0]);
+    marks.numbers(&[group.ready_since.0, group.passed_since.0, group.rank.cast_unsigned()]);
     marks.numbers(&cause);
     let kept = [group.ready.runs_len(), group.blocked.runs_len(), group.rows.len(), group.outcomes.len()];
     marks.numbers(&kept.map(|len| len as u64));

@@ -10,7 +10,7 @@ use model::{Constraint, Elapsed, JobId, Kind, Resources, Run};
 use crate::state::State;
 use crate::state::index::is_ready;
 use crate::state::jobs::{Group, Job};
-use crate::state::sessions::{ClassKey, Phase, Room, Session, Worker};
+use crate::state::sessions::{ClassKey, Room, Session, Worker};
 
 /// Why not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -219,7 +219,7 @@ pub fn still_waits(state: &State, job: JobId, task: u32) -> bool {
 /// Whether work of the class may be sent ahead, beyond what the worker has free.
 pub fn has_credit(state: &State, session: &Session, class: &ClassKey) -> Result<(), Ineligible> {
     let names_units = class.resources.iter().any(|(name, _)| session.capacity.indexed.contains_key(name));
-    let held = session.allocations.values().filter(|allocation| allocation.phase == Phase::Held).count();
+    let held = state.held(session.id).count();
     if names_units || held >= state.limits().credit_per_session_max as usize {
         return Err(Ineligible::NoCredit);
     }

@@ -16,8 +16,8 @@ pub mod views;
 
 pub use apply::place::{TASKS_PER_PLACEMENT_MAX, eligible};
 pub use command::{
-    Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, QueueSpec,
-    Report, ReportBatch, Reservation, Stamp, Target, Write,
+    Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, Promised,
+    QueueSpec, Report, ReportBatch, Reservation, Stamp, Target, Write,
 };
 pub use eligible::Ineligible;
 #[cfg(feature = "mutants")]
@@ -25,6 +25,8 @@ pub use mutants::Mutant;
 pub use reply::{Applied, Effect, Event, Rejection, Reply};
 pub use snapshot::{Corrupt, Frozen, Row};
 pub use state::jobs::{Group, Job};
+pub use state::queues::Promise;
+pub use state::rank::Learnt;
 pub use state::sessions::{Allocation, Phase, Session, Worker};
 pub use state::{Due, State};
 pub use views::JobFilter;

@@ -10,6 +10,7 @@ use crate::mutants::Mutant;
 use crate::paged::Paged;
 use crate::state::jobs::{Job, Tombstone};
 use crate::state::queues::{Queue, QueueId};
+use crate::state::rank::Learnt;
 use crate::state::requests::{RequestRow, Requests};
 use crate::state::sessions::{Class, Session, Worker};
 use crate::state::{Meta, State};
@@ -26,6 +27,7 @@ pub struct Frozen {
     classes: BTreeMap<ClassId, Class>,
     workers: BTreeMap<String, Worker>,
     chores: VecDeque<Chore>,
+    learnt: BTreeMap<String, Learnt>,
 }
 
 /// One row of a snapshot. `Meta` comes first.
@@ -41,6 +43,7 @@ pub enum Row {
     Tombstone(JobId, Tombstone),
     Request(u64, RequestRow),
     Chore(Chore),
+    Learnt(String, Learnt),
 }
 
 /// Why rows are not a state.
@@ -66,6 +69,7 @@ impl State {
             classes: self.classes.clone(),
             workers: self.workers.clone(),
             chores: self.chores.clone(),
+            learnt: self.learnt.clone(),
         }
     }
 
@@ -94,6 +98,8 @@ impl State {
         match row {
             Row::Meta(_) => return Err(Corrupt::NoMeta),
             Row::Queue(queue) => {
+                let promises = queue.promises.iter();
+                self.index.starts.extend(promises.map(|((job, group), promise)| (promise.at, *job, *group)));
                 self.index.queue_names.insert(queue.name.clone(), queue.id);
                 self.queues.insert(queue.id, queue);
             }
@@ -106,9 +112,7 @@ impl State {
                 if !session.ended {
                     self.total.add(&session.capacity.total);
                 }
-                if session.reserved.is_some() && !session.in_vain {
-                    self.index.reserved.insert(session.id);
-                }
+                self.index.add_session(&session);
                 self.sessions.insert(session.id.0, *session);
             }
             Row::Job(mut job) => {
@@ -122,6 +126,7 @@ impl State {
             Row::Tombstone(id, tombstone) => drop(self.tombstones.insert(id.0, tombstone)),
             Row::Request(place, row) => self.requests.restore(place, row),
             Row::Chore(chore) => self.chores.push_back(chore),
+            Row::Learnt(name, learnt) => drop(self.learnt.insert(name, learnt)),
         }
         Ok(())
     }
@@ -147,5 +152,6 @@ impl Frozen {
             .chain(self.tombstones.iter().map(|(id, tombstone)| Row::Tombstone(JobId(id), *tombstone)))
             .chain(self.requests.iter().map(|(place, row)| Row::Request(place, row.clone())))
             .chain(self.chores.iter().cloned().map(Row::Chore))
+            .chain(self.learnt.iter().map(|(name, learnt)| Row::Learnt(name.clone(), *learnt)))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::views::{Counts, GroupView, JobState, JobView, QueueView, TaskState, TaskView, WorkerView};
-use model::{Dependency, JobId, JobSpec, RunSet, TaskId};
+use model::{Dependency, JobId, JobSpec, RunSet, TaskId, Timestamp};
 
 use crate::apply::sessions::worker_state;
 use crate::state::State;
@@ -169,6 +169,7 @@ impl State {
                 weight: queue.weight,
                 paused: queue.paused,
                 running_max: queue.running_max,
+                policy: queue.policy,
                 counts: queue.counts,
                 unfinished_jobs: queue.unfinished_jobs,
                 usage: usage_seconds(queue.usage.spent(self.now(), self.half_life())),
@@ -267,8 +268,20 @@ fn note(state: &State, job: &Job, place: usize, position: u32, at: TaskState) ->
         },
         TaskState::Blocked if group.stopping.contains(position) => STOPPING.to_owned(),
         TaskState::Blocked => waits_for(state, job, place),
+        TaskState::Ready => match expected_start(state, job, place) {
+            Some(at) => format!("expected to start by {at}"),
+            None => String::new(),
+        },
         _ => String::new(),
     }
+}
+
+/// When the next task of the group will have started, as it was promised, by the wall clock; none if its worker is gone since.
+pub fn expected_start(state: &State, job: &Job, place: usize) -> Option<Timestamp> {
+    let promise = state.queue(job.queue)?.promises.get(&(job.id, place as u32))?;
+    state.session(promise.session).filter(|session| !session.ended)?;
+    let stamp = state.stamp();
+    Some(stamp.wall.plus(promise.at.since(stamp.elapsed)))
 }
 
 /// What a blocked group waits for, in words.

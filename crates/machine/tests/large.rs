@@ -118,7 +118,7 @@ fn run_apart(world: &mut World, job: JobId, tasks: &RunSet, verdict: Verdict) ->
     for some in all.chunks(1_000) {
         let placements =
             some.iter().map(|tasks| Placement { job, tasks: *tasks, session, held: false }).collect();
-        world.apply_unchecked(Command::Place(Plan { placements, reservations: Vec::new() }));
+        world.apply_unchecked(Command::Place(Plan { placements, ..Plan::default() }));
         finish::end_all_with(&mut world.state, session, verdict);
     }
     assert_eq!(check::broken(&world.state), Vec::<String>::new());
@@ -173,7 +173,7 @@ fn what_is_placed_while_a_cancel_is_completed_stays_cancelled_whatever_its_worke
     let session = finish::open(&mut world.state);
     let last = GROUPS as u32 - 1;
     let placement = Placement { job, tasks: Run::new(last, 1), session, held: false };
-    world.apply(Command::Place(Plan { placements: vec![placement], reservations: Vec::new() }));
+    world.apply(Command::Place(Plan { placements: vec![placement], ..Plan::default() }));
 
     world.write(Op::Cancel { targets: vec![Target::job(job)] });
     finish::end_all(&mut world.state, session);
@@ -336,7 +336,7 @@ fn a_worker_that_held_much_is_taken_back_by_ticks() {
     let session = finish::open(&mut world.state);
     let runs = (0..2 * GROUPS as u32).step_by(1_000).map(|first| Run::new(first, 1_000));
     let placements = runs.map(|tasks| Placement { job, tasks, session, held: false }).collect();
-    world.apply(Command::Place(Plan { placements, reservations: Vec::new() }));
+    world.apply(Command::Place(Plan { placements, ..Plan::default() }));
     assert_eq!(world.state.job(job).unwrap().counts.running, 2 * GROUPS as u64);
 
     let applied = world.apply(Command::EndSession { session });

@@ -10,6 +10,7 @@ pub mod constraint;
 pub mod ids;
 pub mod lean;
 pub mod outcome;
+pub mod policy;
 pub mod resources;
 pub mod runs;
 pub mod settings;
@@ -25,11 +26,13 @@ pub use constraint::Constraint;
 pub use ids::{AttemptId, ClassId, JobId, LogIndex, NodeId, RequestId, Seq, SessionId, TaskId, Term, Token};
 pub use lean::Lean;
 pub use outcome::{Outcome, Reason, Verdict};
+pub use policy::QueuePolicy;
 pub use resources::{Capacity, Offer, Resources, UnitShare};
 pub use runs::{Run, RunSet};
 pub use settings::Settings;
 pub use spec::{
-    ArrayRange, Dependency, EnvValue, FileSpec, JobSpec, Kind, OnDisconnect, Placement, Retry, TaskSpec, Work,
+    ArrayRange, Dependency, EnvValue, FileSpec, JobSpec, Kind, OnDisconnect, Placement, Retry, TaskSpec,
+    Timing, Work,
 };
 pub use time::{Elapsed, Moment, Timestamp};
 pub use validate::SpecError;

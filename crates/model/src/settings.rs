@@ -179,6 +179,8 @@ settings! {
     starve_after_s: u64 = 60,
     /// Seconds after which a queue's past use counts half.
     usage_half_life_s: u64 = 300,
+    /// Tasks, by job and name, of which it is remembered how long they take; the one that ran longest ago goes first.
+    estimates_max: u32 = 4_096,
     /// Seconds of wall-clock difference that is tolerated between replicas.
     clock_skew_max_s: u64 = 2,
     /// Placements that a session may be sent ahead, beyond its capacity; 0 turns it off.
@@ -210,6 +212,9 @@ const SPEC_BYTES_MAX: u64 = 64 << 20;
 
 /// More would let one entry stall every replica.
 const ROWS_PER_APPLY_HIGHEST: u64 = 65_536;
+
+/// All of them are looked through for each new one beyond the limit.
+const ESTIMATES_MAX: u64 = 65_536;
 
 /// Longest of all windows: ten years.
 const WINDOW_MAX_S: u64 = 10 * 366 * 24 * 3600;
@@ -243,6 +248,7 @@ impl Settings {
             ("usage_half_life_s", limits.usage_half_life_s, WINDOW_MAX_S),
             ("clock_skew_max_s", limits.clock_skew_max_s, WINDOW_MAX_S),
             ("workers_max", limits.workers_max.into(), WORKERS_MAX.into()),
+            ("estimates_max", limits.estimates_max.into(), ESTIMATES_MAX),
             ("rows_per_apply_max", limits.rows_per_apply_max.into(), ROWS_PER_APPLY_HIGHEST),
             ("tasks_per_job_max", limits.tasks_per_job_max.into(), TASKS_PER_JOB_MAX),
             ("groups_per_job_max", limits.groups_per_job_max.into(), GROUPS_PER_JOB_MAX),

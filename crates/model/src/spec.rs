@@ -15,6 +15,7 @@ mod array;
 mod file;
 mod form;
 mod retry;
+mod timing;
 mod work;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use array::ArrayRange;
 pub use file::{FILE_MODE_DEFAULT, FileSpec};
 use form::{Form, Written};
 pub use retry::{Backoff, LOST_MAX_DEFAULT, Retry};
+pub use timing::Timing;
 pub use work::{Container, Function, Kind, Service, Wasm, Work};
 
 use crate::size::PARTS;
@@ -118,10 +120,12 @@ pub struct TaskSpec {
     pub files: Lean<Vec<FileSpec>>,
     pub stdin: Option<Box<Blob>>,
     /// Absolute: used as it is. Absent: a fresh one per attempt.
-    pub workdir: Option<String>,
+    pub workdir: Option<Box<str>>,
     pub retry: Retry,
     /// Per attempt, from its start.
     pub timeout: Option<Duration>,
+    /// Nothing, for most.
+    pub timing: Option<Box<Timing>>,
     pub constraints: Lean<Vec<Constraint>>,
 }
 
@@ -142,8 +146,13 @@ impl TaskSpec {
             workdir: None,
             retry: Retry::default(),
             timeout: None,
+            timing: None,
             constraints: Lean::default(),
         }
+    }
+
+    pub fn timing(&self) -> Timing {
+        self.timing.as_deref().copied().unwrap_or_default()
     }
 
     /// How many tasks this entry stands for.
@@ -265,7 +274,7 @@ mod tests {
     const JOB: &str = r#"{"job":"nightly","queue":"reports","priority":3,"after":["j4"],"tasks":[
         {"name":"fetch","run":["./fetch.sh","--day"],"resources":{"cpu":1.5,"memory":"512MiB","gpu":0.5},
          "files":[{"to":"fetch.sh","mode":"755","text":"exit 0\n"}],"env":{"A":"b","S":{"secret":"key"}},
-         "retry":{"max":3,"backoff":"1s..1m","lost_max":5},"timeout":"10m","constraints":["zone=eu"]},
+         "retry":{"max":3,"backoff":"1s..1m","lost_max":5},"timeout":"10m","estimate":"2m","deadline":"1h","constraints":["zone=eu"]},
         {"name":"shard","script":"exit 0","array":"0-99:5","after":["fetch","j7"]},
         {"name":"post","sleep":"5s","after_each":["shard"]},{"name":"n","noop":true}]}"#;
 

@@ -172,6 +172,7 @@ impl Check {
         self.require(task.count() > 0, at("each_line"), "has no lines");
         self.duration(at("timeout"), task.timeout);
         self.require(task.timeout != Some(Duration::ZERO), at("timeout"), "a timeout is longer than 0");
+        self.timing(path, task);
         self.duration(at("retry.backoff"), Some(task.retry.backoff.cap));
         self.at_most(task.retry.max.into(), limits.retries_max.into(), at("retry.max"), "retries_max");
         self.at_most(
@@ -214,6 +215,18 @@ impl Check {
                 format_args!("{path}.files[{place}].to"),
                 "a file goes to a relative path without `..`",
             );
+        }
+    }
+
+    fn timing(&mut self, path: fmt::Arguments<'_>, task: &TaskSpec) {
+        let Some(timing) = &task.timing else { return };
+        for (field, given) in
+            [("estimate", timing.estimate), ("deadline", timing.deadline), ("period", timing.period)]
+        {
+            self.duration(At(path, field), given);
+            // Shorter than what they are compared by, it would say nothing.
+            let counts = given.is_none_or(|given| given >= Duration::from_millis(1));
+            self.require(counts, At(path, field), "shorter than 1ms: leave it out");
         }
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, Capacity, JobId, Kind, LogIndex, NodeId, Outcome, Resources, SessionId, TaskId, Term, Timestamp,
+    Actor, Capacity, JobId, Kind, LogIndex, NodeId, Outcome, QueuePolicy, Resources, SessionId, TaskId, Term,
+    Timestamp,
 };
 
 /// Where a task is in its round. The last four are final.
@@ -255,6 +256,8 @@ pub struct QueueView {
     pub unfinished_jobs: u64,
     /// Decayed dominant-resource-seconds.
     pub usage: f64,
+    #[serde(default)]
+    pub policy: QueuePolicy,
     /// How long its oldest ready task has waited.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
     pub oldest_wait: Option<Duration>,
@@ -272,6 +275,9 @@ pub struct Explanation {
     #[serde(default)]
     pub hopeless: bool,
     pub reasons: Vec<ReasonView>,
+    /// When it will have started, if what runs takes no longer than expected; of tasks in a queue that backfills by estimates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_start: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

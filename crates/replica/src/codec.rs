@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::types::{self, Entry, Membership, Payload, Proposal};
 
 /// The version this binary writes. It reads this one only.
-pub const FORMAT: u8 = 4;
+pub const FORMAT: u8 = 5;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Undecodable {

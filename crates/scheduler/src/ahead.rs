@@ -9,10 +9,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use machine::eligible::drains_for;
-use machine::state::queues::QueueId;
+use machine::state::queues::{Queue, QueueId};
 use machine::state::sessions::{ClassKey, Room};
 use machine::{Placement, Plan, State};
-use model::{JobId, JobSpec, Resources, Run, RunSet, Seq, SessionId, TaskSpec};
+use model::{JobId, JobSpec, QueuePolicy, Resources, Run, RunSet, Seq, SessionId, TaskSpec};
 
 use crate::overlay::{Overlay, Taken};
 use crate::place::{longest_run, room};
@@ -135,6 +135,10 @@ impl<'a> Round<'a> {
         let group = &job.groups[place as usize];
         let queue = state.queue(job.queue).filter(|queue| !queue.paused);
         let (Some(class), Some(queue)) = (state.class(group.class), queue) else { return };
+        if !places_ahead(queue) {
+            self.ahead.is_whole = false;
+            return;
+        }
         for run in group.blocked.runs() {
             self.add_tasks(id, group.numbers_of(run), &class.key, queue.id, placements_max);
         }
@@ -150,6 +154,10 @@ impl<'a> Round<'a> {
             return;
         }
         let Some(queue) = self.state.queue_named(&spec.queue).filter(|queue| !queue.paused) else { return };
+        if !places_ahead(queue) {
+            self.ahead.is_whole = false;
+            return;
+        }
         self.ahead.asked.insert(id, Asked { queue: queue.id, groups: BTreeMap::new() });
         let mut first = 0;
         for task in &spec.tasks {
@@ -222,6 +230,11 @@ impl<'a> Round<'a> {
         *self.taken.running.entry(queue).or_default() += u64::from(tasks.len);
         self.ahead.plan.placements.push(Placement { job, tasks, session, held: false });
     }
+}
+
+/// Only by priority, and where whatever fits may start: more is left to a round.
+fn places_ahead(queue: &Queue) -> bool {
+    queue.policy == QueuePolicy::default()
 }
 
 /// Tasks that are over, by allocation.

@@ -1,13 +1,13 @@
 //! Why a task does not run: every reason, from the same code that plans.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use machine::state::index::ReadyKey;
 use machine::state::jobs::{Hold, On};
-use machine::views::{task_state, waits_for};
+use machine::views::{expected_start, task_state, waits_for};
 use machine::{Group, Job, State};
 use model::TaskId;
+use model::policy::{Backfill, Order};
 use model::time::{format_duration, micros};
 use model::views::{Explanation, ReasonView, TaskState};
 
@@ -40,7 +40,8 @@ pub fn explain(state: &State, id: TaskId) -> Option<Explanation> {
     }
     let summary = summary(job, at, &reasons, state, id);
     let name = job.task_spec(place).name.clone();
-    Some(Explanation { task: id, name, state: at, summary, hopeless, reasons })
+    let expected_start = (at == TaskState::Ready).then(|| expected_start(state, job, place)).flatten();
+    Some(Explanation { task: id, name, state: at, summary, hopeless, reasons, expected_start })
 }
 
 fn summary(job: &Job, at: TaskState, reasons: &[ReasonView], state: &State, id: TaskId) -> String {
@@ -138,10 +139,18 @@ fn held_back(state: &State, job: &Job) -> Vec<ReasonView> {
 fn of_workers(state: &State, job: &Job, place: usize, fit: Fit) -> Vec<ReasonView> {
     let mut reasons = fit.reasons;
     let ahead = ahead(state, job, place);
-    if fit.open > 0 && ahead > 0 {
-        let message = format!("{ahead} entries of the queue come before it");
-        let priority = highest_priority(state, job).saturating_add(1);
-        let fix = format!("wait, or `baton job set {} --priority {priority}`", job.id);
+    let backfill = state.queue(job.queue).map(|queue| queue.policy.backfill).unwrap_or_default();
+    // Even with room for it, nobody that waits before it is overtaken just so.
+    let is_kept = backfill != Backfill::FirstFit;
+    if (fit.open > 0 || is_kept) && ahead > 0 {
+        let rule = match backfill {
+            Backfill::FirstFit => "",
+            Backfill::None => ", and it lets nothing overtake them",
+            Backfill::Easy => ", and it lets nothing delay the first of them",
+            Backfill::Conservative => ", and it lets nothing delay them",
+        };
+        let message = format!("{ahead} entries of the queue come before it{rule}");
+        let fix = fix_of_order(state, job);
         reasons.push(reason("behind_others", message, ahead, &fix));
     }
     reasons
@@ -149,14 +158,24 @@ fn of_workers(state: &State, job: &Job, place: usize, fit: Fit) -> Vec<ReasonVie
 
 /// Groups of the queue that come before this one.
 fn ahead(state: &State, job: &Job, place: usize) -> u64 {
-    let key = ReadyKey { priority: Reverse(job.priority), job: job.id, group: place as u32 };
+    let key = ReadyKey { rank: job.groups[place].rank, job: job.id, group: place as u32 };
     let lists = state.ready().range((job.queue, 0)..=(job.queue, u32::MAX));
     lists.map(|(_, keys)| keys.range(..key).take(AHEAD_COUNTED_MAX).count() as u64).sum()
 }
 
-/// Of what is ready in the job's queue.
+/// What brings it to the front, where its queue goes by something that can be changed.
+fn fix_of_order(state: &State, job: &Job) -> String {
+    let by_priority = |queue: &machine::state::queues::Queue| queue.policy.order == Order::Priority;
+    if !state.queue(job.queue).is_some_and(by_priority) {
+        return "wait".to_owned();
+    }
+    let priority = highest_priority(state, job).saturating_add(1);
+    format!("wait, or `baton job set {} --priority {priority}`", job.id)
+}
+
+/// Of the first ones that are ready in the job's queue.
 fn highest_priority(state: &State, job: &Job) -> i32 {
     let lists = state.ready().range((job.queue, 0)..=(job.queue, u32::MAX));
-    let first = lists.filter_map(|(_, keys)| keys.first()).map(|key| key.priority.0);
-    first.max().unwrap_or(job.priority)
+    let first = lists.filter_map(|(_, keys)| keys.first()).filter_map(|key| state.job(key.job));
+    first.map(|job| job.priority).max().unwrap_or(job.priority)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use machine::eligible::{accepts, drains_for, has_credit, has_room};
 use machine::state::sessions::Class;
-use machine::{Allocation, Group, Phase, Session, State};
+use machine::{Allocation, Group, Session, State};
 use model::{ClassId, Seq, SessionId, Verdict};
 
 use crate::overlay::Overlay;
@@ -27,7 +27,7 @@ pub(crate) fn choose(round: &Round<'_>, class: ClassId, row: &Class, group: &Gro
         if !session.allocations.values().all(|allocation| is_short_work(state, allocation)) {
             return None;
         }
-        let count = held_by(session).count() as u32 + round.taken.held.get(&id).copied().unwrap_or(0);
+        let count = state.held(id).count() as u32 + round.taken.held.get(&id).copied().unwrap_or(0);
         (count < state.limits().credit_per_session_max).then_some((count, id))
     };
     let takers = round.takers_of(class, row).filter(|id| !busy_for_long(id));
@@ -50,16 +50,14 @@ pub(crate) fn is_short(group: &Group) -> bool {
     took.is_some_and(|took| took <= HELD_RUN_TIME_MAX)
 }
 
-fn held_by(session: &Session) -> impl Iterator<Item = &Allocation> {
-    session.allocations.values().filter(|allocation| allocation.phase == Phase::Held)
-}
-
 /// What should be given back, because another worker has room for it now. To be asked after a plan that found nothing
 /// to do: what waits then has no use for that room.
 pub fn recalls(state: &State, overlay: &Overlay) -> Vec<(SessionId, Seq)> {
     let mut out = Vec::new();
-    let holders: Vec<&Session> =
-        state.sessions().filter(|session| !session.ended && held_by(session).next().is_some()).collect();
+    let holders: Vec<&Session> = state
+        .sessions()
+        .filter(|session| !session.ended && state.held(session.id).next().is_some())
+        .collect();
     if holders.is_empty() {
         return out;
     }
@@ -67,12 +65,12 @@ pub fn recalls(state: &State, overlay: &Overlay) -> Vec<(SessionId, Seq)> {
     let mut idle: Vec<_> = state
         .sessions()
         .filter(|session| !session.ended && drains_for(state, session).is_none())
-        .filter(|session| held_by(session).next().is_none())
+        .filter(|session| state.held(session.id).next().is_none())
         .map(|session| (session, room(state, session, &taken)))
         .collect();
     for session in holders {
         // The last one first: it would wait longest.
-        for allocation in session.allocations.values().rev().filter(|it| it.phase == Phase::Held) {
+        for allocation in state.held(session.id).rev() {
             let group = state.job(allocation.job).and_then(|job| job.group_of(allocation.tasks.first));
             let Some(class) = group.and_then(|(_, group)| state.class(group.class)) else { continue };
             let fits = |(other, room): &&mut (&Session, _)| {

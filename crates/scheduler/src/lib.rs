@@ -1,16 +1,18 @@
 //! Decides where ready tasks run. Pure: reads the state, returns a plan, changes nothing.
 //!
-//! In order within a queue (priority, then submit), first fit over request classes: what does not fit now is passed
-//! over by what does, but not for longer than `starve_after`, when a worker drains for it. Queues take turns by
+//! In the order of each queue, first fit over request classes: what does not fit now is passed over by what does, as far
+//! as the queue's backfill allows, and not for longer than `starve_after`, when a worker drains for it. Queues take turns by
 //! their decayed dominant-resource use, relative to their weight. Applying a plan and planning again adds nothing.
 
 mod ahead;
+mod backfill;
 mod explain;
 mod fit;
 mod held;
 mod overlay;
 mod place;
 mod queues;
+pub mod realtime;
 mod reserve;
 mod takers;
 
@@ -27,14 +29,19 @@ use crate::place::Round;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     pub placements_max: usize,
+    /// Tasks of one queue that are passed by, one by one, for what comes after them.
+    pub skips_max: usize,
 }
 
 /// Placements of one plan: one log entry, and one round's work.
 pub const PLACEMENTS_PER_PLAN_MAX: usize = 512;
 
+/// Tasks beyond so many get no promise, and start none before those.
+pub const SKIPS_PER_PLAN_MAX: usize = 512;
+
 impl Default for Budget {
     fn default() -> Budget {
-        Budget { placements_max: PLACEMENTS_PER_PLAN_MAX }
+        Budget { placements_max: PLACEMENTS_PER_PLAN_MAX, skips_max: SKIPS_PER_PLAN_MAX }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Plans that were proposed and not applied yet: what they take is not planned with again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use machine::state::queues::QueueId;
-use machine::{Placement, Plan, State};
-use model::{JobId, Resources, RunSet, SessionId};
+use machine::{Placement, Plan, Promise, State};
+use model::{Elapsed, JobId, Resources, RunSet, SessionId};
 
 use crate::ahead::Asked;
 
@@ -62,6 +62,8 @@ impl Overlay {
             plan.placements.iter().for_each(|placement| taken.add(placement, asked, state));
             let reservations = plan.reservations.iter();
             taken.reserved.extend(reservations.map(|r| (r.session, (r.job, r.task))));
+            taken.compressed.extend(&plan.compressed);
+            taken.promised.extend(plan.promises.iter().map(|p| ((p.job, p.group), p.promise)));
         }
         taken
     }
@@ -80,6 +82,10 @@ pub(crate) struct Taken {
     /// Placements sent ahead to each session.
     pub held: BTreeMap<SessionId, u32>,
     pub reserved: BTreeMap<SessionId, (JobId, u32)>,
+    pub compressed: BTreeSet<QueueId>,
+    pub promised: BTreeMap<(JobId, u32), Option<Promise>>,
+    /// When what is placed should end, where that is known.
+    pub ends: Vec<(SessionId, (Elapsed, Resources))>,
 }
 
 impl Taken {
@@ -96,8 +102,16 @@ impl Taken {
         }
         match known {
             Some(job) => {
-                let class = job.group_of(tasks.first).map(|(_, group)| group.class);
-                self.classes.entry(session).or_default().extend(class);
+                let Some((place, group)) = job.group_of(tasks.first) else { return };
+                self.classes.entry(session).or_default().push(group.class);
+                self.promised.insert((job.id, place as u32), None);
+                if state.queues().any(|queue| queue.policy.promises())
+                    && let (Some(estimate), Some(class)) =
+                        (state.estimate_of(job, place), state.class(group.class))
+                {
+                    let end = state.stamp().elapsed.plus(estimate);
+                    self.ends.push((session, (end, class.key.resources.clone())));
+                }
             }
             None => {
                 let resources = asked.get(&job).and_then(|asked| asked.of(tasks.first));

@@ -6,9 +6,11 @@ use machine::eligible::{accepts, drains_for, still_waits};
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use machine::state::sessions::{Class, Room};
-use machine::{Group, Phase, Placement, Plan, Session, State, TASKS_PER_PLACEMENT_MAX};
+use machine::{Group, Placement, Plan, Session, State, TASKS_PER_PLACEMENT_MAX};
+use model::policy::Backfill;
 use model::{ClassId, JobId, Kind, Run, SessionId};
 
+use crate::backfill::Book;
 use crate::overlay::{Overlay, Taken};
 use crate::queues::{Line, lines, next_turn};
 use crate::takers::{OrderId, Takers};
@@ -29,6 +31,9 @@ pub(crate) struct Round<'a> {
     released: bool,
     /// Once everything that has room is placed: sessions that this round gave something long, behind which nothing waits.
     pub ahead: Option<BTreeSet<SessionId>>,
+    /// Whether any queue promises anything.
+    promises: bool,
+    pub book: Book,
     pub plan: Plan,
 }
 
@@ -44,6 +49,10 @@ impl<'a> Round<'a> {
                 reserved.insert(session.id, task);
             }
         }
+        let mut book = Book::of(state, &taken.promised);
+        for (session, (end, resources)) in &taken.ends {
+            book.note_placed(*session, *end, resources.clone());
+        }
         let (takers, orders, full) = Default::default();
         Round {
             state,
@@ -55,6 +64,8 @@ impl<'a> Round<'a> {
             full,
             released: false,
             ahead: None,
+            promises: state.queues().any(|queue| queue.policy.promises()),
+            book,
             plan: Plan::default(),
         }
     }
@@ -62,8 +73,18 @@ impl<'a> Round<'a> {
     pub fn run(&mut self, budget: Budget) -> Plan {
         // Before anything in line: whoever is ahead of it may not use its worker, and must not keep it from it.
         self.place_reserved();
-        let mut lines = lines(self.state, &self.taken.running);
+        let mut lines = lines(self.state, &self.taken.running, budget.skips_max);
+        self.stand_by_promises(&lines);
         self.take_turns(&mut lines, budget);
+        for _ in 0..SETTLES_MAX {
+            if !self.settle_promises() {
+                break;
+            }
+            // Who was passed over is forgotten once all are looked at again.
+            reserve::for_starving(self, passed_over(&lines));
+            lines.iter_mut().for_each(Line::retry);
+            self.take_turns(&mut lines, budget);
+        }
         reserve::for_starving(self, passed_over(&lines));
         if self.may_send_ahead(&lines) {
             self.ahead = Some(self.given_long_work());
@@ -72,6 +93,10 @@ impl<'a> Round<'a> {
             // By now somebody else may be the first that waits.
             reserve::for_starving(self, passed_over(&lines));
         }
+        let in_flight = &self.taken.compressed;
+        let loosened = self.state.queues().filter(|queue| queue.loosened && !in_flight.contains(&queue.id));
+        self.plan.compressed = loosened.map(|queue| queue.id).collect();
+        self.plan.promises = std::mem::take(&mut self.book).changes();
         std::mem::take(&mut self.plan)
     }
 
@@ -105,8 +130,18 @@ impl<'a> Round<'a> {
     /// What found no room is sent ahead, where that delays nobody: every head without room is of short work. Only after
     /// all that has room was placed, so that it does not matter whose turn it is.
     fn may_send_ahead(&self, lines: &[Line<'_>]) -> bool {
+        if self.state.limits().credit_per_session_max == 0 {
+            return false;
+        }
         // Who drains for somebody gets nothing more, and who has waited for long is not overtaken.
-        if !self.reserved.is_empty() {
+        if !self.reserved.is_empty() || !self.book.is_empty() {
+            return false;
+        }
+        // Where not everything may go before what waits, it does not.
+        if lines
+            .iter()
+            .any(|line| line.backfill != Backfill::FirstFit && line.without_room().next().is_some())
+        {
             return false;
         }
         let is_short = |key: ReadyKey| {
@@ -133,6 +168,7 @@ impl<'a> Round<'a> {
         let state = self.state;
         self.reserved.retain(|_, (job, _)| state.job(*job).is_some_and(|job| job.queue != queue));
         self.released |= self.reserved.len() < before;
+        self.released |= self.withdraw_all(queue);
     }
 
     /// Tasks whose worker has drained for them.
@@ -149,9 +185,10 @@ impl<'a> Round<'a> {
             }
             let class = job.group_of(task).and_then(|(_, group)| state.class(group.class));
             let tasks = Run::new(task, 1);
-            if let Some(row) = class.filter(|row| self.is_open(session, row, id, tasks)) {
+            let Some((place, _)) = job.group_of(task) else { continue };
+            if let Some(row) = class.filter(|row| self.is_open(session, row, id, place as u32, tasks)) {
                 *self.taken.running.entry(job.queue).or_default() += 1;
-                self.take(id, tasks, session, row);
+                self.take(id, place as u32, tasks, session, row);
             }
         }
     }
@@ -167,15 +204,18 @@ impl<'a> Round<'a> {
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
             return line.advance(key);
         };
-        let held = self.ahead.is_some();
-        let session = match held {
-            true => held::choose(self, class, row, group),
-            false => self.choose(class, row, key.job, tasks),
-        };
-        match session {
-            Some(session) if held => self.send_ahead(key.job, tasks, session),
-            Some(session) => self.take(key.job, tasks, session, row),
-            None => return line.pass_over(key),
+        if self.ahead.is_some() {
+            let Some(session) = held::choose(self, class, row, group) else { return line.pass_over(key) };
+            self.send_ahead(key.job, tasks, session);
+        } else if line.backfill == Backfill::Conservative {
+            let Some(session) = self.conserve(line, class, row, key, tasks) else { return };
+            self.take(key.job, key.group, tasks, session, row);
+        } else {
+            match self.choose(class, row, key, tasks) {
+                Choice::Session(session) => self.take(key.job, key.group, tasks, session, row),
+                Choice::NoRoom => return self.wait(line, class, row, key, false),
+                Choice::Delays => return self.wait(line, class, row, key, true),
+            }
         }
         line.charge(row.key.resources.dominant_share(state.total()), tasks.len);
     }
@@ -207,25 +247,34 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn choose(&mut self, class: ClassId, row: &Class, job: JobId, tasks: Run) -> Option<SessionId> {
+    fn choose(&mut self, class: ClassId, row: &Class, key: ReadyKey, tasks: Run) -> Choice {
         if self.full.contains(&class) {
-            return None;
+            return Choice::NoRoom;
         }
-        let (order, least) = match self.orders.get(&class) {
-            Some(known) => *known,
-            None => {
-                let order = self.takers.order_for(self.state, &self.rooms, &row.key);
-                let least = row.key.resources.dominant_share(self.state.total());
-                *self.orders.entry(class).or_insert((order, least))
-            }
-        };
-        let is_open = |session| self.is_open(session, row, job, tasks);
-        let chosen = self.takers.first_open(order, least, is_open);
+        let (order, least) = self.order_of(class, row);
+        let is_open = |session| self.is_open(session, row, key.job, key.group, tasks);
+        if let Some(session) = self.takers.first_open(order, least, is_open) {
+            return Choice::Session(session);
+        }
+        let has_room = |session| self.has_room(session, row, key.job, tasks);
+        if !self.book.is_empty() && self.takers.first_open(order, least, has_room).is_some() {
+            return Choice::Delays;
+        }
         // A reserved session may be open to another job of the class, so only real fullness is noted.
-        if chosen.is_none() && self.reserved.is_empty() {
+        if self.reserved.is_empty() {
             self.full.insert(class);
         }
-        chosen
+        Choice::NoRoom
+    }
+
+    /// The order of its takers, and the least share that must be free.
+    pub fn order_of(&mut self, class: ClassId, row: &Class) -> (OrderId, u64) {
+        if let Some(known) = self.orders.get(&class) {
+            return *known;
+        }
+        let order = self.takers.order_for(self.state, &self.rooms, &row.key);
+        let least = row.key.resources.dominant_share(self.state.total());
+        *self.orders.entry(class).or_insert((order, least))
     }
 
     /// Sessions that take the class at all, whatever is free on them; none before it was asked for in this round.
@@ -238,13 +287,30 @@ impl<'a> Round<'a> {
         order.into_iter().flat_map(|order| self.takers.of(order)).filter(takes)
     }
 
-    fn is_open(&self, session: SessionId, row: &Class, job: JobId, tasks: Run) -> bool {
+    /// Whether there is room, and nobody is delayed by it.
+    pub fn is_open(&self, session: SessionId, row: &Class, job: JobId, group: u32, tasks: Run) -> bool {
+        self.has_room(session, row, job, tasks)
+            && (self.book.is_empty()
+                || self.book.allows(
+                    session,
+                    (job, group),
+                    &row.key.resources,
+                    self.now(),
+                    self.estimate(job, group),
+                ))
+    }
+
+    fn has_room(&self, session: SessionId, row: &Class, job: JobId, tasks: Run) -> bool {
         let for_us = |(other, task): &(JobId, u32)| *other == job && tasks.contains(*task);
         self.reserved.get(&session).is_none_or(for_us)
             && self.rooms.get(&session).is_some_and(|room| room.fit(&row.key.resources).is_some())
     }
 
-    fn take(&mut self, job: JobId, tasks: Run, session: SessionId, row: &Class) {
+    fn take(&mut self, job: JobId, group: u32, tasks: Run, session: SessionId, row: &Class) {
+        if self.promises {
+            let (now, estimate) = (self.now(), self.estimate(job, group));
+            self.book.take(session, (job, group), &row.key.resources, now, estimate);
+        }
         if let Some(room) = self.rooms.get_mut(&session)
             && let Some(units) = room.fit(&row.key.resources)
         {
@@ -260,6 +326,17 @@ impl<'a> Round<'a> {
     }
 }
 
+/// Times that the promises of several queues are brought into line with each other in one round.
+const SETTLES_MAX: usize = 4;
+
+/// What came of looking for a session.
+enum Choice {
+    Session(SessionId),
+    NoRoom,
+    /// There is room, and whoever took it would delay somebody who was promised it.
+    Delays,
+}
+
 fn passed_over(lines: &[Line<'_>]) -> Vec<(ReadyKey, ClassId)> {
     lines.iter().flat_map(Line::passed_over).collect()
 }
@@ -267,8 +344,7 @@ fn passed_over(lines: &[Line<'_>]) -> Vec<(ReadyKey, ClassId)> {
 pub(crate) fn room(state: &State, session: &Session, taken: &Taken) -> Room {
     let mut room = session.room();
     // What was sent ahead begins as soon as there is room.
-    let held = session.allocations.values().filter(|allocation| allocation.phase == Phase::Held);
-    held.for_each(|allocation| room.free.subtract(&allocation.resources));
+    state.held(session.id).for_each(|allocation| room.free.subtract(&allocation.resources));
     for class in taken.classes.get(&session.id).into_iter().flatten() {
         let Some(class) = state.class(*class) else { continue };
         if let Some(units) = room.fit(&class.key.resources) {

@@ -6,6 +6,7 @@ use machine::State;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use model::ClassId;
+use model::policy::Backfill;
 
 /// What of a class comes after its head.
 type Rest<'a> = std::collections::btree_set::Iter<'a, ReadyKey>;
@@ -13,6 +14,7 @@ type Rest<'a> = std::collections::btree_set::Iter<'a, ReadyKey>;
 /// The ready work of one queue, in order.
 pub(crate) struct Line<'a> {
     pub queue: QueueId,
+    pub backfill: Backfill,
     weight: u64,
     /// Use so far, and what this round has added.
     spent: u64,
@@ -24,6 +26,12 @@ pub(crate) struct Line<'a> {
     unplaced: Vec<(ReadyKey, ClassId, Rest<'a>)>,
     /// How many of them something was placed behind.
     passed: usize,
+    /// Those that had room and would have delayed somebody.
+    skipped: Vec<(ReadyKey, ClassId)>,
+    /// One of it waits already, and what is looked at now comes after it.
+    is_waiting: bool,
+    /// How many more may be skipped in this round.
+    skips_left: usize,
 }
 
 /// Millionths of the cluster for a second: what a placement counts before it is known how long it takes.
@@ -51,10 +59,42 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Not this one; the next one of its class may do.
+    pub fn skip(&mut self, key: ReadyKey) {
+        let Some((class, mut rest)) = self.heads.remove(&key) else { return };
+        match self.backfill {
+            // Whatever goes by then has passed it over.
+            Backfill::FirstFit => self.unplaced.push((key, class, Rest::default())),
+            _ => self.skipped.push((key, class)),
+        }
+        if let Some(next) = rest.next() {
+            self.heads.insert(*next, (class, rest));
+        }
+        self.skips_left = self.skips_left.saturating_sub(1);
+        if self.skips_left == 0 {
+            self.close();
+        }
+    }
+
+    /// Nothing more of it may start.
+    pub fn close(&mut self) {
+        while let Some((key, (class, rest))) = self.heads.pop_first() {
+            self.unplaced.push((key, class, rest));
+        }
+    }
+
+    /// Whether nothing of it waits yet; from now on something does.
+    pub fn waits_first(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_waiting, true)
+    }
+
     /// There may be room again for what found none.
     pub fn retry(&mut self) {
         self.heads.extend(self.unplaced.drain(..).map(|(key, class, rest)| (key, (class, rest))));
+        let skipped = self.skipped.drain(..).map(|(key, class)| (key, (class, Rest::default())));
+        self.heads.extend(skipped);
         self.passed = 0;
+        self.is_waiting = false;
     }
 
     /// Heads that something of the queue went before, and the first that found no room in any case.
@@ -82,7 +122,11 @@ impl<'a> Line<'a> {
 }
 
 /// Every queue that has ready work and may run it.
-pub(crate) fn lines<'a>(state: &'a State, running: &BTreeMap<QueueId, u64>) -> Vec<Line<'a>> {
+pub(crate) fn lines<'a>(
+    state: &'a State,
+    running: &BTreeMap<QueueId, u64>,
+    skips_max: usize,
+) -> Vec<Line<'a>> {
     let mut by_queue: BTreeMap<QueueId, BTreeMap<ReadyKey, (ClassId, Rest<'a>)>> = BTreeMap::new();
     for ((queue, class), keys) in state.ready() {
         let mut rest = keys.iter();
@@ -96,8 +140,19 @@ pub(crate) fn lines<'a>(state: &'a State, running: &BTreeMap<QueueId, u64>) -> V
         let room = queue.room().saturating_sub(running.get(&id).copied().unwrap_or(0));
         // What runs now counts as if it went on for a second, so that a queue that has just begun takes its turn.
         let spent = queue.usage.spent(now, half_life) + queue.usage.rate().saturating_mul(CHARGE_US);
-        let (weight, unplaced) = (u64::from(queue.weight.max(1)), Vec::new());
-        Some(Line { queue: id, weight, spent, room, heads, unplaced, passed: 0 })
+        Some(Line {
+            queue: id,
+            backfill: queue.policy.backfill,
+            weight: queue.weight.max(1).into(),
+            spent,
+            room,
+            heads,
+            unplaced: Vec::new(),
+            passed: 0,
+            skipped: Vec::new(),
+            is_waiting: false,
+            skips_left: skips_max,
+        })
     };
     by_queue.into_iter().filter_map(line).collect()
 }

@@ -448,3 +448,4 @@ fn a_worker_that_drains_in_vain_is_given_up_in_time() {
     w.round();
     assert_eq!((w.reserved("a"), w.reserved("b").is_some()), (None, true));
 }
+mod backfill;

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machine::{JobChange, Op, QueueSpec, Target};
+use model::policy::{Backfill, Order};
 use model::spec::Backoff;
-use model::{ArrayRange, Dependency, JobId, JobSpec, OnDisconnect, Resources, Run, RunSet, TaskSpec, Work};
+use model::{
+    ArrayRange, Dependency, JobId, JobSpec, OnDisconnect, Resources, Run, RunSet, TaskSpec, Timing, Work,
+};
 
 use crate::chance::Chance;
 use crate::worker::CORES;
@@ -30,12 +33,25 @@ pub fn op(chance: &mut Chance, known: &[JobId], workers: usize) -> Op {
             weight: Some(chance.between(1, 10) as u32),
             running_max: chance.in_thousand(400).then(|| chance.between(1, 12) as u32),
             no_running_max: false,
+            ..policy(chance)
         }),
         94 => Op::PauseQueue { name: queue(chance) },
         95 | 96 => Op::ResumeQueue { name: queue(chance) },
         97 => Op::Cordon { worker: worker(chance, workers) },
         98 => Op::Uncordon { worker: worker(chance, workers) },
         _ => Op::Drain { worker: worker(chance, workers) },
+    }
+}
+
+fn policy(chance: &mut Chance) -> QueueSpec {
+    let order = chance.pick(Order::ALL).filter(|_| chance.in_thousand(500));
+    let by_priority = order.is_none_or(|order| order == Order::Priority);
+    let ageing = chance.pick(&[0u64, 1, 10]).filter(|_| order == Some(Order::Priority) && by_priority);
+    QueueSpec {
+        order,
+        ageing: ageing.map(Duration::from_secs),
+        backfill: chance.pick(Backfill::ALL).filter(|_| chance.in_thousand(500)),
+        ..QueueSpec::default()
     }
 }
 
@@ -100,6 +116,11 @@ fn task(chance: &mut Chance, place: u64, earlier: &[TaskSpec]) -> TaskSpec {
     task.retry.max = chance.below(3) as u32;
     task.retry.lost_max = chance.between(1, 5) as u32;
     task.retry.backoff = Backoff { first: Duration::from_millis(100), cap: Duration::from_secs(2) };
+    let mut timing = Timing::default();
+    for field in [&mut timing.estimate, &mut timing.deadline, &mut timing.period] {
+        *field = chance.in_thousand(300).then(|| chance.millis(100, 20_000));
+    }
+    task.timing = timing.boxed();
     for other in earlier {
         if chance.in_thousand(250) {
             task.after.push(Dependency::Task(other.name.clone()));

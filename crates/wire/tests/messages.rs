@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use machine::{Edge, Ended, Event, News, Rejection, Report, Target};
+use model::policy::{Backfill, Order};
 use model::views::{
     ClusterView, Counts, Explanation, GroupView, JobState, JobView, MemberView, QueueView, ReasonView,
     TaskState, TaskView, WorkerState, WorkerView,
 };
 use model::{
-    Actor, Blob, Capacity, Dependency, JobId, Kind, Offer, Outcome, Reason, RequestId, Resources, Run,
-    RunSet, SessionId, SpecError, TaskId, Timestamp, Token, Verdict,
+    Actor, Blob, Capacity, Dependency, JobId, Kind, Offer, Outcome, QueuePolicy, Reason, RequestId,
+    Resources, Run, RunSet, SessionId, SpecError, TaskId, Timestamp, Token, Verdict,
 };
 use tonic::{Code, Status};
 use wire::error::{Failure, Happened, code};
@@ -126,6 +127,11 @@ fn queue_worker_and_cluster_views_read_back() {
         weight: 3,
         paused: true,
         running_max: Some(0),
+        policy: QueuePolicy {
+            order: Order::Priority,
+            ageing: Duration::from_secs(60),
+            backfill: Backfill::Easy,
+        },
         counts: counts(),
         unfinished_jobs: 4,
         usage: 1.25,
@@ -196,6 +202,7 @@ fn explanations_read_back() {
         summary: "s".to_owned(),
         hopeless: true,
         reasons: vec![reason],
+        expected_start: Some(Timestamp(7)),
     };
     assert_eq!(Explanation::try_from(v1::ExplainReply::from(&explanation)), Ok(explanation));
 }

@@ -85,6 +85,9 @@ pub const TASK: &[Field] = &[
     field("workdir", Shape::Text),
     field("retry", Shape::Table(RETRY)),
     field("timeout", DURATION),
+    field("estimate", DURATION),
+    field("deadline", DURATION),
+    field("period", DURATION),
     field("constraints", Shape::List(&Shape::Checked(|text| text.parse::<Constraint>().map(drop)))),
 ];
 

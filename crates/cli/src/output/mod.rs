@@ -32,6 +32,8 @@ pub enum Format {
     Jsonl,
     /// Only the names.
     Name,
+    /// One page for a browser; `simulate` makes one.
+    Html,
 }
 
 impl Format {
@@ -101,7 +103,7 @@ impl Face {
 
     pub fn list_text<T: Row + Serialize>(&self, items: &[T], next: Option<String>) -> Result<String, Fault> {
         match self.format {
-            Format::Table | Format::Wide => Ok(self.table(items)),
+            Format::Table | Format::Wide | Format::Html => Ok(self.table(items)),
             Format::Name => Ok(items.iter().map(|item| item.name() + "\n").collect()),
             Format::Json => {
                 let mut list = Map::new();
@@ -136,7 +138,7 @@ impl Face {
         text: impl FnOnce() -> String,
     ) -> Result<String, Fault> {
         Ok(match self.format {
-            Format::Table | Format::Wide => text(),
+            Format::Table | Format::Wide | Format::Html => text(),
             Format::Name => format!("{name}\n"),
             Format::Json => pretty(&json(value)?),
             Format::Jsonl => format!("{}\n", json(value)?),

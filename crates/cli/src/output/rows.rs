@@ -1,6 +1,7 @@
 //! How each thing looks as a row of a table.
 
 use model::resources::format_amount;
+use model::time::format_duration;
 use model::views::{
     Counts, JobState, JobView, MemberView, QueueView, ReasonView, TaskState, TaskView, WorkerState,
     WorkerView,
@@ -200,7 +201,7 @@ impl Row for QueueView {
     }
 
     fn columns(is_wide: bool) -> Vec<&'static str> {
-        let wide = ["running max", "usage", "tasks"];
+        let wide = ["order", "backfill", "running max", "usage", "tasks"];
         columns(&["queue", "weight", "state", "jobs", "ready", "running", "oldest wait"], &wide, is_wide)
     }
 
@@ -221,7 +222,13 @@ impl Row for QueueView {
         ];
         if view.is_wide {
             let max = self.running_max.map_or_else(|| "-".to_owned(), |max| max.to_string());
-            cells.extend([max, format!("{:.1}", self.usage), counts_text(&self.counts)].map(Cell::from));
+            let order = match self.policy.ageing {
+                ageing if ageing.is_zero() => self.policy.order.to_string(),
+                ageing => format!("{}, +1 each {}", self.policy.order, format_duration(ageing)),
+            };
+            let backfill = self.policy.backfill.to_string();
+            let usage = format!("{:.1}", self.usage);
+            cells.extend([order, backfill, max, usage, counts_text(&self.counts)].map(Cell::from));
         }
         cells
     }

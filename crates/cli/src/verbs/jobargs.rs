@@ -7,7 +7,9 @@ use std::time::Duration;
 use model::resources::parse_amount;
 use model::settings::Limits;
 use model::validate::validate;
-use model::{ArrayRange, Blob, Constraint, EnvValue, JobId, JobSpec, Resources, TaskSpec, Timestamp, Work};
+use model::{
+    ArrayRange, Blob, Constraint, EnvValue, JobId, JobSpec, Resources, TaskSpec, Timestamp, Timing, Work,
+};
 
 use crate::config::duration;
 use crate::fault::Fault;
@@ -70,6 +72,15 @@ pub struct TaskArgs {
     /// Per attempt, from its start
     #[arg(long, value_parser = duration, requires = "command")]
     pub timeout: Option<Duration>,
+    /// How long an attempt will take, for queues that go by estimates
+    #[arg(long, value_parser = duration, requires = "command")]
+    pub estimate: Option<Duration>,
+    /// From now until it should be done, for queues that go by deadlines
+    #[arg(long, value_parser = duration, requires = "command")]
+    pub deadline: Option<Duration>,
+    /// From one such task to the next, for queues that go by periods
+    #[arg(long, value_parser = duration, requires = "command")]
+    pub period: Option<Duration>,
     /// Retries after the first attempt
     #[arg(long, requires = "command")]
     pub retries: Option<u32>,
@@ -154,9 +165,11 @@ impl TaskArgs {
             task.files.push(file(to, from, limits)?);
         }
         task.timeout = self.timeout;
+        let (estimate, deadline, period) = (self.estimate, self.deadline, self.period);
+        task.timing = Timing { estimate, deadline, period }.boxed();
         task.retry.max = self.retries.unwrap_or(0);
         task.constraints = self.constraints.clone().into();
-        task.workdir.clone_from(&self.workdir);
+        task.workdir = self.workdir.as_deref().map(Box::from);
         Ok(task)
     }
 

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use client::Event;
+use client::{Event, QueueChange};
+use model::policy::{Backfill, Order};
 use model::views::ClusterView;
 use serde_json::Value;
 
 use super::watch::{Watch, WatchArgs, draw};
 use crate::app::{App, WriteArgs};
+use crate::config::duration;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::Format;
@@ -30,6 +32,15 @@ pub enum QueueArgs {
         /// Take away --running-max
         #[arg(long, conflicts_with = "running_max")]
         no_running_max: bool,
+        /// Which ready task comes first: priority, fifo, sjf, edf, rms, dms, critical-path
+        #[arg(long)]
+        order: Option<Order>,
+        /// Waiting so long adds one to a priority: 10m; 0s for never
+        #[arg(long, value_parser = duration)]
+        ageing: Option<Duration>,
+        /// What may go before the first that finds no room: first-fit, none, easy, conservative
+        #[arg(long)]
+        backfill: Option<Backfill>,
         #[command(flatten)]
         write: WriteArgs,
     },
@@ -51,11 +62,16 @@ pub struct QueueName {
 pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
     let (name, done, result) = match args {
         QueueArgs::List(args) => return list_queues(args, app).await,
-        QueueArgs::Put { name, weight, no_running_max: true, running_max: _, write } => {
-            (name, "is set", app.writer(write).put_queue_unbounded(name, *weight).await)
-        }
-        QueueArgs::Put { name, weight, running_max, no_running_max: false, write } => {
-            (name, "is set", app.writer(write).put_queue(name, *weight, *running_max).await)
+        QueueArgs::Put { name, weight, running_max, no_running_max, order, ageing, backfill, write } => {
+            let change = QueueChange {
+                weight: *weight,
+                running_max: *running_max,
+                no_running_max: *no_running_max,
+                order: *order,
+                ageing: *ageing,
+                backfill: *backfill,
+            };
+            (name, "is set", app.writer(write).change_queue(name, &change).await)
         }
         QueueArgs::Pause(of) => (&of.name, "is paused", app.writer(&of.write).pause_queue(&of.name).await),
         QueueArgs::Resume(of) => (&of.name, "goes on", app.writer(&of.write).resume_queue(&of.name).await),
@@ -221,8 +237,10 @@ fn plain(value: &str) -> String {
 fn setting_text(value: &Value, format: Format) -> String {
     match (value, format) {
         (value, Format::Jsonl) => value.to_string(),
-        (Value::String(text), Format::Table | Format::Wide | Format::Name) => text.clone(),
-        (value, Format::Table | Format::Wide | Format::Name | Format::Json) => format!("{value:#}"),
+        (Value::String(text), Format::Table | Format::Wide | Format::Name | Format::Html) => text.clone(),
+        (value, Format::Table | Format::Wide | Format::Name | Format::Html | Format::Json) => {
+            format!("{value:#}")
+        }
     }
 }
 

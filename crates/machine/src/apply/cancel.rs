@@ -193,6 +193,8 @@ fn stop_if_idle(state: &mut State, id: JobId, place: usize, session: SessionId, 
     // Stopping takes capacity; held work did not yet.
     if was_held {
         let (resources, queue, share) = (allocation.resources.clone(), allocation.queue, allocation.share);
+        state.index.set_end(session, allocation, true);
+        state.index.set_held(session, seq, false);
         row.take(&resources, &[]);
         crate::apply::place::charge(state, queue, share, 0);
     }

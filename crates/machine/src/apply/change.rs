@@ -14,6 +14,7 @@ use crate::apply::write::within;
 use crate::chores::{Budget, Change, Chore};
 use crate::state::State;
 use crate::state::jobs::{Dependent, Job, On};
+use crate::state::rank::{self, set_ranks};
 use crate::{Edge, JobChange, Rejection, Reply};
 
 /// Dependencies that one change may add or take away.
@@ -79,10 +80,14 @@ pub(crate) fn set_job(state: &mut State, id: JobId, change: &JobChange) -> Resul
 
     let places = unfinished(state, id)?.places();
     let mut tasks = match change.priority {
-        Some(priority) => state.rekeyed(id, places, |job| {
-            job.priority = priority;
-            waiting(job)
-        }),
+        Some(priority) => {
+            let ranks = ranks(state, id, None, priority);
+            state.rekeyed(id, places, |job| {
+                job.priority = priority;
+                set_ranks(job, &ranks);
+                waiting(job)
+            })
+        }
         None => 0,
     };
     if let Some(queue) = queue {
@@ -95,11 +100,20 @@ pub(crate) fn set_job(state: &mut State, id: JobId, change: &JobChange) -> Resul
     Ok(Reply::Changed { tasks })
 }
 
+/// The ranks of its groups, were it in that queue (`None`: where it is) and of that priority.
+fn ranks(state: &State, id: JobId, queue: Option<u32>, priority: i32) -> Vec<i64> {
+    let Some(job) = state.job(id) else { return Vec::new() };
+    let policy = state.queue(queue.unwrap_or(job.queue)).map(|queue| queue.policy).unwrap_or_default();
+    rank::of_job(state, &policy, job, priority)
+}
+
 fn move_to_queue(state: &mut State, id: JobId, to: u32) -> u64 {
     let Some(job) = state.job(id) else { return 0 };
     let (from, counts, places) = (job.queue, job.counts, job.places());
+    let ranks = ranks(state, id, Some(to), job.priority);
     let waiting = state.rekeyed(id, places, |job| {
         job.queue = to;
+        set_ranks(job, &ranks);
         waiting(job)
     });
     if from == to {

@@ -17,7 +17,7 @@ pub(crate) mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Elapsed, LogIndex};
+use model::{Elapsed, JobId, LogIndex};
 
 use crate::chores::Budget;
 use crate::state::queues::Queue;
@@ -69,6 +69,11 @@ impl State {
         let ceiling = before.wall.plus(elapsed.since(before.elapsed)).plus(WALL_SLEW_MAX);
         let wall = if leaps { entry.stamp.wall } else { entry.stamp.wall.min(ceiling) };
         self.meta.stamp = Stamp { elapsed, wall: wall.max(before.wall) };
+        // Somebody's time has come.
+        let passed = (Elapsed(before.elapsed.0 + 1), JobId(0), 0)..=(elapsed, JobId(u64::MAX), u32::MAX);
+        if elapsed > before.elapsed && self.index.starts.range(passed).next().is_some() {
+            self.wake();
+        }
     }
 
     fn apply_command(&mut self, command: &Command, budget: &mut Budget) -> Reply {

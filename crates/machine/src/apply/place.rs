@@ -1,14 +1,15 @@
 //! A plan is checked again, placement by placement; what is no longer eligible is dropped.
 
 use model::views::TaskState;
-use model::{Run, RunSet, SessionId, Token};
+use model::{Elapsed, Run, RunSet, SessionId, Token};
 
 use crate::eligible::{Ineligible, accepts, drains_for, gate, has_credit, has_room, unreserved};
 use crate::mutants;
 use crate::state::State;
-use crate::state::jobs::Live;
+use crate::state::index::is_ready;
+use crate::state::jobs::{Job, Live};
 use crate::state::sessions::{Allocation, Phase};
-use crate::{Effect, Event, Placement, Plan, Reply, Reservation};
+use crate::{Effect, Event, Placement, Plan, Promised, Reply, Reservation};
 
 /// Tasks of one placement, so that taking one back is bounded.
 pub const TASKS_PER_PLACEMENT_MAX: u32 = 1_024;
@@ -27,6 +28,12 @@ pub(crate) fn apply(state: &mut State, plan: &Plan) -> Reply {
     }
     for reservation in &plan.reservations {
         reserve(state, reservation);
+    }
+    for queue in &plan.compressed {
+        state.queues.get_mut(queue).into_iter().for_each(|queue| queue.loosened = false);
+    }
+    for promised in &plan.promises {
+        promise(state, promised);
     }
     Reply::Placed { taken, dropped }
 }
@@ -69,6 +76,7 @@ fn take(state: &mut State, placement: &Placement) {
     let share = resources.dominant_share(state.total());
     let token = Token::new(state.epoch(), state.index());
     let stamp = state.stamp();
+    let expected = expected_end(state, job, place);
 
     let session = state.sessions.get_mut(placement.session.0).expect("eligible");
     let phase = if placement.held { Phase::Held } else { Phase::Running };
@@ -92,10 +100,17 @@ fn take(state: &mut State, placement: &Placement) {
         units,
         share,
         placed: stamp,
+        expected,
         started: None,
         reported: RunSet::new(),
     };
+    if !placement.held {
+        state.index.set_end(placement.session, &allocation, true);
+    }
+    state.index.set_held(placement.session, seq, placement.held);
+    let session = state.sessions.get_mut(placement.session.0).expect("eligible");
     session.allocations.insert(seq, allocation);
+    state.set_promise(queue, (placement.job, place as u32), None, false);
     if reserved.is_some_and(|(job, task)| job == placement.job && placement.tasks.contains(task)) {
         state.set_reserved(placement.session, None);
     }
@@ -114,6 +129,14 @@ fn take(state: &mut State, placement: &Placement) {
     state.effect(Effect::Run { session: placement.session, seq });
 }
 
+/// When what is placed now should end. Only what somebody goes by is looked up.
+fn expected_end(state: &State, job: &Job, place: usize) -> Elapsed {
+    let given = job.task_spec(place).timing.as_ref().and_then(|timing| timing.estimate);
+    let asks = || state.queue(job.queue).is_some_and(|queue| queue.policy.asks_estimates());
+    let estimate = given.or_else(|| state.estimate_of(job, place).filter(|_| asks()));
+    estimate.map_or(Elapsed::MAX, |estimate| state.now().plus(estimate))
+}
+
 pub(crate) fn charge(state: &mut State, queue: u32, plus: u64, minus: u64) {
     let (now, half_life) = (state.now(), state.half_life());
     if let Some(queue) = state.queues.get_mut(&queue) {
@@ -124,9 +147,15 @@ pub(crate) fn charge(state: &mut State, queue: u32, plus: u64, minus: u64) {
 /// The allocation is over: what it took is free again.
 pub(crate) fn release(state: &mut State, session: SessionId, allocation: &Allocation) {
     if !allocation.takes_capacity() {
+        state.index.set_held(session, allocation.seq, false);
         return;
     }
+    state.index.set_end(session, allocation, false);
     let now = state.now();
+    // At the very time at which it was expected it frees nothing that nobody counted with.
+    if allocation.expected_end(Elapsed(now.0.saturating_sub(1))).is_some_and(|end| end > now) {
+        state.loosen();
+    }
     let times = mutants::times_released(state, allocation);
     if let Some(session) = state.sessions.get_mut(session.0) {
         (0..times).for_each(|_| session.give_back(&allocation.resources, &allocation.units));
@@ -134,6 +163,17 @@ pub(crate) fn release(state: &mut State, session: SessionId, allocation: &Alloca
     }
     charge(state, allocation.queue, 0, allocation.share);
     state.wake();
+}
+
+fn promise(state: &mut State, promised: &Promised) {
+    let Promised { job: id, group, promise } = *promised;
+    let ready =
+        state.job(id).filter(|job| job.groups.get(group as usize).is_some_and(|group| is_ready(job, group)));
+    let Some(id_of_queue) = ready.map(|job| job.queue) else { return };
+    let live = promise.filter(|promise| state.session(promise.session).is_some_and(|session| !session.ended));
+    if state.queue(id_of_queue).is_some_and(|queue| queue.policy.promises()) {
+        state.set_promise(id_of_queue, (id, group), live, false);
+    }
 }
 
 fn reserve(state: &mut State, reservation: &Reservation) {

@@ -1,18 +1,23 @@
 //! Queues and settings.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use model::Settings;
+use model::policy::{Order, QueuePolicy};
 use model::validate::is_name;
+use model::{JobId, Settings};
 
+use crate::apply::deps::LOOKED_UP_PER_ROW;
 use crate::apply::write::within;
+use crate::chores::{Budget, Chore};
 use crate::command::{WEIGHT_DEFAULT, WEIGHT_MAX};
 use crate::state::State;
-use crate::state::queues::Queue;
+use crate::state::queues::{Queue, QueueId};
 use crate::{Event, QueueSpec, Rejection, Reply};
 
 pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejection> {
-    check(spec)?;
+    let known = state.index.queue_names.get(&spec.name).and_then(|id| state.queues.get(id));
+    check(spec, known.filter(|queue| !queue.deleted).map(|queue| queue.policy).unwrap_or_default())?;
     let id = match state.index.queue_names.get(&spec.name) {
         Some(id) => *id,
         None => {
@@ -22,16 +27,68 @@ pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejectio
         }
     };
     let queue = state.queues.get_mut(&id).expect("found or added above");
+    let before = queue.policy;
     if std::mem::take(&mut queue.deleted) {
         // One that comes back is as a new one would be.
         (queue.paused, queue.weight, queue.running_max) = (false, WEIGHT_DEFAULT, None);
+        queue.policy = QueuePolicy::default();
     }
     queue.weight = spec.weight.unwrap_or(queue.weight);
     queue.running_max = if spec.no_running_max { None } else { spec.running_max.or(queue.running_max) };
+    queue.policy = policy(spec, queue.policy);
+    let backfills_otherwise = queue.policy.backfill != before.backfill;
+    if (queue.policy.order, queue.policy.ageing) != (before.order, before.ageing) {
+        state.chores.push_back(Chore::Rank { queue: id, below: JobId(u64::MAX) });
+    }
+    // What was promised by another rule is promised anew.
+    if backfills_otherwise {
+        let promised: Vec<_> = state.queues[&id].promises.keys().copied().collect();
+        promised.into_iter().for_each(|whose| state.set_promise(id, whose, None, false));
+        state.queues.get_mut(&id).into_iter().for_each(|queue| queue.loosened = false);
+    }
     changed(state, &spec.name)
 }
 
-fn check(spec: &QueueSpec) -> Result<(), Rejection> {
+/// The queue's policy, with what is given of it changed.
+fn policy(spec: &QueueSpec, before: QueuePolicy) -> QueuePolicy {
+    let order = spec.order.unwrap_or(before.order);
+    let kept = if order == Order::Priority { before.ageing } else { Duration::ZERO };
+    QueuePolicy {
+        order,
+        ageing: spec.ageing.unwrap_or(kept),
+        backfill: spec.backfill.unwrap_or(before.backfill),
+    }
+}
+
+/// Ranks the jobs of a queue, whose order has changed, from the newest on.
+pub(crate) fn rank(state: &mut State, queue: QueueId, below: JobId, budget: &mut Budget) -> Option<Chore> {
+    let mut next = below;
+    loop {
+        if budget.is_spent() {
+            return Some(Chore::Rank { queue, below: next });
+        }
+        // Even those of other queues are looked at.
+        let mut looked_at = 0;
+        let found = state.jobs.below(next.0).map(|(_, job)| job).take(LOOKED_UP_PER_ROW).inspect(|job| {
+            looked_at += 1;
+            next = job.id;
+        });
+        let found = found.filter(|job| job.queue == queue && !job.is_finished());
+        let found = found.map(|job| (job.id, job.groups.len())).next();
+        budget.spend(1);
+        if looked_at == 0 {
+            // There may be another first one now.
+            state.wake();
+            return None;
+        }
+        if let Some((id, groups)) = found {
+            budget.spend(groups);
+            state.rank_anew(id);
+        }
+    }
+}
+
+fn check(spec: &QueueSpec, before: QueuePolicy) -> Result<(), Rejection> {
     let refuse = |path: &str, message: &str| {
         let error = model::SpecError { path: path.to_owned(), message: message.to_owned() };
         Err(Rejection::Invalid { errors: vec![error] })
@@ -41,6 +98,9 @@ fn check(spec: &QueueSpec) -> Result<(), Rejection> {
     }
     if spec.weight == Some(0) {
         return refuse("weight", "a weight is 1 to 10,000");
+    }
+    if let Some((path, message)) = policy(spec, before).refusal() {
+        return refuse(path, &message);
     }
     if spec.no_running_max && spec.running_max.is_some() {
         return refuse("running_max", "give either running_max or no_running_max");

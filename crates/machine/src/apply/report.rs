@@ -62,8 +62,8 @@ fn started(state: &mut State, session: SessionId, seq: u64, tasks: Run, at: Time
 }
 
 /// Held work that has started takes its capacity from here on.
-fn begin_held(state: &mut State, session: SessionId, seq: u64) {
-    let Some(session) = state.sessions.get_mut(session.0) else { return };
+fn begin_held(state: &mut State, id: SessionId, seq: u64) {
+    let Some(session) = state.sessions.get_mut(id.0) else { return };
     let room = session.room();
     let Some(allocation) = session.allocations.get_mut(&seq).filter(|a| a.phase == Phase::Held) else {
         return;
@@ -71,6 +71,8 @@ fn begin_held(state: &mut State, session: SessionId, seq: u64) {
     allocation.phase = Phase::Running;
     // The worker counts as the state does; should it be wrong, what it runs is still taken from its capacity.
     allocation.units = room.fit(&allocation.resources).unwrap_or_default();
+    state.index.set_end(id, allocation, true);
+    state.index.set_held(id, seq, false);
     let (resources, units) = (allocation.resources.clone(), allocation.units.clone());
     let (queue, share) = (allocation.queue, allocation.share);
     session.take(&resources, &units);
@@ -190,12 +192,23 @@ fn finish_run(
 ) {
     let outcome = Arc::new(outcome(state, id, positions.len, allocation, ended, worker));
     match outcome.verdict {
-        Verdict::Succeeded => succeed(state, id, place, positions, &outcome),
+        Verdict::Succeeded => {
+            succeed(state, id, place, positions, &outcome);
+            state.learn(id, place, run_time(state, allocation, &outcome));
+        }
         // Nobody asked, or the task would not be live: the worker gave it up on its own.
         Verdict::Failed | Verdict::Lost | Verdict::Cancelled => {
             (positions.first..positions.end())
                 .for_each(|position| fail(state, id, place, position, &outcome));
         }
+    }
+}
+
+/// By the worker's clock where it has said when it started, else since it was placed.
+fn run_time(state: &State, allocation: &Allocation, outcome: &Outcome) -> Duration {
+    match outcome.started {
+        Some(started) => outcome.ended.since(started),
+        None => state.now().since(allocation.placed.elapsed),
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn open(state: &mut State, open: &OpenSession) -> Result<Reply, Rejec
         reserved_since: Elapsed::default(),
     };
     state.total.add(&session.capacity.total);
+    state.loosen();
     state.sessions.insert(open.session.0, session);
     remember_worker(state, open);
     tell(state, &open.worker);

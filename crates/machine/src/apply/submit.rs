@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use model::validate::validate;
 use model::views::{Counts, JobState};
-use model::{Actor, Dependency, JobId, JobSpec, Lean, RunSet, TaskSpec};
+use model::{Actor, Dependency, JobId, JobSpec, Lean, QueuePolicy, RunSet, TaskSpec};
 
 use crate::apply::write::within;
 use crate::chores::{Change, Chore};
 use crate::state::State;
 use crate::state::jobs::{Cause, Dependent, Group, Hold, Job, On};
+use crate::state::rank::{self, Ranked};
 use crate::state::sessions::ClassKey;
 use crate::{Event, Rejection, Reply};
 
@@ -35,7 +36,8 @@ pub(crate) fn apply(
     let earlier = EarlierJobs::look_up(state, spec)?;
 
     state.meta.last_job = id;
-    let groups = groups(state, spec, &earlier);
+    let mut groups = groups(state, spec, &earlier);
+    rank_groups(state, queue, spec, &mut groups);
     let job = Job {
         id,
         spec: spec.clone(),
@@ -62,6 +64,18 @@ pub(crate) fn apply(
     };
     accept(state, job, &earlier);
     Ok(Reply::Submitted { job: id })
+}
+
+fn rank_groups(state: &State, queue: u32, spec: &JobSpec, groups: &mut [Group]) {
+    let policy = state.queue(queue).map(|queue| queue.policy).unwrap_or_default();
+    let ranked = Ranked { spec, priority: spec.priority, submitted: state.now() };
+    // All alike, as they mostly are, need no list.
+    if policy == QueuePolicy::default() {
+        groups.iter_mut().for_each(|group| group.rank = -i64::from(spec.priority));
+        return;
+    }
+    let ranks = rank::of_groups(state, &policy, &ranked);
+    groups.iter_mut().zip(ranks).for_each(|(group, rank)| group.rank = rank);
 }
 
 fn accept(state: &mut State, mut job: Job, earlier: &EarlierJobs) {
@@ -236,6 +250,7 @@ fn group(
         failed: RunSet::new(),
         cancelled: RunSet::new(),
         skipped: RunSet::new(),
+        rank: 0,
         ready_since: state.now(),
         passed_since: state.now(),
         settled: false,

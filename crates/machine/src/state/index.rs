@@ -1,18 +1,17 @@
 //! Indexes derived from the rows: rebuilt on start, never logged, never in a snapshot.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{ClassId, Elapsed, JobId, SessionId, Timestamp};
+use model::{ClassId, Elapsed, JobId, Seq, SessionId, Timestamp};
 
 use crate::state::jobs::{Group, Hold, Job};
 use crate::state::queues::QueueId;
-use crate::state::sessions::ClassKey;
+use crate::state::sessions::{Allocation, ClassKey, Phase, Session};
 
-/// The order within a queue: higher priority first, then by submit, then by place in the job.
+/// The order within a queue: by rank, then by submit, then by place in the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadyKey {
-    pub priority: Reverse<i32>,
+    pub rank: i64,
     pub job: JobId,
     pub group: u32,
 }
@@ -32,6 +31,12 @@ pub struct Index {
     pub wall_timers: BTreeSet<(Timestamp, JobId)>,
     /// Sessions that are kept free for a task, and not in vain yet.
     pub reserved: BTreeSet<SessionId>,
+    /// What takes capacity of a session and is expected to end some time.
+    pub ends: BTreeSet<(SessionId, Elapsed, Seq)>,
+    /// What was sent ahead and has not begun.
+    pub held: BTreeSet<(SessionId, Seq)>,
+    /// When somebody was promised a start.
+    pub starts: BTreeSet<(Elapsed, JobId, u32)>,
     /// In the order in which they finished.
     pub finished: BTreeSet<(Elapsed, JobId)>,
     /// Finished jobs that may get a new round: a retry was answered, and its chores are not through.
@@ -43,7 +48,7 @@ pub struct Index {
 impl Index {
     pub(crate) fn set_ready(&mut self, job: &Job, place: usize, ready: bool) {
         let group = &job.groups[place];
-        let key = ReadyKey { priority: Reverse(job.priority), job: job.id, group: place as u32 };
+        let key = ReadyKey { rank: group.rank, job: job.id, group: place as u32 };
         let list = (job.queue, group.class);
         if ready {
             self.ready.entry(list).or_default().insert(key);
@@ -93,6 +98,40 @@ impl Index {
             self.finished.insert((finished.elapsed, job.id));
         }
         self.set_reopening(job);
+    }
+
+    /// Notes when the allocation is expected to end, while it takes capacity.
+    pub(crate) fn set_end(&mut self, session: SessionId, allocation: &Allocation, takes: bool) {
+        if allocation.expected == Elapsed::MAX {
+            return;
+        }
+        let end = (session, allocation.expected, allocation.seq);
+        if takes {
+            self.ends.insert(end);
+        } else {
+            self.ends.remove(&end);
+        }
+    }
+
+    pub(crate) fn set_held(&mut self, session: SessionId, seq: Seq, held: bool) {
+        if held {
+            self.held.insert((session, seq));
+        } else {
+            self.held.remove(&(session, seq));
+        }
+    }
+
+    /// Everything that the row of this session implies.
+    pub(crate) fn add_session(&mut self, session: &Session) {
+        if session.reserved.is_some() && !session.in_vain {
+            self.reserved.insert(session.id);
+        }
+        for allocation in session.allocations.values() {
+            if allocation.takes_capacity() {
+                self.set_end(session.id, allocation, true);
+            }
+            self.set_held(session.id, allocation.seq, allocation.phase == Phase::Held);
+        }
     }
 
     pub(crate) fn set_reopening(&mut self, job: &Job) {

@@ -117,6 +117,8 @@ pub struct Group {
     pub cancelled: RunSet,
     pub skipped: RunSet,
 
+    /// Where it comes in the order of its queue; the lower first.
+    pub rank: i64,
     /// Since when it has had something ready.
     pub ready_since: Elapsed,
     /// Since when it has had something ready and got nothing.

@@ -3,13 +3,16 @@
 pub mod index;
 pub mod jobs;
 pub mod queues;
+pub mod rank;
 pub mod requests;
 pub mod sessions;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::policy::Backfill;
 use model::settings::Limits;
 use model::views::{Counts, JobState};
 use model::{Actor, ClassId, Elapsed, JobId, LogIndex, NodeId, Resources, SessionId, Settings, Timestamp};
@@ -20,9 +23,10 @@ use crate::eligible::patience_ends;
 use crate::paged::Paged;
 use crate::state::index::{Index, is_ready};
 use crate::state::jobs::{Group, Job, Tombstone};
-use crate::state::queues::{Queue, QueueId};
+use crate::state::queues::{Promise, Queue, QueueId};
+use crate::state::rank::Learnt;
 use crate::state::requests::Requests;
-use crate::state::sessions::{Class, ClassKey, Session, Worker};
+use crate::state::sessions::{Allocation, Class, ClassKey, Session, Worker};
 use crate::{Effect, Event, Stamp};
 
 /// The behaviour version that this code implements; apply switches on `State::level`, never on this.
@@ -62,6 +66,8 @@ pub struct State {
     pub(crate) workers: BTreeMap<String, Worker>,
     pub(crate) requests: Requests,
     pub(crate) chores: VecDeque<Chore>,
+    /// By job and task.
+    pub(crate) learnt: BTreeMap<String, Learnt>,
     pub(crate) index: Index,
     /// What the live sessions offer together.
     pub(crate) total: Resources,
@@ -195,6 +201,25 @@ impl State {
         &self.index.ready
     }
 
+    /// What takes capacity of the session, by when it was expected to end; what nobody knows the end of is left out.
+    pub fn ends(&self, session: SessionId) -> impl Iterator<Item = &Allocation> {
+        let rows = self.session(session);
+        let from = (session, Elapsed(0), 0);
+        let ends = self.index.ends.range(from..=(session, Elapsed::MAX, u64::MAX));
+        ends.filter_map(move |(_, _, seq)| rows.and_then(|row| row.allocations.get(seq)))
+    }
+
+    /// What was sent ahead to the session and has not begun.
+    pub fn held(&self, session: SessionId) -> impl DoubleEndedIterator<Item = &Allocation> {
+        let rows = self.session(session);
+        let held = self.index.held.range((session, 0)..=(session, u64::MAX));
+        held.filter_map(move |(_, seq)| rows.and_then(|row| row.allocations.get(seq)))
+    }
+
+    pub fn learnt(&self) -> impl Iterator<Item = (&str, &Learnt)> {
+        self.learnt.iter().map(|(name, learnt)| (name.as_str(), learnt))
+    }
+
     pub fn requests_len(&self) -> u64 {
         self.requests.len()
     }
@@ -221,8 +246,11 @@ impl State {
             self.index.finished.first().map(|(at, _)| if many { Elapsed(0) } else { at.plus(age) });
         let reserved = self.index.reserved.iter().filter_map(|id| self.session(*id));
         let patience = reserved.map(|session| patience_ends(self, session));
+        // Those before have had their turn.
+        let after = Bound::Excluded((self.now(), JobId(u64::MAX), u32::MAX));
+        let start = self.index.starts.range((after, Bound::Unbounded)).next().map(|(at, ..)| *at);
         let due = Due {
-            elapsed: timer.into_iter().chain(eviction).chain(patience).min(),
+            elapsed: timer.into_iter().chain(eviction).chain(patience).chain(start).min(),
             wall: self.index.wall_timers.first().map(|(at, _)| *at),
         };
         (due != Due::default()).then_some(due)
@@ -257,6 +285,35 @@ impl State {
             self.index.reserved.insert(id);
         } else {
             self.index.reserved.remove(&id);
+        }
+    }
+
+    /// Promises the next task of the group something, or nothing any more; `leaves`: what it was promised is free for others.
+    pub(crate) fn set_promise(
+        &mut self,
+        queue: QueueId,
+        whose: (JobId, u32),
+        promise: Option<Promise>,
+        leaves: bool,
+    ) {
+        let Some(queue) = self.queues.get_mut(&queue) else { return };
+        let before = match promise {
+            Some(promise) => queue.promises.insert(whose, promise),
+            None => queue.promises.remove(&whose),
+        };
+        if let Some(before) = before {
+            self.index.starts.remove(&(before.at, whose.0, whose.1));
+            queue.loosened |= leaves && queue.policy.backfill == Backfill::Conservative;
+        }
+        if let Some(promise) = promise {
+            self.index.starts.insert((promise.at, whose.0, whose.1));
+        }
+    }
+
+    /// There is more than anybody counted with.
+    pub(crate) fn loosen(&mut self) {
+        for queue in self.queues.values_mut().filter(|queue| !queue.promises.is_empty()) {
+            queue.loosened |= queue.policy.backfill == Backfill::Conservative;
         }
     }
 
@@ -305,13 +362,21 @@ impl State {
             .collect();
         let listed = before.iter().filter(|(_, was_ready)| *was_ready);
         listed.for_each(|(place, _)| self.index.set_ready(job, *place, false));
+        let queue = job.queue;
         let result = change(job);
-        let mut turned = false;
+        let (mut turned, mut leaving) = (false, Vec::new());
         for (place, was_ready) in before {
+            // Whatever it was promised was for what it was.
+            if was_ready {
+                leaving.push(place);
+            }
             if is_ready(job, &job.groups[place]) {
                 self.index.set_ready(job, place, true);
                 turned |= !was_ready;
             }
+        }
+        for place in leaving {
+            self.set_promise(queue, (id, place as u32), None, true);
         }
         // What has happened to it meanwhile was told to nobody.
         if turned {
@@ -345,11 +410,16 @@ impl State {
         if ready != was_ready {
             self.index.set_ready(job, place, ready);
         }
-        let queue = self.queues.get_mut(&job.queue).expect("a job's queue exists");
+        let of = job.queue;
+        let queue = self.queues.get_mut(&of).expect("a job's queue exists");
         move_counts(&mut queue.counts, &before, &after);
+        let promised = was_ready && !ready && !queue.promises.is_empty();
         let has_room = queue.running_max.is_some() && after.running < before.running;
         if has_room || (ready && after.ready > before.ready) {
             self.wake();
+        }
+        if promised {
+            self.set_promise(of, (id, place as u32), None, true);
         }
         if turned {
             self.settle(id, place, settled);

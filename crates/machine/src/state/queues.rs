@@ -1,11 +1,12 @@
 //! Queues: named, ordered places that share the capacity by weight.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::Elapsed;
 use model::time::micros;
 use model::views::Counts;
-use serde::{Deserialize, Serialize};
+use model::{Elapsed, JobId, QueuePolicy, SessionId};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub type QueueId = u32;
 
@@ -26,6 +27,37 @@ pub struct Queue {
     pub jobs: u64,
     pub unfinished_jobs: u64,
     pub usage: Usage,
+    #[serde(default)]
+    pub policy: QueuePolicy,
+    /// What groups that are ready were promised, by place in their job. Only the next task of each: what comes after it is
+    /// promised something once it is first.
+    #[serde(default, with = "promises")]
+    pub promises: BTreeMap<(JobId, u32), Promise>,
+    /// Something is free that its promises did not count with: they can be moved up.
+    #[serde(default)]
+    pub loosened: bool,
+}
+
+/// When and where a task will start, if everything that runs ends when it is expected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    pub session: SessionId,
+    pub at: Elapsed,
+}
+
+/// Written as a list: a key of two parts is none in JSON.
+mod promises {
+    use super::*;
+
+    type Promises = BTreeMap<(JobId, u32), Promise>;
+
+    pub fn serialize<S: Serializer>(promises: &Promises, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(promises)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Promises, D::Error> {
+        Ok(Vec::<((JobId, u32), Promise)>::deserialize(d)?.into_iter().collect())
+    }
 }
 
 /// Decayed dominant-resource time: the integral over time of the dominant shares of the queue's allocations, where what
@@ -86,6 +118,9 @@ impl Queue {
             jobs: 0,
             unfinished_jobs: 0,
             usage: Usage { spent: 0, at: now, rate: 0 },
+            policy: QueuePolicy::default(),
+            promises: BTreeMap::new(),
+            loosened: false,
         }
     }
 

@@ -1,10 +1,12 @@
 //! Workers, their sessions, and the allocations on them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use model::resources::choose_units;
 use model::settings::Lease;
 use model::size::PARTS;
+use model::time::micros;
 use model::{
     Capacity, Constraint, Elapsed, JobId, Kind, Placement, Resources, Run, RunSet, Seq, SessionId, TaskSpec,
     Timestamp, Token, UnitShare,
@@ -91,6 +93,8 @@ pub struct Allocation {
     /// Dominant share of the cluster when it was placed, in millionths.
     pub share: u64,
     pub placed: Stamp,
+    /// When it should have ended, by its estimate; `MAX`: nobody knows.
+    pub expected: Elapsed,
     /// By the worker's clock; of the first task.
     pub started: Option<Timestamp>,
     /// Task numbers whose end was reported.
@@ -205,6 +209,20 @@ impl Session {
 impl Allocation {
     pub fn takes_capacity(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Stopping)
+    }
+
+    /// When it will have ended, as far as is known at `now`: one that runs over is expected to take twice as long as before.
+    pub fn expected_end(&self, now: Elapsed) -> Option<Elapsed> {
+        if self.expected == Elapsed::MAX {
+            return None;
+        }
+        let (passed, estimate) =
+            (now.0.saturating_sub(self.placed.elapsed.0), self.expected.since(self.placed.elapsed));
+        let mut length = micros(estimate).max(1);
+        while length <= passed {
+            length = length.saturating_mul(2);
+        }
+        Some(self.placed.elapsed.plus(Duration::from_micros(length)))
     }
 
     /// Those of `tasks` that it has and whose end was not reported.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use machine::state::State;
 use machine::state::jobs::On;
 use machine::{
-    Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, QueueSpec,
-    Report, ReportBatch, Reservation, Stamp, Target, Write,
+    Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, Promise,
+    Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Target, Write,
 };
+use model::policy::{Backfill, Order};
 use model::spec::Backoff;
 use model::{
     Actor, ArrayRange, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, Offer, Reason, RequestId,
@@ -161,6 +162,9 @@ impl Chaos {
             let Placement { session, job, tasks, .. } = placement;
             plan.reservations.push(Reservation { session, job, task: tasks.first });
         }
+        for _ in 0..self.draw.below(3) {
+            plan.promises.push(self.promised(state));
+        }
         Command::Place(plan)
     }
 
@@ -288,6 +292,7 @@ impl Chaos {
                 weight: self.draw.chance(50).then(|| 1 + self.draw.below(10) as u32),
                 running_max: self.draw.chance(30).then(|| self.draw.below(9) as u32),
                 no_running_max: self.draw.chance(20),
+                ..self.policy()
             }),
             86 => Op::PauseQueue { name: self.queue() },
             87..90 => Op::ResumeQueue { name: self.queue() },
@@ -339,6 +344,10 @@ impl Chaos {
             task.retry.lost_max = self.draw.below(3) as u32;
             let first = Duration::from_secs(self.draw.below(3));
             task.retry.backoff = Backoff { first, cap: Duration::from_secs(4) };
+            let second =
+                |draw: &mut Self| draw.draw.chance(30).then(|| Duration::from_secs(1 + draw.draw.below(20)));
+            let (estimate, deadline, period) = (second(self), second(self), second(self));
+            task.timing = model::Timing { estimate, deadline, period }.boxed();
             for earlier in &tasks {
                 if self.draw.chance(25) {
                     task.after.push(Dependency::Task(earlier.name.clone()));
@@ -365,6 +374,25 @@ impl Chaos {
             }
         }
         spec
+    }
+
+    /// Some of them refused.
+    fn policy(&mut self) -> QueueSpec {
+        let order =
+            self.draw.chance(60).then(|| Order::ALL[self.draw.below(Order::ALL.len() as u64) as usize]);
+        let backfill =
+            self.draw.chance(60).then(|| Backfill::ALL[self.draw.below(Backfill::ALL.len() as u64) as usize]);
+        let ageing = self.draw.chance(30).then(|| Duration::from_secs(self.draw.below(20)));
+        QueueSpec { order, ageing, backfill, ..QueueSpec::default() }
+    }
+
+    /// What the next task of some ready group is promised, or no longer.
+    fn promised(&mut self, state: &State) -> Promised {
+        let group = self.draw.below(3) as u32;
+        let session = SessionId(1 + self.draw.below(state.last_session().0.max(1)));
+        let at = state.stamp().elapsed.plus(Duration::from_secs(self.draw.below(60)));
+        let promise = self.draw.chance(80).then_some(Promise { session, at });
+        Promised { job: self.job(state), group, promise }
     }
 
     fn change(&mut self, state: &State, job: JobId) -> JobChange {

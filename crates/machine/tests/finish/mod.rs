@@ -94,7 +94,7 @@ fn place_all(state: &mut State, session: SessionId) {
             }
         }
     }
-    apply(state, vec![Command::Place(Plan { placements, reservations: Vec::new() })]);
+    apply(state, vec![Command::Place(Plan { placements, ..Plan::default() })]);
 }
 
 pub fn end_all(state: &mut State, session: SessionId) {

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machine::{
-    Bootstrap, Command, Edge, Ended, JobChange, News, Op, OpenSession, Placement, Plan, QueueSpec, Report,
-    ReportBatch, Reservation, Target,
+    Bootstrap, Command, Edge, Ended, JobChange, News, Op, OpenSession, Placement, Plan, Promise, Promised,
+    QueueSpec, Report, ReportBatch, Reservation, Target,
 };
 use model::resources::parse_amount;
 use model::settings::{Failover, Lease, Limits};
 use model::time::parse_duration;
 use model::{
-    Blob, Dependency, Kind, Offer, Reason, Run, RunSet, Seq, SessionId, Settings, TaskId, Token, Verdict,
+    Blob, Dependency, Elapsed, Kind, Offer, Reason, Run, RunSet, Seq, SessionId, Settings, TaskId, Token,
+    Verdict,
 };
 
 use super::spec::{debug, job, list, pair};
@@ -40,6 +41,7 @@ pub fn line(world: &mut World, line: &str) -> Read<Step> {
         "end" => Command::EndSession { session: rest.parse().map_err(debug)? },
         "place" => Command::Place(plan(rest)?),
         "reserve" => Command::Place(reservation(rest)?),
+        "promise" => Command::Place(promised(rest)?),
         "started" | "succeeded" | "failed" | "lost" | "stopped" | "recalled" => report(world, verb, rest)?,
         verb => return write(world, verb, rest),
     };
@@ -110,7 +112,23 @@ fn plan(rest: &str) -> Read<Plan> {
         let (job, tasks) = task_run(tasks)?;
         Ok(Placement { job, tasks, session: session.parse().map_err(debug)?, held: *held == ["held"] })
     };
-    Ok(Plan { placements: rest.split(',').map(placement).collect::<Read<_>>()?, reservations: Vec::new() })
+    Ok(Plan { placements: rest.split(',').map(placement).collect::<Read<_>>()?, ..Plan::default() })
+}
+
+/// `promise j1.0 s1 10s`: the first group of j1 starts on s1 at that time of the cluster's; `promise j1.0 none`.
+fn promised(rest: &str) -> Read<Plan> {
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let (group, promise) = match words[..] {
+        [group, "none"] => (group, None),
+        [group, session, at] => {
+            let at = Elapsed::default().plus(model::time::parse_duration(at)?);
+            (group, Some(Promise { session: session.parse().map_err(debug)?, at }))
+        }
+        _ => return Err("promise j1.0 s1 10s, or promise j1.0 none".to_owned()),
+    };
+    let group: TaskId = group.parse().map_err(debug)?;
+    let promised = Promised { job: group.job, group: group.number, promise };
+    Ok(Plan { promises: vec![promised], ..Plan::default() })
 }
 
 fn reservation(rest: &str) -> Read<Plan> {
@@ -118,7 +136,7 @@ fn reservation(rest: &str) -> Read<Plan> {
     let task: TaskId = task.parse().map_err(debug)?;
     let session = session.parse().map_err(debug)?;
     let reservation = Reservation { session, job: task.job, task: task.number };
-    Ok(Plan { placements: Vec::new(), reservations: vec![reservation] })
+    Ok(Plan { reservations: vec![reservation], ..Plan::default() })
 }
 
 /// `j1.0` or `j1.0-9`
@@ -295,6 +313,9 @@ fn queue(rest: &str) -> Read<QueueSpec> {
             "weight" => spec.weight = Some(value.parse().map_err(|_| "weight")?),
             "max" if value == "none" => spec.no_running_max = true,
             "max" => spec.running_max = Some(value.parse().map_err(|_| "max")?),
+            "order" => spec.order = Some(value.parse()?),
+            "ageing" => spec.ageing = Some(model::time::parse_duration(value)?),
+            "backfill" => spec.backfill = Some(value.parse()?),
             other => return Err(format!("a queue has no `{other}`")),
         }
     }

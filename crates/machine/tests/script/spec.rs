@@ -33,6 +33,7 @@ fn task(text: &str) -> Result<TaskSpec, String> {
         Some((name, range)) => (name, Some(range.trim_end_matches(']').parse::<ArrayRange>()?)),
     };
     let mut task = TaskSpec { array, ..TaskSpec::new(name, Work::Noop) };
+    let mut timing = model::Timing::default();
     for (name, value) in words.map(pair) {
         match name {
             "after" => task.after = list(value).map(Dependency::from).collect(),
@@ -46,10 +47,14 @@ fn task(text: &str) -> Result<TaskSpec, String> {
                 task.work = Work::Function(Box::new(Function { name: value.to_owned(), input: None }))
             }
             "on" => task.constraints.push(value.parse()?),
+            "estimate" => timing.estimate = Some(model::time::parse_duration(value)?),
+            "deadline" => timing.deadline = Some(model::time::parse_duration(value)?),
+            "period" => timing.period = Some(model::time::parse_duration(value)?),
             "priority" | "queue" => return Err(format!("`{name}` is of the job: write it before the colon")),
             resource => task.resources.set(resource, model::resources::parse_amount(resource, value)?),
         }
     }
+    task.timing = timing.boxed();
     Ok(task)
 }
 

@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use machine::state::State;
 use machine::{Allocation, Applied, Effect, Event, Phase, Reply, eligible};
 use model::resources::format_amount;
+use model::time::format_duration;
 use model::views::{Counts, TaskView};
-use model::{JobId, Run, Seq};
+use model::{JobId, QueuePolicy, Run, Seq};
 
 pub fn applied(applied: &Applied) -> String {
     let replies = applied.replies.iter().map(reply);
@@ -165,8 +166,24 @@ fn queues(state: &State) -> String {
         let paused = if queue.paused { ", paused" } else { "" };
         let max = queue.running_max.map(|max| format!(", at most {max}")).unwrap_or_default();
         let counts = counts(&queue.counts);
+        let QueuePolicy { order, ageing, backfill } = queue.policy;
+        let ageing =
+            if ageing.is_zero() { String::new() } else { format!(" +1 each {}", format_duration(ageing)) };
+        let policy = match queue.policy == QueuePolicy::default() {
+            true => String::new(),
+            false => format!(", by {order}{ageing}, {backfill}"),
+        };
+        let row = state.queue_named(&queue.name).expect("it has a view");
+        let promises: String = row
+            .promises
+            .iter()
+            .map(|((job, group), promise)| {
+                format!("  promised: {job} group {group} on {} at {:?}\n", promise.session, promise.at)
+            })
+            .collect();
+        let loosened = if row.loosened { ", loosened" } else { "" };
         format!(
-            "{}: weight {}{max}{paused}, {} open jobs: {counts}\n",
+            "{}: weight {}{max}{policy}{loosened}{paused}, {} open jobs: {counts}\n{promises}",
             queue.name, queue.weight, queue.unfinished_jobs
         )
     };

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ArrayRange, Container, Dependency, EnvValue, FileSpec, Function, Retry, Service, TaskSpec, Wasm, Work,
-    is_default,
+    ArrayRange, Container, Dependency, EnvValue, FileSpec, Function, Retry, Service, TaskSpec, Timing, Wasm,
+    Work, is_default,
 };
 use crate::size::PARTS;
 use crate::{Blob, Constraint, Lean, Resources};
@@ -64,6 +64,12 @@ pub(super) struct Form {
     retry: Retry,
     #[serde(default, with = "crate::time::optional_duration")]
     timeout: Option<Duration>,
+    #[serde(default, with = "crate::time::optional_duration")]
+    estimate: Option<Duration>,
+    #[serde(default, with = "crate::time::optional_duration")]
+    deadline: Option<Duration>,
+    #[serde(default, with = "crate::time::optional_duration")]
+    period: Option<Duration>,
     #[serde(default)]
     constraints: Lean<Vec<Constraint>>,
 }
@@ -112,9 +118,10 @@ impl TryFrom<Form> for TaskSpec {
             env: form.env,
             files: form.files,
             stdin: form.stdin,
-            workdir: form.workdir,
+            workdir: form.workdir.map(String::into_boxed_str),
             retry: form.retry,
             timeout: form.timeout,
+            timing: Timing { estimate: form.estimate, deadline: form.deadline, period: form.period }.boxed(),
             constraints: form.constraints,
         })
     }
@@ -164,6 +171,12 @@ pub(super) struct Written<'a> {
     retry: Option<&'a Retry>,
     #[serde(skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
     timeout: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
+    estimate: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
+    deadline: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
+    period: Option<Duration>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     constraints: &'a [Constraint],
 }
@@ -171,6 +184,7 @@ pub(super) struct Written<'a> {
 impl<'a> From<&'a TaskSpec> for Written<'a> {
     fn from(task: &'a TaskSpec) -> Written<'a> {
         let work = &task.work;
+        let Timing { estimate, deadline, period } = task.timing();
         Written {
             name: &task.name,
             run: if let Work::Run(argv) = work { Some(argv) } else { None },
@@ -193,6 +207,9 @@ impl<'a> From<&'a TaskSpec> for Written<'a> {
             workdir: task.workdir.as_deref(),
             retry: Some(&task.retry).filter(|retry| !is_default(*retry)),
             timeout: task.timeout,
+            estimate,
+            deadline,
+            period,
             constraints: &task.constraints,
         }
     }

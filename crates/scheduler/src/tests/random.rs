@@ -1,6 +1,7 @@
 //! Properties over random events: jobs, workers, reports, pauses, time, and plans that are late or lost.
 
 use machine::Target;
+use model::policy::{Backfill, Order};
 use model::{Offer, Placement};
 
 use super::*;
@@ -52,6 +53,11 @@ enum Event {
         queue: usize,
         max: Option<u32>,
     },
+    Policy {
+        queue: usize,
+        order: usize,
+        backfill: usize,
+    },
     Wait {
         seconds: u64,
     },
@@ -101,6 +107,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0usize..20, any::<bool>()).prop_map(|(job, on)| Event::PauseJob { job, on }),
         1 => (0usize..3, any::<bool>()).prop_map(|(queue, on)| Event::PauseQueue { queue, on }),
         1 => (0usize..3, prop::option::of(0u32..6)).prop_map(|(queue, max)| Event::RunningMax { queue, max }),
+        1 => (0usize..3, 0usize..7, 0usize..4)
+            .prop_map(|(queue, order, backfill)| Event::Policy { queue, order, backfill }),
         4 => (1u64..200).prop_map(|seconds| Event::Wait { seconds }),
         4 => Just(Event::Land),
         1 => Just(Event::Lose),
@@ -156,6 +164,14 @@ fn happen(w: &mut World, event: &Event) {
                 ..QueueSpec::default()
             })));
         }
+        Event::Policy { queue: place, order, backfill } => {
+            drop(w.write(Op::PutQueue(QueueSpec {
+                name: queue(place),
+                order: Some(Order::ALL[order % Order::ALL.len()]),
+                backfill: Some(Backfill::ALL[backfill % Backfill::ALL.len()]),
+                ..QueueSpec::default()
+            })));
+        }
         Event::Wait { seconds } => wait(w, *seconds),
         Event::Land | Event::Lose => {}
     }
@@ -172,6 +188,9 @@ fn spec(ask: &Ask, priority: i32, queue: &str, spread: bool, len: u32) -> JobSpe
         label: "parity".to_owned(),
         value: if even { "even" } else { "odd" }.to_owned(),
     };
+    // Exactly what it will take, twice that, or nothing that is known.
+    let estimate = [None, Some(5), Some(10)][(ask.cores + ask.memory) as usize % 3].map(Duration::from_secs);
+    task.timing = model::Timing { estimate, ..Default::default() }.boxed();
     task.constraints = ask.parity.map(parity).into_iter().collect();
     let placement = if spread { Placement::Spread } else { Placement::Pack };
     JobSpec { priority, placement, queue: queue.to_owned(), ..JobSpec::of("", vec![task]) }
@@ -204,6 +223,9 @@ pub(super) fn finish(w: &mut World, place: usize) {
     end(w, *session, allocation.seq, Verdict::Succeeded, took_ms);
 }
 
+/// Rounds after which promises are at rest, if nothing else happens.
+const ROUNDS_TO_REST: usize = 3;
+
 proptest! {
     #![proptest_config(config(150))]
 
@@ -215,7 +237,7 @@ proptest! {
     ) {
         let (mut w, mut kept, mut overlay) = (world(), Scratch::default(), Overlay::default());
         let mut in_flight: Vec<(u64, Plan)> = Vec::new();
-        let budget = Budget { placements_max };
+        let budget = Budget { placements_max, ..Budget::default() };
         for (number, event) in (1u64..).zip(&events) {
             happen(&mut w, event);
             if matches!(event, Event::Land | Event::Lose) && !in_flight.is_empty() {
@@ -242,6 +264,11 @@ proptest! {
         for event in &events {
             happen(&mut w, event);
             w.round();
+            // Promises, and who has waited too long for them, are brought into line with each other by a few rounds.
+            let promising = w.state.queues().any(|queue| queue.policy.promises());
+            for _ in 0..if promising { ROUNDS_TO_REST } else { 0 } {
+                w.round();
+            }
             let again = w.plan();
             prop_assert!(again.is_empty(), "after {:?}: {:?}", event, again);
         }

@@ -7,7 +7,7 @@ use model::spec::{Backoff, Container, FILE_MODE_DEFAULT, Function, QUEUE_DEFAULT
 use model::time::micros;
 use model::{
     ArrayRange, Constraint, Dependency, EnvValue, FileSpec, JobId, JobSpec, OnDisconnect, Placement,
-    Resources, Retry, SpecError, TaskSpec, Timestamp, Work,
+    Resources, Retry, SpecError, TaskSpec, Timestamp, Timing, Work,
 };
 
 use super::{Errors, Malformed, at, blob, duration_us, none_if_empty};
@@ -114,9 +114,12 @@ impl From<&TaskSpec> for v1::TaskSpec {
             env: task.env.iter().map(|(name, value)| (name.clone(), write_env(value))).collect(),
             files: task.files.iter().map(write_file).collect(),
             stdin: blob::write_optional(&task.stdin),
-            workdir: task.workdir.clone().unwrap_or_default(),
+            workdir: task.workdir.as_deref().unwrap_or_default().to_owned(),
             retry: Some(write_retry(&task.retry)),
             timeout_us: duration_us(task.timeout),
+            estimate_us: duration_us(task.timing().estimate),
+            deadline_us: duration_us(task.timing().deadline),
+            period_us: duration_us(task.timing().period),
             constraints: task.constraints.iter().map(Constraint::to_string).collect(),
         }
     }
@@ -160,9 +163,15 @@ fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> TaskSpec {
             .map(|(place, file)| read_file(errors, &at(&format!("files[{place}]")), file))
             .collect(),
         stdin: blob::read_optional(errors, &at("stdin"), task.stdin),
-        workdir: none_if_empty(task.workdir),
+        workdir: none_if_empty(task.workdir).map(String::into_boxed_str),
         retry: read_retry(errors, &at("retry"), task.retry),
         timeout: task.timeout_us.map(Duration::from_micros),
+        timing: Timing {
+            estimate: task.estimate_us.map(Duration::from_micros),
+            deadline: task.deadline_us.map(Duration::from_micros),
+            period: task.period_us.map(Duration::from_micros),
+        }
+        .boxed(),
         constraints: read_constraints(errors, path, &task.constraints).into(),
     }
 }

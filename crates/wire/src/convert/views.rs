@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use model::time::micros;
 use model::views::{
     ClusterView, Counts, Explanation, GroupView, JobState, JobView, MemberView, QueueView, ReasonView,
     TaskState, TaskView, WorkerState, WorkerView,
 };
-use model::{Actor, JobId, SessionId, TaskId, Timestamp};
+use model::{Actor, JobId, QueuePolicy, SessionId, TaskId, Timestamp};
 use serde::de::DeserializeOwned;
 
 use super::{Errors, Malformed, duration_us, kinds, none_if_empty, outcome, word};
@@ -178,6 +179,9 @@ impl From<&QueueView> for v1::Queue {
             weight: queue.weight,
             paused: queue.paused,
             running_max: queue.running_max,
+            order: queue.policy.order.to_string(),
+            ageing_us: micros(queue.policy.ageing),
+            backfill: queue.policy.backfill.to_string(),
             counts: Some((&queue.counts).into()),
             unfinished_jobs: queue.unfinished_jobs,
             usage: queue.usage,
@@ -193,6 +197,12 @@ impl From<v1::Queue> for QueueView {
             weight: queue.weight,
             paused: queue.paused,
             running_max: queue.running_max,
+            // A name that this version does not know, or an older replica's silence.
+            policy: QueuePolicy {
+                order: queue.order.parse().unwrap_or_default(),
+                ageing: Duration::from_micros(queue.ageing_us),
+                backfill: queue.backfill.parse().unwrap_or_default(),
+            },
             counts: counts(queue.counts),
             unfinished_jobs: queue.unfinished_jobs,
             usage: queue.usage,
@@ -250,6 +260,7 @@ impl From<&Explanation> for v1::ExplainReply {
             summary: explanation.summary.clone(),
             reasons: explanation.reasons.iter().map(v1::Reason::from).collect(),
             hopeless: explanation.hopeless,
+            expected_start_unix_us: explanation.expected_start.map(|at| at.0),
         }
     }
 }
@@ -266,6 +277,7 @@ impl TryFrom<v1::ExplainReply> for Explanation {
             summary: reply.summary,
             hopeless: reply.hopeless,
             reasons: reply.reasons.into_iter().map(ReasonView::from).collect(),
+            expected_start: reply.expected_start_unix_us.map(Timestamp),
         })
     }
 }

@@ -1,8 +1,11 @@
 //! What writes carry beside a spec: who asks, under which request id, and for which tasks.
 
+use std::time::Duration;
+
 use machine::command::WEIGHT_MAX;
 use machine::{Edge, JobChange, QueueSpec, Target};
 use model::actor::TENANT_DEFAULT;
+use model::policy::{Backfill, Order};
 use model::validate::{NAME_BYTES_MAX, is_name};
 use model::{Actor, Dependency, JobId, RequestId, TraceId};
 
@@ -123,7 +126,19 @@ pub fn job_change(request: v1::SetJobRequest) -> Result<(JobId, JobChange), Malf
 
 pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> {
     let mut errors = Errors::default();
-    let v1::PutQueueRequest { header: _, name, weight, running_max, no_running_max } = request;
+    let v1::PutQueueRequest {
+        header: _,
+        name,
+        weight,
+        running_max,
+        no_running_max,
+        order,
+        ageing_us,
+        backfill,
+    } = request;
+    let order = order.map(|text| errors.take("order", text.parse(), Order::default()));
+    let backfill = backfill.map(|text| errors.take("backfill", text.parse(), Backfill::default()));
+    let ageing = ageing_us.map(Duration::from_micros);
     if let Some(weight) = weight.filter(|weight| !(1..=WEIGHT_MAX).contains(weight)) {
         errors.refuse("weight", format!("{weight} is not 1 to {WEIGHT_MAX}"));
     }
@@ -131,5 +146,5 @@ pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> 
     if no_running_max && running_max.is_some() {
         errors.refuse("running_max", "give either running_max or no_running_max");
     }
-    errors.finish(QueueSpec { name, weight, running_max, no_running_max })
+    errors.finish(QueueSpec { name, weight, running_max, no_running_max, order, ageing, backfill })
 }

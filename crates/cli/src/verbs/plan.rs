@@ -1,0 +1,300 @@
+//! `baton plan`: whether periodic tasks meet their deadlines.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::policy::unknown;
+use model::time::{format_duration, micros};
+use scheduler::realtime::{Admission, How, Periodic, Priority, Strength, Unanswered, admit};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::exit::Exit;
+use crate::fault::Fault;
+
+/// Say whether periodic tasks meet their deadlines, and which misses first
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The tasks, as YAML or JSON; `-` is standard input
+    file: PathBuf,
+    /// Who goes first: rms, dms, edf; several, or `all`, are compared. Absent: as the file says, or all
+    #[arg(long, value_delimiter = ',', value_parser = priorities)]
+    policy: Vec<Policies>,
+    /// Tasks that run at a time
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    slots: Option<u32>,
+    /// A task that runs gives way at once; Baton's own do not
+    #[arg(long)]
+    preemptive: bool,
+    /// Every task may run on any slot (preemptive edf only); else each has a slot of its own
+    #[arg(long)]
+    any_slot: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Policies(Vec<Priority>);
+
+fn priorities(text: &str) -> Result<Policies, String> {
+    if text == "all" {
+        return Ok(Policies(Priority::ALL.map(|(_, priority)| priority).to_vec()));
+    }
+    let names = Priority::ALL.map(|(name, _)| name);
+    let found = Priority::ALL.iter().find(|(name, _)| *name == text);
+    found.map(|(_, priority)| Policies(vec![*priority])).ok_or_else(|| unknown("policy", text, &names))
+}
+
+/// Bytes of a file that are read.
+const FILE_BYTES_MAX: u64 = 8 << 20;
+const TASKS_MAX: usize = 10_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    policy: Option<String>,
+    #[serde(default)]
+    slots: Option<u32>,
+    #[serde(default)]
+    preemptive: bool,
+    #[serde(default)]
+    any_slot: bool,
+    tasks: Vec<Task>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Task {
+    name: String,
+    /// C: the longest time that one run takes.
+    #[serde(with = "model::time::duration")]
+    run_time: Duration,
+    /// T.
+    #[serde(with = "model::time::duration")]
+    period: Duration,
+    /// D, from each release; the period if it is left out.
+    #[serde(default, with = "model::time::optional_duration")]
+    deadline: Option<Duration>,
+}
+
+pub fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
+    let file = read(&args.file)?;
+    let set = periodic(&file)?;
+    let mut policies: Vec<Priority> = args.policy.iter().flat_map(|policies| policies.0.clone()).collect();
+    if policies.is_empty() {
+        let named = file.policy.as_deref().unwrap_or("all");
+        policies = priorities(named).map_err(|why| bad(format!("policy: {why}")))?.0;
+    }
+    let slots = args.slots.or(file.slots).unwrap_or(1);
+    if !(1..=10_000).contains(&slots) {
+        return Err(bad(format!("slots: {slots} is not 1 to 10,000")));
+    }
+    let (preemptive, global) = (args.preemptive || file.preemptive, args.any_slot || file.any_slot);
+    let mut answers = Vec::new();
+    for priority in policies {
+        let how = How { priority, preemptive, slots, global };
+        answers.push((how, admit(&set, how).map_err(|why| unanswered(&set, &why))?));
+    }
+    let value = Value::Array(answers.iter().map(|(how, found)| json_of(&set, *how, found)).collect());
+    let name = if answers.iter().any(|(_, found)| found.accepted) { "accepted" } else { "refused" };
+    app.face.one(&json!({ "plans": value }), name, || text(&set, &answers))?;
+    let accepted = answers.iter().any(|(_, found)| found.accepted);
+    Ok(if accepted { Exit::DONE } else { Exit::UNSCHEDULABLE })
+}
+
+fn bad(what: impl Into<String>) -> Fault {
+    Fault::usage("cannot plan")
+        .why(what)
+        .fix("see docs/POLICIES.md, \"Periodic tasks\", for what the file says")
+}
+
+fn read(path: &Path) -> Result<File, Fault> {
+    use std::io::Read;
+    let name = path.display();
+    let mut source: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(|error| bad(format!("{name}: cannot be read: {error}")))?)
+    };
+    let mut text = String::new();
+    let read = source.by_ref().take(FILE_BYTES_MAX + 1).read_to_string(&mut text);
+    read.map_err(|error| bad(format!("{name}: cannot be read: {error}")))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(bad(format!("{name}: is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    serde_saphyr::from_str(&text).map_err(|error| bad(format!("{name}: {error}")))
+}
+
+fn periodic(file: &File) -> Result<Vec<Periodic>, Fault> {
+    if file.tasks.is_empty() || file.tasks.len() > TASKS_MAX {
+        return Err(bad(format!("tasks: {} are given; a plan has 1 to {TASKS_MAX}", file.tasks.len())));
+    }
+    let mut names = std::collections::BTreeSet::new();
+    let mut problems = Vec::new();
+    for (place, task) in file.tasks.iter().enumerate() {
+        let deadline = task.deadline.unwrap_or(task.period);
+        if !names.insert(&task.name) {
+            problems.push(format!("tasks[{place}].name: another task is called `{}` too", task.name));
+        }
+        if task.run_time.is_zero() {
+            problems.push(format!(
+                "tasks[{place}].run_time: is 0; the longest time that one run takes is longer"
+            ));
+        }
+        if deadline > task.period {
+            let period = format_duration(task.period);
+            problems.push(format!("tasks[{place}].deadline: is after the next release; at most {period}"));
+        } else if task.run_time > deadline {
+            let deadline = format_duration(deadline);
+            problems.push(format!("tasks[{place}].run_time: cannot be done within {deadline} even alone"));
+        }
+        if task.period > model::validate::DURATION_MAX {
+            problems.push(format!("tasks[{place}].period: longer than 365 days"));
+        }
+    }
+    if !problems.is_empty() {
+        let fault = Fault::usage(format!("cannot plan: {} errors", problems.len()));
+        return Err(problems.into_iter().fold(fault, Fault::why));
+    }
+    let one = |task: &Task| Periodic {
+        name: task.name.clone(),
+        cost: micros(task.run_time),
+        period: micros(task.period),
+        deadline: micros(task.deadline.unwrap_or(task.period)),
+    };
+    Ok(file.tasks.iter().map(one).collect())
+}
+
+fn unanswered(set: &[Periodic], why: &Unanswered) -> Fault {
+    match why {
+        Unanswered::Figures { task } => {
+            bad(format!("tasks[{task}] (`{}`): needs run_time <= deadline <= period", set[*task].name))
+        }
+        Unanswered::NoTest(why) => {
+            bad(*why).fix("give `--policy edf --preemptive`, or leave out `--any-slot`")
+        }
+        Unanswered::TooLong => Fault::failed("there is no answer within 100,000,000 steps")
+            .why("the periods have so little in common that all repeats only after very long")
+            .fix("round the periods to multiples of each other"),
+    }
+}
+
+fn time(us: u64) -> String {
+    format_duration(Duration::from_micros(us))
+}
+
+fn strength(strength: Strength) -> &'static str {
+    match strength {
+        Strength::Sufficient => "sufficient",
+        Strength::Exact => "exact",
+        Strength::Necessary => "necessary",
+    }
+}
+
+fn text(set: &[Periodic], answers: &[(How, Admission)]) -> String {
+    let mut out = String::new();
+    for (how, found) in answers {
+        let verdict = if found.accepted { "accepted: all deadlines are met" } else { "refused" };
+        let kind = if how.preemptive { "preemptive" } else { "not preemptive" };
+        let slots = match (how.slots, how.global) {
+            (1, _) => "1 slot".to_owned(),
+            (slots, true) => format!("any of {slots} slots"),
+            (slots, false) => format!("{slots} slots, each task on its own"),
+        };
+        let _ = writeln!(out, "{} ({kind}, {slots}): {verdict}", how.priority.name());
+        for test in &found.tests {
+            let mark = if test.holds { "holds" } else { "does not hold" };
+            let (name, value, bound) = (test.name, test.value, test.bound);
+            let kind = strength(test.strength);
+            let _ = writeln!(out, "  {name}: {value:.4} <= {bound:.4} {mark} ({kind}; {})", test.source);
+        }
+        if let Some(miss) = &found.miss {
+            let name = &set[miss.task].name;
+            let _ = match miss.deadline {
+                0 => writeln!(out, "  first refused: {name}: no slot takes it beside what it has"),
+                at => writeln!(
+                    out,
+                    "  first miss: {name}: by {} it needs {}, {} too much",
+                    time(at),
+                    time(miss.needed),
+                    time(miss.needed - at)
+                ),
+            };
+        }
+        for (place, task) in set.iter().enumerate() {
+            let response = found.responses.get(place).copied().flatten();
+            let slot = found.slots.get(place).copied().flatten();
+            if response.is_none() && slot.is_none() {
+                continue;
+            }
+            let response = response.map(|us| format!(" done within {} of {}", time(us), time(task.deadline)));
+            let slot = slot.map(|slot| format!(" on slot {slot}"));
+            let _ =
+                writeln!(out, "  {}:{}{}", task.name, response.unwrap_or_default(), slot.unwrap_or_default());
+        }
+    }
+    out
+}
+
+fn json_of(set: &[Periodic], how: How, found: &Admission) -> Value {
+    let test = |test: &scheduler::realtime::Test| {
+        json!({"name": test.name, "source": test.source, "strength": strength(test.strength),
+               "value": test.value, "bound": test.bound, "holds": test.holds})
+    };
+    let task = |(place, task): (usize, &Periodic)| {
+        let response = found.responses.get(place).copied().flatten();
+        json!({"name": task.name, "run_time_us": task.cost, "period_us": task.period, "deadline_us": task.deadline,
+               "response_us": response, "slot": found.slots.get(place).copied().flatten()})
+    };
+    let miss = found.miss.as_ref().map(
+        |miss| json!({"task": set[miss.task].name, "deadline_us": miss.deadline, "needed_us": miss.needed}),
+    );
+    json!({"policy": how.priority.name(), "preemptive": how.preemptive, "slots": how.slots, "any_slot": how.global,
+           "accepted": found.accepted, "tests": found.tests.iter().map(test).collect::<Vec<_>>(),
+           "first_miss": miss, "tasks": set.iter().enumerate().map(task).collect::<Vec<_>>()})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> File {
+        serde_saphyr::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_read_with_its_defaults() {
+        let set = periodic(&file("tasks:\n- {name: a, run_time: 2ms, period: 10ms}\n")).unwrap();
+        assert_eq!((set[0].cost, set[0].period, set[0].deadline), (2_000, 10_000, 10_000));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_with_its_place() {
+        let wrong = "tasks:\n- {name: a, run_time: 0s, period: 1s}\n- {name: a, run_time: 2s, period: 1s}\n\
+                     - {name: c, run_time: 1s, period: 2s, deadline: 3s}\n";
+        let fault = periodic(&file(wrong)).unwrap_err();
+        assert_eq!(fault.why.len(), 4, "{fault:?}");
+        assert!(fault.why[2].starts_with("tasks[1].run_time"), "{fault:?}");
+        let unknown = serde_saphyr::from_str::<File>("tasks: []\nspeed: 3\n").unwrap_err().to_string();
+        assert!(unknown.contains("speed"), "{unknown}");
+        assert!(periodic(&file("tasks: []")).is_err());
+        assert!(priorities("edt").unwrap_err().contains("did you mean `edf`"));
+    }
+
+    #[test]
+    fn the_first_miss_and_the_test_are_told() {
+        let set = periodic(&file(
+            "tasks:\n- {name: a, run_time: 2s, period: 5s}\n- {name: b, run_time: 4s, period: 7s}\n",
+        ));
+        let set = set.unwrap();
+        let how = |priority| How { priority, preemptive: true, slots: 1, global: false };
+        let answers = [Priority::Rms, Priority::Edf]
+            .map(|priority| (how(priority), admit(&set, how(priority)).unwrap()));
+        let told = text(&set, &answers);
+        assert!(told.contains("rms (preemptive, 1 slot): refused"), "{told}");
+        assert!(told.contains("first miss: b: by 7s it needs 8s, 1s too much"), "{told}");
+        assert!(told.contains("edf (preemptive, 1 slot): accepted"), "{told}");
+        assert_eq!(json_of(&set, answers[0].0, &answers[0].1)["first_miss"]["task"], "b");
+    }
+}

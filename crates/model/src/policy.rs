@@ -1,0 +1,181 @@
+//! How the ready tasks of a queue are ordered, and what may go before the first of them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::validate::nearest;
+
+/// Which of a queue's ready tasks comes first. Equals go by submit, then by place in the job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// The higher priority, to which waiting adds where the queue has an `ageing`.
+    #[default]
+    Priority,
+    /// The earlier submit.
+    Fifo,
+    /// The shorter estimate (shortest job first); what has none is last.
+    Sjf,
+    /// The earlier deadline, counted from the submit (earliest deadline first); what has none is last.
+    Edf,
+    /// The shorter period (rate monotonic); what has none is last.
+    Rms,
+    /// The shorter relative deadline (deadline monotonic); what has none is last.
+    Dms,
+    /// The longer way, by estimates, to the end of its job (critical path; upward rank of Topcuoglu, Hariri & Wu 2002).
+    CriticalPath,
+}
+
+/// What may go before a task that is first in its queue and finds no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backfill {
+    /// Whatever finds room, but not for longer than the limit `starve_after_s`.
+    #[default]
+    FirstFit,
+    /// Nothing of its queue.
+    None,
+    /// What, by its estimate, does not delay the first one (EASY; Lifka 1995).
+    Easy,
+    /// What, by its estimate, delays none that came before it (Mu'alem & Feitelson 2001).
+    Conservative,
+}
+
+macro_rules! named {
+    ($type:ident, $what:literal, $($value:ident = $name:literal),*) => {
+        impl $type {
+            pub const ALL: &[$type] = &[$($type::$value),*];
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($type::$value => $name,)*
+                }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = String;
+            fn from_str(text: &str) -> Result<$type, String> {
+                match text {
+                    $($name => Ok($type::$value),)*
+                    _ => Err(unknown($what, text, $type::NAMES)),
+                }
+            }
+        }
+    };
+}
+
+named!(
+    Order,
+    "order",
+    Priority = "priority",
+    Fifo = "fifo",
+    Sjf = "sjf",
+    Edf = "edf",
+    Rms = "rms",
+    Dms = "dms",
+    CriticalPath = "critical-path"
+);
+named!(
+    Backfill,
+    "backfill",
+    FirstFit = "first-fit",
+    None = "none",
+    Easy = "easy",
+    Conservative = "conservative"
+);
+
+/// Says that there is no such one, the nearest, and all there are.
+pub fn unknown(what: &str, text: &str, names: &[&str]) -> String {
+    let known = names.join(", ");
+    match nearest(text, names.iter().copied()) {
+        Some(near) => format!("there is no {what} `{text}`; did you mean `{near}`? There are {known}"),
+        None => format!("there is no {what} `{text}`; there are {known}"),
+    }
+}
+
+/// The policy of one queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueuePolicy {
+    #[serde(default)]
+    pub order: Order,
+    /// A task that has waited so long, since its job was submitted, counts as one of a priority higher by one. Zero: waiting
+    /// adds nothing.
+    #[serde(default, with = "crate::time::duration")]
+    pub ageing: Duration,
+    #[serde(default)]
+    pub backfill: Backfill,
+}
+
+/// Shortest and longest time that adds one to a priority.
+pub const AGEING_MIN: Duration = Duration::from_millis(10);
+pub const AGEING_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl QueuePolicy {
+    /// What is wrong with it: a field, and why.
+    pub fn refusal(&self) -> Option<(&'static str, String)> {
+        if self.ageing.is_zero() {
+            return None;
+        }
+        if self.order != Order::Priority {
+            let message = format!("only the order priority has an ageing, not {}; give 0s", self.order);
+            return Some(("ageing", message));
+        }
+        let fits = (AGEING_MIN..=AGEING_MAX).contains(&self.ageing);
+        (!fits).then(|| ("ageing", "an ageing is 10ms to 30days, or 0s for none".to_owned()))
+    }
+
+    /// Whether estimates decide anything.
+    pub fn asks_estimates(&self) -> bool {
+        self.promises() || matches!(self.order, Order::Sjf | Order::CriticalPath)
+    }
+
+    /// Whether tasks that wait get a time by which they start.
+    pub fn promises(&self) -> bool {
+        matches!(self.backfill, Backfill::Easy | Backfill::Conservative)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for order in Order::ALL {
+            assert_eq!(order.name().parse(), Ok(*order));
+            assert_eq!(serde_json::to_string(order).unwrap(), format!("\"{order}\""));
+        }
+        for backfill in Backfill::ALL {
+            assert_eq!(backfill.name().parse(), Ok(*backfill));
+            assert_eq!(serde_json::to_string(backfill).unwrap(), format!("\"{backfill}\""));
+        }
+        let message = "eazy".parse::<Backfill>().unwrap_err();
+        assert!(message.contains("did you mean `easy`?"), "{message}");
+        assert!("best".parse::<Order>().unwrap_err().contains("critical-path"));
+    }
+
+    #[test]
+    fn an_ageing_is_within_its_range_and_of_priorities() {
+        let ageing = |text: &str, order| {
+            let ageing = crate::time::parse_duration(text).unwrap();
+            QueuePolicy { order, ageing, ..QueuePolicy::default() }.refusal().map(|(field, _)| field)
+        };
+        assert_eq!(ageing("0s", Order::Edf), None);
+        assert_eq!(ageing("10m", Order::Priority), None);
+        assert_eq!(ageing("1ms", Order::Priority), Some("ageing"));
+        assert_eq!(ageing("31days", Order::Priority), Some("ageing"));
+        assert_eq!(ageing("10m", Order::Fifo), Some("ageing"));
+    }
+}

@@ -1,0 +1,448 @@
+//! Queues that let a task go before those that came earlier only where that delays nobody who was promised a start.
+//!
+//! EASY: the first task that finds no room is promised the earliest time at which, by the estimates of what runs, enough is free
+//! (its shadow). What comes after it starts if it ends before that, or fits in what is free then beyond the first one's need.
+//! Conservative: every task is promised a start when it is first seen; when something ends early, each in order is moved to
+//! the earliest time that leaves the others where they are, so never to a later one while estimates hold.
+//!
+//! Promises are kept in the state, by a plan like placements, so that they outlive the leader. Units that can be told apart are
+//! counted as amounts here: whether single ones are free is seen when the time has come.
+
+mod profile;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use machine::state::index::ReadyKey;
+use machine::state::queues::QueueId;
+use machine::state::sessions::Class;
+use machine::{Promise, Promised, State};
+use model::policy::Backfill;
+use model::{ClassId, Elapsed, JobId, Resources, Run, SessionId};
+use profile::Profile;
+
+use crate::place::Round;
+use crate::queues::Line;
+
+/// Whose promise.
+pub(crate) type Whose = (JobId, u32);
+
+/// The promises of one round.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    /// As the state has them, with what plans in flight change.
+    known: BTreeMap<Whose, Promise>,
+    /// As this round makes them anew.
+    made: BTreeMap<Whose, Option<Promise>>,
+    /// First tasks that wait, each of a queue, whether or not there is a time by which they start.
+    firsts: BTreeMap<Whose, ClassId>,
+    /// Of those for which there is, by session.
+    guards: BTreeMap<SessionId, Vec<Guard>>,
+    /// Of sessions where somebody has a place in time.
+    profiles: BTreeMap<SessionId, Profile>,
+    /// When what was placed and not applied yet should end.
+    placed: BTreeMap<SessionId, Vec<(Elapsed, Resources)>>,
+}
+
+/// The promise to the first task of a queue.
+#[derive(Clone, Debug, PartialEq)]
+struct Guard {
+    whose: Whose,
+    at: Elapsed,
+    asked: Resources,
+    /// What is free then beyond that.
+    extra: Resources,
+}
+
+impl Guard {
+    /// Whether it does not matter to this one, which takes so long from now on.
+    fn allows(&self, asked: &Resources, end: Elapsed) -> bool {
+        end <= self.at || self.extra.covers(asked)
+    }
+}
+
+fn end(now: Elapsed, estimate: Option<Duration>) -> Elapsed {
+    estimate.map_or(Elapsed::MAX, |estimate| now.plus(estimate))
+}
+
+impl Book {
+    /// Empty where no queue promises anything.
+    pub fn of(state: &State, in_flight: &BTreeMap<Whose, Option<Promise>>) -> Book {
+        let mut book = Book::default();
+        for queue in state.queues().filter(|queue| queue.policy.promises()) {
+            book.known.extend(queue.promises.iter().map(|(whose, promise)| (*whose, *promise)));
+        }
+        for (whose, promise) in in_flight {
+            match promise {
+                Some(promise) => book.known.insert(*whose, *promise),
+                None => book.known.remove(whose),
+            };
+        }
+        book
+    }
+
+    /// Whether the task may start now on the session without delaying anybody else.
+    pub fn allows(
+        &self,
+        session: SessionId,
+        whose: Whose,
+        asked: &Resources,
+        now: Elapsed,
+        estimate: Option<Duration>,
+    ) -> bool {
+        let guards = self.guards.get(&session).into_iter().flatten();
+        let end = end(now, estimate);
+        guards.filter(|guard| guard.whose != whose).all(|guard| guard.allows(asked, end))
+            && self.profiles.get(&session).is_none_or(|profile| profile.fits(now, asked, estimate))
+    }
+
+    /// A plan in flight has placed this, which should end then.
+    pub fn note_placed(&mut self, session: SessionId, end: Elapsed, resources: Resources) {
+        self.placed.entry(session).or_default().push((end, resources));
+    }
+
+    fn is_guarded(&self, whose: Whose) -> bool {
+        self.guards.values().flatten().any(|guard| guard.whose == whose)
+    }
+
+    /// Whether anybody was promised anything on any session.
+    pub fn is_empty(&self) -> bool {
+        self.guards.is_empty() && self.profiles.is_empty()
+    }
+
+    /// The task starts now on the session.
+    pub fn take(
+        &mut self,
+        session: SessionId,
+        whose: Whose,
+        asked: &Resources,
+        now: Elapsed,
+        estimate: Option<Duration>,
+    ) {
+        let end = end(now, estimate);
+        for guard in self.guards.get_mut(&session).into_iter().flatten().filter(|guard| guard.at < end) {
+            guard.extra.subtract(asked);
+        }
+        self.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != whose));
+        if let Some(profile) = self.profiles.get_mut(&session) {
+            profile.block(now, asked, estimate);
+        }
+        if estimate.is_some() {
+            self.placed.entry(session).or_default().push((end, asked.clone()));
+        }
+        self.firsts.remove(&whose);
+        // Applying the placement forgets it.
+        self.known.remove(&whose);
+        self.made.remove(&whose);
+    }
+
+    /// Where it has its place in time now. One that could not be kept has none.
+    fn place(&self, whose: Whose) -> Option<Promise> {
+        self.made.get(&whose).copied().unwrap_or_else(|| self.known.get(&whose).copied())
+    }
+
+    /// What of the promises is new.
+    pub fn changes(self) -> Vec<Promised> {
+        let known = self.known;
+        let changed = self.made.into_iter().filter(|(whose, promise)| known.get(whose) != promise.as_ref());
+        changed.map(|((job, group), promise)| Promised { job, group, promise }).collect()
+    }
+}
+
+impl Round<'_> {
+    pub fn now(&self) -> Elapsed {
+        self.state.stamp().elapsed
+    }
+
+    pub fn estimate(&self, job: JobId, group: u32) -> Option<Duration> {
+        self.state.job(job).and_then(|job| self.state.estimate_of(job, group as usize))
+    }
+
+    /// Has what was promised before, and still can be kept, stand before anything is placed.
+    pub fn stand_by_promises(&mut self, lines: &[Line<'_>]) {
+        if self.book.known.is_empty() {
+            return;
+        }
+        for (whose, promise) in self.book.known.clone() {
+            if self.backfill_of(whose.0) == Some(Backfill::Conservative) && !self.keep_place(whose, promise) {
+                // It cannot be any more: its turn brings another.
+                self.book.made.insert(whose, None);
+            }
+        }
+        for line in lines.iter().filter(|line| line.backfill == Backfill::Easy && line.room > 0) {
+            let Some((class, key)) = line.head() else { continue };
+            let promised = self.book.known.contains_key(&(key.job, key.group));
+            if promised && let Some(row) = self.state.class(class) {
+                self.order_of(class, row);
+                self.book.firsts.insert((key.job, key.group), class);
+                self.guard(class, row, (key.job, key.group));
+            }
+        }
+    }
+
+    fn backfill_of(&self, job: JobId) -> Option<Backfill> {
+        let job = self.state.job(job)?;
+        self.state.queue(job.queue).map(|queue| queue.policy.backfill)
+    }
+
+    /// Keeps the place in time, if it is there.
+    fn keep_place(&mut self, whose: Whose, promise: Promise) -> bool {
+        let (state, now) = (self.state, self.now());
+        let group = state.job(whose.0).and_then(|job| job.groups.get(whose.1 as usize));
+        let Some(row) = group.and_then(|group| state.class(group.class)) else { return false };
+        let estimate = self.estimate(whose.0, whose.1);
+        let Some(profile) = self.profile(promise.session) else { return false };
+        let (start, asked) = (promise.at.max(now), &row.key.resources);
+        let fits = profile.fits(start, asked, estimate);
+        if fits {
+            profile.block(start, asked, estimate);
+        }
+        fits
+    }
+
+    /// Made at its first use; none of a session that takes nothing.
+    fn profile(&mut self, session: SessionId) -> Option<&mut Profile> {
+        let free = self.rooms.get(&session)?.free.clone();
+        if !self.book.profiles.contains_key(&session) {
+            let profile = Profile::new(self.now(), free, self.ends(session));
+            self.book.profiles.insert(session, profile);
+        }
+        self.book.profiles.get_mut(&session)
+    }
+
+    /// What the session gets back, by time.
+    fn ends(&self, session: SessionId) -> Vec<(Elapsed, &Resources)> {
+        let now = self.now();
+        let running = self.state.ends(session);
+        let running = running.filter_map(|row| Some((row.expected_end(now)?, &row.resources)));
+        let placed = self.book.placed.get(&session).into_iter().flatten();
+        let mut ends: Vec<_> = running.chain(placed.map(|(at, resources)| (*at, resources))).collect();
+        ends.sort_by_key(|(at, _)| *at);
+        ends
+    }
+
+    /// When the class will have room on the session, beside what others were promised there, and what is free then beyond it.
+    fn shadow(&self, session: SessionId, row: &Class, whose: Whose) -> Option<(Elapsed, Resources)> {
+        let asked = &row.key.resources;
+        let mut need = asked.clone();
+        let others = self.book.guards.get(&session).into_iter().flatten();
+        others.filter(|guard| guard.whose != whose).for_each(|guard| need.add(&guard.asked));
+        let (now, mut free) = (self.now(), self.rooms.get(&session)?.free.clone());
+        let mut at = now;
+        let mut ends = Ends::of(self, session);
+        while !free.covers(&need) {
+            at = ends.give_back(&mut free)?;
+        }
+        // All that ends at one time is free by then.
+        while ends.next_at().is_some_and(|next| next <= at) {
+            ends.give_back(&mut free);
+        }
+        free.subtract(&need);
+        Some((at, free))
+    }
+
+    /// Promises the first task of a queue the earliest start there is. `None`: by the estimates there is none.
+    fn guard(&mut self, class: ClassId, row: &Class, whose: Whose) -> Option<Promise> {
+        let shadows = self.takers_of(class, row).filter_map(|session| {
+            let (at, extra) = self.shadow(session, row, whose)?;
+            Some((at, session, extra))
+        });
+        // The first of equals: sessions come in the order in which they are chosen.
+        let best = shadows.reduce(|best, other| if other.0 < best.0 { other } else { best });
+        self.book.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != whose));
+        let (at, session, extra) = best?;
+        let guard = Guard { whose, at, asked: row.key.resources.clone(), extra };
+        self.book.guards.entry(session).or_default().push(guard);
+        Some(Promise { session, at })
+    }
+
+    /// A task finds no room, or would delay somebody. Says what of its queue may still start.
+    pub fn wait(&mut self, line: &mut Line<'_>, class: ClassId, row: &Class, key: ReadyKey, delays: bool) {
+        match line.backfill {
+            Backfill::FirstFit if delays => line.skip(key),
+            Backfill::FirstFit => line.pass_over(key),
+            Backfill::None => line.close(),
+            Backfill::Easy | Backfill::Conservative => {
+                if line.waits_first() {
+                    let whose = (key.job, key.group);
+                    self.withdraw_others(line.queue, whose);
+                    self.book.firsts.insert(whose, class);
+                    if !self.book.is_guarded(whose) {
+                        self.promise_first(class, row, whose);
+                    }
+                }
+                // Of those that ask for the same others may be short enough; but where there is no room at all, none is.
+                if delays { line.skip(key) } else { line.pass_over(key) }
+            }
+        }
+    }
+
+    fn promise_first(&mut self, class: ClassId, row: &Class, whose: Whose) {
+        let promise = self.guard(class, row, whose).filter(|promise| promise.at > self.now());
+        self.book.made.insert(whose, promise);
+    }
+
+    /// Promises the first tasks of all queues once more, in the order of the queues and not in that of their turns, which is
+    /// another in the next round. Whether that has changed anything.
+    pub fn settle_promises(&mut self) -> bool {
+        let before = std::mem::take(&mut self.book.guards);
+        let queue = |whose: Whose| self.state.job(whose.0).map(|job| job.queue);
+        let firsts = self.book.firsts.iter().map(|(whose, class)| (queue(*whose), *whose, *class));
+        let mut firsts: Vec<_> = firsts.collect();
+        firsts.sort();
+        for (_, whose, class) in firsts {
+            if let Some(row) = self.state.class(class) {
+                self.promise_first(class, row, whose);
+            }
+        }
+        self.book.guards.retain(|_, guards| !guards.is_empty());
+        before.into_iter().filter(|(_, guards)| !guards.is_empty()).ne(self.book.guards.clone())
+    }
+
+    /// The queue runs as many as it may: what its first task was promised is free for others until that changes. Whether there
+    /// was anything.
+    pub fn withdraw_all(&mut self, queue: QueueId) -> bool {
+        let of_queue = |other: &Whose| self.state.job(other.0).is_some_and(|job| job.queue == queue);
+        let firsts: Vec<Whose> = self.book.firsts.keys().copied().filter(of_queue).collect();
+        for whose in &firsts {
+            self.book.firsts.remove(whose);
+            self.book.made.insert(*whose, None);
+            self.book.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != *whose));
+        }
+        !firsts.is_empty()
+    }
+
+    /// Somebody else is the first of the queue now.
+    fn withdraw_others(&mut self, queue: QueueId, whose: Whose) {
+        let of_queue = |other: &Whose| self.state.job(other.0).is_some_and(|job| job.queue == queue);
+        let others = self.book.known.keys().filter(|other| **other != whose && of_queue(other));
+        let others: Vec<Whose> = others.copied().collect();
+        for other in others {
+            self.book.made.entry(other).or_insert(None);
+            self.book.firsts.remove(&other);
+            self.book.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != other));
+        }
+    }
+
+    /// Starts the task now, or gives it the earliest place in time that leaves all others where they are.
+    pub fn conserve(
+        &mut self,
+        line: &mut Line<'_>,
+        class: ClassId,
+        row: &Class,
+        key: ReadyKey,
+        tasks: Run,
+    ) -> Option<SessionId> {
+        let (now, whose, asked) = (self.now(), (key.job, key.group), &row.key.resources);
+        let estimate = self.estimate(key.job, key.group);
+        self.order_of(class, row);
+        let place = self.book.place(whose);
+        let takers: Vec<SessionId> = match place {
+            // Nothing has become free that was not counted with: it stays where it is, and starts when it is time.
+            Some(promise) if !self.is_loosened(line.queue) && promise.at > now => {
+                line.skip(key);
+                return None;
+            }
+            Some(promise) if !self.is_loosened(line.queue) => vec![promise.session],
+            _ => self.takers_of(class, row).collect(),
+        };
+        self.leave_place(whose, asked, estimate);
+        let mut best: Option<Promise> = None;
+        for session in takers {
+            let reserved = self
+                .reserved
+                .get(&session)
+                .is_some_and(|other| !tasks.contains(other.1) || other.0 != key.job);
+            let Some(at) = self.earliest(session, whose, asked, estimate).filter(|_| !reserved) else {
+                continue;
+            };
+            if at <= now && self.is_open(session, row, key.job, key.group, tasks) {
+                return Some(session);
+            }
+            if at > now && best.is_none_or(|best| at < best.at) {
+                best = Some(Promise { session, at });
+            }
+        }
+        if let Some(promise) = best {
+            let profile = self.profile(promise.session).expect("looked at above");
+            profile.block(promise.at, asked, estimate);
+        }
+        self.book.made.insert(whose, best);
+        line.skip(key);
+        None
+    }
+
+    /// The earliest start on the session that leaves everybody where they are; what is promised to the first of another queue
+    /// comes before.
+    fn earliest(
+        &mut self,
+        session: SessionId,
+        whose: Whose,
+        asked: &Resources,
+        estimate: Option<Duration>,
+    ) -> Option<Elapsed> {
+        let mut from = self.now();
+        loop {
+            let at = self.profile(session)?.earliest(from, asked, estimate)?;
+            let guards = self.book.guards.get(&session).into_iter().flatten();
+            let mut others = guards.filter(|guard| guard.whose != whose);
+            let Some(first) = others.find(|guard| !guard.allows(asked, end(at, estimate))) else {
+                return Some(at);
+            };
+            let over = end(first.at, self.estimate(first.whose.0, first.whose.1));
+            if over <= at {
+                return Some(at);
+            }
+            from = over;
+        }
+    }
+
+    fn is_loosened(&self, queue: QueueId) -> bool {
+        self.state.queue(queue).is_some_and(|row| row.loosened) && !self.taken.compressed.contains(&queue)
+    }
+
+    /// Its old place is free for itself.
+    fn leave_place(&mut self, whose: Whose, asked: &Resources, estimate: Option<Duration>) {
+        let Some(promise) = self.book.place(whose) else { return };
+        let start = promise.at.max(self.now());
+        if let Some(profile) = self.book.profiles.get_mut(&promise.session) {
+            profile.release(start, asked, estimate);
+        }
+    }
+}
+
+/// What ends on a session, soonest first: overdue work, work in flight and the rest, of which mostly little is asked for.
+struct Ends<'r, I: Iterator> {
+    few: std::iter::Peekable<std::vec::IntoIter<(Elapsed, &'r Resources)>>,
+    rest: std::iter::Peekable<I>,
+}
+
+impl<'r> Ends<'r, Box<dyn Iterator<Item = (Elapsed, &'r Resources)> + 'r>> {
+    fn of(round: &'r Round<'_>, session: SessionId) -> Self {
+        let now = round.now();
+        let overdue = round.state.ends(session).take_while(|row| row.expected <= now);
+        let overdue = overdue.filter_map(|row| Some((row.expected_end(now)?, &row.resources)));
+        let placed = round.book.placed.get(&session).into_iter().flatten();
+        let mut few: Vec<_> = overdue.chain(placed.map(|(at, resources)| (*at, resources))).collect();
+        few.sort_by_key(|(at, _)| *at);
+        let rest = round.state.ends(session).skip_while(move |row| row.expected <= now);
+        let rest: Box<dyn Iterator<Item = _>> = Box::new(rest.map(|row| (row.expected, &row.resources)));
+        Ends { few: few.into_iter().peekable(), rest: rest.peekable() }
+    }
+}
+
+impl<'r, I: Iterator<Item = (Elapsed, &'r Resources)>> Ends<'r, I> {
+    fn next_at(&mut self) -> Option<Elapsed> {
+        let (few, rest) = (self.few.peek().map(|end| end.0), self.rest.peek().map(|end| end.0));
+        few.into_iter().chain(rest).min()
+    }
+
+    /// What ends next is free then.
+    fn give_back(&mut self, free: &mut Resources) -> Option<Elapsed> {
+        let at = self.next_at()?;
+        let is_few = self.few.peek().is_some_and(|end| end.0 == at);
+        let (_, resources) = if is_few { self.few.next() } else { self.rest.next() }?;
+        free.add(resources);
+        Some(at)
+    }
+}

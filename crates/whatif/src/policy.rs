@@ -1,0 +1,72 @@
+//! Policies by the names that the field has for them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use model::policy::{Backfill, Order, QueuePolicy, unknown};
+
+/// A policy under its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub name: String,
+    pub queue: QueuePolicy,
+}
+
+/// Order and backfill of each. `fcfs` and `sjf` are strict: nothing overtakes the first that waits.
+const KNOWN: [(&str, Order, Backfill); 14] = [
+    ("fcfs", Order::Fifo, Backfill::None),
+    ("sjf", Order::Sjf, Backfill::None),
+    ("first-fit", Order::Fifo, Backfill::FirstFit),
+    ("sjf-first-fit", Order::Sjf, Backfill::FirstFit),
+    ("easy", Order::Fifo, Backfill::Easy),
+    ("easy-sjf", Order::Sjf, Backfill::Easy),
+    ("conservative", Order::Fifo, Backfill::Conservative),
+    ("conservative-sjf", Order::Sjf, Backfill::Conservative),
+    ("priority", Order::Priority, Backfill::FirstFit),
+    ("edf", Order::Edf, Backfill::FirstFit),
+    ("rms", Order::Rms, Backfill::FirstFit),
+    ("dms", Order::Dms, Backfill::FirstFit),
+    ("critical-path", Order::CriticalPath, Backfill::FirstFit),
+    ("easy-priority", Order::Priority, Backfill::Easy),
+];
+
+/// All names.
+pub const NAMES: [&str; KNOWN.len()] = {
+    let mut names = [""; KNOWN.len()];
+    let mut place = 0;
+    while place < KNOWN.len() {
+        names[place] = KNOWN[place].0;
+        place += 1;
+    }
+    names
+};
+
+impl FromStr for Policy {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Policy, String> {
+        let found = KNOWN.iter().find(|(name, ..)| *name == text);
+        let (name, order, backfill) = found.ok_or_else(|| unknown("policy", text, &NAMES))?;
+        let queue = QueuePolicy { order: *order, ageing: Duration::ZERO, backfill: *backfill };
+        Ok(Policy { name: (*name).to_owned(), queue })
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_is_one_policy() {
+        for name in NAMES {
+            assert_eq!(name.parse::<Policy>().unwrap().to_string(), name);
+        }
+        assert!("fcsf".parse::<Policy>().unwrap_err().contains("did you mean `fcfs`"));
+    }
+}

@@ -1,0 +1,323 @@
+//! One run: submits, rounds of the planner and ends, in virtual time.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use machine::{
+    Bootstrap, Command, Effect, Ended, Entry, News, Op, OpenSession, QueueSpec, Report, ReportBatch, Stamp,
+    Write,
+};
+use model::settings::Limits;
+use model::time::micros;
+use model::{
+    Actor, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, Reason, RequestId, Resources, Seq, SessionId,
+    Settings, TaskSpec, Timestamp, Timing, Verdict, Work,
+};
+use scheduler::{Budget, Overlay, Scratch};
+
+use crate::policy::Policy;
+use crate::workload::{Job, Workload};
+
+/// What came of a workload under a policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    pub policy: String,
+    pub cores: u64,
+    /// In the order in which they started.
+    pub tasks: Vec<Ran>,
+    /// Tasks that waited for room, whenever that changed.
+    pub queue: Vec<(Duration, u64)>,
+}
+
+/// What came of one task. Times count from the begin of the workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ran {
+    /// Places in the workload.
+    pub job: usize,
+    pub task: usize,
+    pub cores: u64,
+    /// Its job was submitted, and all that it waits for had ended.
+    pub ready: Duration,
+    pub start: Duration,
+    pub end: Duration,
+    pub deadline: Option<Duration>,
+    /// The first start that it was promised.
+    pub promised: Option<Duration>,
+    /// An earlier job waited when it started.
+    pub overtook: bool,
+}
+
+/// The only worker, with all cores.
+const SESSION: SessionId = SessionId(1);
+/// Wall time of the begin: within the range of request ids.
+const EPOCH_US: u64 = 1_000_000_000_000_000;
+
+/// Runs all of the workload. `cores` is at least what its widest task asks for. `progress` hears how many tasks have ended.
+pub fn run(workload: &Workload, cores: u64, policy: &Policy, progress: &mut dyn FnMut(u64)) -> Run {
+    let mut world = World::new(workload, cores, policy);
+    while let Some(now) = world.next() {
+        world.step(now);
+        progress(world.ended);
+    }
+    Run { policy: policy.name.clone(), cores, tasks: world.done, queue: world.queue }
+}
+
+struct World<'a> {
+    workload: &'a Workload,
+    state: machine::State,
+    scratch: Scratch,
+    now: Duration,
+    requests: u64,
+    /// The next job to submit.
+    next: usize,
+    /// What runs, by when it ends; then by when it started.
+    running: BinaryHeap<Reverse<(Duration, Seq)>>,
+    /// Of every task when it became ready, `None` before.
+    ready: Vec<Vec<Option<Duration>>>,
+    promised: Vec<Vec<Option<Duration>>>,
+    /// How many of those that a task waits for have not ended.
+    open: Vec<Vec<u32>>,
+    /// Jobs of which something is ready and waits.
+    waiting: BTreeSet<(usize, usize)>,
+    places: std::collections::BTreeMap<Seq, usize>,
+    done: Vec<Ran>,
+    queue: Vec<(Duration, u64)>,
+    ended: u64,
+}
+
+impl<'a> World<'a> {
+    fn new(workload: &'a Workload, cores: u64, policy: &Policy) -> World<'a> {
+        let mut world = World {
+            workload,
+            state: machine::State::default(),
+            scratch: Scratch::default(),
+            now: Duration::ZERO,
+            requests: 0,
+            next: 0,
+            running: BinaryHeap::new(),
+            ready: workload.jobs.iter().map(|job| vec![None; job.tasks.len()]).collect(),
+            promised: workload.jobs.iter().map(|job| vec![None; job.tasks.len()]).collect(),
+            open: workload.jobs.iter().map(open).collect(),
+            waiting: BTreeSet::new(),
+            places: std::collections::BTreeMap::new(),
+            done: Vec::new(),
+            queue: Vec::new(),
+            ended: 0,
+        };
+        let settings = Settings { limits: limits(), ..Settings::default() };
+        let bootstrap = Bootstrap { cluster: "what-if".to_owned(), settings, epoch: 0, next_node: 1 };
+        let put = QueueSpec {
+            name: model::spec::QUEUE_DEFAULT.to_owned(),
+            order: Some(policy.queue.order),
+            ageing: Some(policy.queue.ageing),
+            backfill: Some(policy.queue.backfill),
+            ..QueueSpec::default()
+        };
+        let put = world.write(Op::PutQueue(put));
+        world.apply(vec![Command::Bootstrap(bootstrap), worker(cores), put]);
+        world
+    }
+
+    /// When something happens next.
+    fn next(&self) -> Option<Duration> {
+        let end = self.running.peek().map(|Reverse((at, _))| *at);
+        let submit = self.workload.jobs.get(self.next).map(|job| job.submit.max(self.now));
+        // Somebody may have been promised a start at a time at which nothing else happens.
+        let start = self.state.next_due().and_then(|due| due.elapsed).map(|at| Duration::from_micros(at.0));
+        let start = start.filter(|at| *at > self.now && !self.waiting.is_empty());
+        end.into_iter().chain(submit).chain(start).min()
+    }
+
+    /// All that happens at one time, ends before submits, and the rounds that follow from it.
+    fn step(&mut self, now: Duration) {
+        self.now = now;
+        let mut commands = Vec::new();
+        let mut reports = Vec::new();
+        while let Some(Reverse((at, seq))) = self.running.peek().copied()
+            && at <= now
+        {
+            self.running.pop();
+            reports.push(self.report(seq));
+            self.end(seq);
+        }
+        if !reports.is_empty() {
+            commands.push(Command::Report(ReportBatch { session: SESSION, reports }));
+        }
+        while let Some(job) = self.workload.jobs.get(self.next).filter(|job| job.submit <= now) {
+            commands.push(self.submit(job));
+        }
+        if commands.is_empty() {
+            commands.push(Command::Tick);
+        }
+        self.apply(commands);
+        self.plan();
+        let waits = self.waiting.len() as u64;
+        if self.queue.last().is_none_or(|(_, before)| *before != waits) {
+            self.queue.push((now, waits));
+        }
+    }
+
+    fn plan(&mut self) {
+        let budget = Budget { placements_max: usize::MAX, skips_max: usize::MAX };
+        loop {
+            let plan = scheduler::plan(&self.state, &mut self.scratch, &Overlay::default(), budget);
+            if plan.is_empty() {
+                return;
+            }
+            for promised in &plan.promises {
+                let Some(promise) = promised.promise else { continue };
+                let slot = &mut self.promised[promised.job.0 as usize - 1][promised.group as usize];
+                slot.get_or_insert(Duration::from_micros(promise.at.0));
+            }
+            self.apply(vec![Command::Place(plan)]);
+        }
+    }
+
+    fn apply(&mut self, commands: Vec<Command>) {
+        let elapsed = micros(self.now);
+        let stamp = Stamp { elapsed: Elapsed(elapsed), wall: Timestamp(EPOCH_US + elapsed) };
+        let index = self.state.index() + 1;
+        // Nobody compares digests here, so the entry is not hashed.
+        let applied = self.state.apply_hashed(index, &Entry { stamp, commands }, 0);
+        for effect in applied.effects {
+            if let Effect::Run { seq, .. } = effect {
+                self.start(seq);
+            }
+        }
+        // What one entry has left to do is done before anything else happens.
+        while self.state.next_due().is_some_and(|due| due.elapsed == Some(Elapsed(0))) {
+            let index = self.state.index() + 1;
+            self.state.apply_hashed(index, &Entry { stamp, commands: vec![Command::Tick] }, 0);
+        }
+    }
+
+    fn write(&mut self, op: Op) -> Command {
+        self.requests += 1;
+        let ms = (EPOCH_US + micros(self.now)) / 1_000;
+        let request = RequestId(u128::from(ms) << 80 | u128::from(self.requests));
+        Command::Write(Write { request, body_hash: 0, actor: Actor::new("what-if", "what-if"), op })
+    }
+
+    fn submit(&mut self, job: &Job) -> Command {
+        let place = self.next;
+        self.next += 1;
+        for task in 0..job.tasks.len() {
+            if self.open[place][task] == 0 {
+                self.become_ready(place, task);
+            }
+        }
+        let spec = spec(job);
+        self.write(Op::Submit { job: JobId(place as u64 + 1), spec: Arc::new(spec) })
+    }
+
+    fn become_ready(&mut self, job: usize, task: usize) {
+        self.ready[job][task] = Some(self.now);
+        self.waiting.insert((job, task));
+    }
+
+    fn start(&mut self, seq: Seq) {
+        let session = self.state.session(SESSION).expect("the worker stays");
+        let allocation = &session.allocations[&seq];
+        let (job, task) = (allocation.job.0 as usize - 1, allocation.tasks.first as usize);
+        let of = &self.workload.jobs[job];
+        let (start, end) = (self.now, self.now + of.tasks[task].run);
+        self.waiting.remove(&(job, task));
+        let overtook = self.waiting.first().is_some_and(|(other, _)| *other < job);
+        self.places.insert(seq, self.done.len());
+        self.running.push(Reverse((end, seq)));
+        self.done.push(Ran {
+            job,
+            task,
+            cores: of.tasks[task].cores,
+            ready: self.ready[job][task].unwrap_or(start),
+            start,
+            end,
+            deadline: of.tasks[task].deadline.map(|deadline| of.submit + deadline),
+            promised: self.promised[job][task],
+            overtook,
+        });
+    }
+
+    fn end(&mut self, seq: Seq) {
+        self.ended += 1;
+        let Some(place) = self.places.remove(&seq) else { return };
+        let (job, task) = (self.done[place].job, self.done[place].task);
+        for (other, of) in self.workload.jobs[job].tasks.iter().enumerate() {
+            let times = of.after.iter().filter(|after| **after == task).count() as u32;
+            if times > 0 {
+                self.open[job][other] -= times;
+                if self.open[job][other] == 0 {
+                    self.become_ready(job, other);
+                }
+            }
+        }
+    }
+
+    fn report(&self, seq: Seq) -> Report {
+        let session = self.state.session(SESSION).expect("the worker stays");
+        let allocation = &session.allocations[&seq];
+        let ended = Ended {
+            verdict: Verdict::Succeeded,
+            reason: Reason::Exited,
+            exit_code: Some(0),
+            signal: None,
+            message: String::new(),
+            result: None,
+            started: Some(allocation.placed.wall),
+            ended: Timestamp(EPOCH_US + micros(self.now)),
+            cpu_time: Duration::ZERO,
+            memory_peak: 0,
+        };
+        Report { seq, token: allocation.token, tasks: allocation.tasks, news: News::Ended(Box::new(ended)) }
+    }
+}
+
+fn open(job: &Job) -> Vec<u32> {
+    job.tasks.iter().map(|task| task.after.len() as u32).collect()
+}
+
+fn worker(cores: u64) -> Command {
+    Command::OpenSession(OpenSession {
+        session: SESSION,
+        worker: "w".to_owned(),
+        secret_hash: 0,
+        capacity: Capacity::of(Resources::cores(cores)),
+        labels: Default::default(),
+        kinds: vec![Kind::Process],
+        functions: Vec::new(),
+        isolation: String::new(),
+    })
+}
+
+fn spec(job: &Job) -> JobSpec {
+    let name = |place: usize| format!("t{place}");
+    let task = |(place, task): (usize, &crate::workload::Task)| {
+        let mut spec = TaskSpec::new(&name(place), Work::Run(vec!["true".to_owned()]));
+        spec.resources = Resources::cores(task.cores);
+        let estimate = Some(task.estimate.max(Duration::from_millis(1)));
+        spec.timing = Timing { estimate, deadline: task.deadline, period: None }.boxed();
+        spec.after = task.after.iter().map(|other| Dependency::Task(name(*other))).collect();
+        spec
+    };
+    let tasks = job.tasks.iter().enumerate().map(task).collect();
+    JobSpec { priority: job.priority, ..JobSpec::of("", tasks) }
+}
+
+/// What is kept of the past serves nobody here; and nothing is to stand in the way of a policy.
+fn limits() -> Limits {
+    Limits {
+        finished_jobs_max: 0,
+        tombstones_max: 0,
+        request_window_s: 1,
+        unfinished_jobs_max: u64::MAX,
+        groups_per_job_max: 100_000,
+        dependencies_per_task_max: 100_000,
+        spec_bytes_max: 64 << 20,
+        starve_after_s: 10 * 366 * 24 * 3600,
+        credit_per_session_max: 0,
+        rows_per_apply_max: 65_536,
+        ..Limits::default()
+    }
+}
