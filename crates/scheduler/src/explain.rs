@@ -38,9 +38,12 @@ pub fn explain(state: &State, id: TaskId) -> Option<Explanation> {
     if waits {
         reasons.extend(held_back(state, job));
     }
-    let summary = summary(job, at, &reasons, state, id);
+    let mut summary = summary(job, at, &reasons, state, id);
     let name = job.task_spec(place).name.clone();
     let expected_start = (at == TaskState::Ready).then(|| expected_start(state, job, place)).flatten();
+    if let Some(at) = expected_start {
+        summary += &format!("; expected to start by {at}");
+    }
     Some(Explanation { task: id, name, state: at, summary, hopeless, reasons, expected_start })
 }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod jobs;
 mod looking;
+mod policies;
 mod run;
 
 use std::process::Stdio;

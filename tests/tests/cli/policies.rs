@@ -1,0 +1,112 @@
+//! Orders and backfill of queues on a real cluster; what-if runs and admission of periodic tasks.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promised_start_outlives_the_leader_and_is_kept() {
+    let (mut cluster, cli) = cluster_and_cli().await;
+    cli.ok(&["queue", "put", "default", "--order", "fifo", "--backfill", "easy"]).await;
+    let long = cli.submit(&["--cpu", "3", "--estimate", "5m", "--", "sleep", "12"]).await;
+    wait_until("the long one runs", async || cli.json(&["ps", &long]).await.to_string().contains("running"))
+        .await;
+    let wide = cli.submit(&["--cpu", "4", "--estimate", "5s", "--", "true"]).await;
+    let promised = async || cli.json(&["explain", &wide]).await["expected_start"].clone();
+    wait_until("a start is promised", async || promised().await.is_string()).await;
+    // The core that is free takes what is over by then, and nothing longer.
+    let longer = cli.submit(&["--estimate", "10m", "--", "true"]).await;
+    let short = cli.submit(&["--estimate", "1s", "--", "true"]).await;
+    cli.ok(&["wait", &short]).await;
+    let told = cli.json(&["explain", &longer]).await;
+    assert_eq!(told["state"], "ready", "{told:#}");
+    assert!(told["summary"].to_string().contains("lets nothing delay the first"), "{told:#}");
+    cluster.kill_leader().await;
+    wait_until("the new leader answers", async || cli.run(&["explain", &wide]).await.status == 0).await;
+    assert!(promised().await.is_string(), "the promise stands in the state");
+    cli.ok(&["wait", &long, &wide, &longer]).await;
+    let place = |job: &str| job.trim_start_matches('j').parse::<u64>().expect("a number");
+    assert!(place(&wide) < place(&longer));
+    let list = cli.json(&["queue", "list"]).await;
+    assert_eq!(list["items"][0]["policy"]["backfill"], "easy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_policy_changes_nothing() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    cli.ok(&["queue", "put", "default", "--ageing", "10m"]).await;
+    let said = cli.run(&["queue", "put", "default", "--order", "sjg"]).await;
+    assert_says(&said, 2, &["there is no order `sjg`", "did you mean `sjf`"]);
+    assert_says(
+        &cli.run(&["queue", "put", "default", "--backfill", "eazy"]).await,
+        2,
+        &["did you mean `easy`"],
+    );
+    let said = cli.run(&["queue", "put", "default", "--order", "edf", "--ageing", "5m"]).await;
+    assert_says(&said, 2, &["ageing", "only the order priority has an ageing", "Nothing was changed"]);
+    let said = cli.run(&["queue", "put", "default", "--ageing", "1ms"]).await;
+    assert_says(&said, 2, &["10ms to 30days"]);
+    let policy = cli.json(&["queue", "list"]).await["items"][0]["policy"].clone();
+    assert_eq!(policy, json!({"order": "priority", "ageing": "10m", "backfill": "first-fit"}));
+    // Another order takes the ageing along.
+    cli.ok(&["queue", "put", "default", "--order", "sjf"]).await;
+    let policy = cli.json(&["queue", "list"]).await["items"][0]["policy"].clone();
+    assert_eq!(policy, json!({"order": "sjf", "ageing": "0s", "backfill": "first-fit"}));
+    let said = cli.run(&["submit", "--estimate", "1us", "--", "true"]).await;
+    assert_says(&said, 2, &["tasks[0].estimate", "shorter than 1ms"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_are_compared_without_a_cluster() {
+    let cli = Cli::to("");
+    let compare = ["simulate", "--generate", "300", "--procs", "64", "--policy", "fcfs,easy", "--seed", "7"];
+    let told = cli.json(&compare).await;
+    let names: Vec<&Value> =
+        told["policies"].as_array().expect("a list").iter().map(|p| &p["name"]).collect();
+    assert_eq!(names, ["fcfs", "easy"]);
+    let wait = |place: usize| told["policies"][place]["mean_wait_s"].as_f64().expect("seconds");
+    assert!(wait(1) <= wait(0) && told["policies"][1]["promises_broken"] == 0, "{told:#}");
+    assert_eq!(cli.json(&compare).await, told, "equal seeds tell the same");
+    let page = cli.ok(&[&compare[..], &["-o", "html"]].concat()).await;
+    assert!(page.starts_with("<!doctype html>") && page.contains("easy"), "{page}");
+    assert!(cli.ok(&compare).await.contains("MEAN WAIT"));
+    assert_says(&cli.run(&["ps", "-o", "html"]).await, 2, &["only `simulate` makes a page"]);
+
+    let sound = "1 0 -1 60 4 -1 -1 4 90 -1 1 3 -1 -1 0 -1 -1 -1\n";
+    let trace =
+        cli.file("bad.swf", &format!("; a trace\n{sound}2 0 -1 6x 4 -1 -1 4 90 -1 1 3 -1 -1 0 -1 -1 -1\n"));
+    let said = cli.run(&["simulate", "--trace", trace, "--procs", "8"]).await;
+    assert_says(&said, 2, &["bad.swf: line 3, column 8: `6x` is not a number"]);
+    let trace = cli.file("sound.swf", sound);
+    let said = cli.run(&["simulate", "--trace", trace, "--procs", "3"]).await;
+    assert_says(&said, 2, &["asks for 4 cores, the cluster is to have 3", "--procs 4"]);
+    assert_eq!(cli.json(&["simulate", "--trace", trace, "--procs", "4"]).await["tasks"], 1);
+    let said = cli.run(&["simulate", "--trace", trace, "--procs", "4", "--policy", "fcsf"]).await;
+    assert_says(&said, 2, &["did you mean `fcfs`"]);
+
+    let job = cli.file(
+        "job.yaml",
+        "tasks:\n- {name: a, noop: true, estimate: 2s}\n- {name: b, noop: true, estimate: 3s, after: [a]}\n",
+    );
+    let told = cli.json(&["simulate", "--job", job, "--procs", "2", "--policy", "critical-path"]).await;
+    assert_eq!(told["policies"][0]["makespan_s"], 5.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn periodic_tasks_are_admitted_or_refused_with_the_first_that_misses() {
+    let cli = Cli::to("");
+    let tasks = "tasks:\n- {name: a, run_time: 2s, period: 5s}\n- {name: b, run_time: 4s, period: 7s}\n";
+    let file = cli.file("periodic.yaml", tasks);
+    let said = cli.run(&["plan", file, "--preemptive", "--policy", "rms"]).await;
+    assert_eq!(said.status, 12, "{said:#?}");
+    assert!(said.stdout.contains("first miss: b: by 7s it needs 8s, 1s too much"), "{said:#?}");
+    let told = cli.json(&["plan", file, "--preemptive", "--policy", "all"]).await;
+    let accepted: Vec<&Value> =
+        told["plans"].as_array().expect("a list").iter().map(|p| &p["accepted"]).collect();
+    assert_eq!(accepted, [false, false, true]);
+    let bad = cli.file(
+        "bad.yaml",
+        "tasks:\n- {name: a, run_time: 9s, period: 5s}\n- {name: a, run_time: 1s, period: 5s}\n",
+    );
+    assert_says(&cli.run(&["plan", bad]).await, 2, &["tasks[0].run_time", "tasks[1].name", "2 errors"]);
+    assert_says(&cli.run(&["plan", file, "--policy", "edg"]).await, 2, &["did you mean `edf`"]);
+    assert_says(&cli.run(&["plan", "nowhere.yaml"]).await, 2, &["nowhere.yaml: cannot be read"]);
+}
