@@ -171,7 +171,7 @@ fn promise(state: &mut State, promised: &Promised) {
         state.job(id).filter(|job| job.groups.get(group as usize).is_some_and(|group| is_ready(job, group)));
     let Some(id_of_queue) = ready.map(|job| job.queue) else { return };
     let live = promise.filter(|promise| state.session(promise.session).is_some_and(|session| !session.ended));
-    if state.queue(id_of_queue).is_some_and(|queue| queue.policy.promises()) {
+    if state.queue(id_of_queue).is_some_and(|queue| queue.policy.promises() && !queue.paused) {
         state.set_promise(id_of_queue, (id, group), live, false);
     }
 }

@@ -42,11 +42,15 @@ pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejectio
     }
     // What was promised by another rule is promised anew.
     if backfills_otherwise {
-        let promised: Vec<_> = state.queues[&id].promises.keys().copied().collect();
-        promised.into_iter().for_each(|whose| state.set_promise(id, whose, None, false));
-        state.queues.get_mut(&id).into_iter().for_each(|queue| queue.loosened = false);
+        forget_promises(state, id);
     }
     changed(state, &spec.name)
+}
+
+fn forget_promises(state: &mut State, id: QueueId) {
+    let promised: Vec<_> = state.queues[&id].promises.keys().copied().collect();
+    promised.into_iter().for_each(|whose| state.set_promise(id, whose, None, false));
+    state.queues.get_mut(&id).into_iter().for_each(|queue| queue.loosened = false);
 }
 
 /// The queue's policy, with what is given of it changed.
@@ -130,7 +134,11 @@ fn named<'a>(state: &'a mut State, name: &str) -> Result<&'a mut Queue, Rejectio
 }
 
 pub(crate) fn pause(state: &mut State, name: &str) -> Result<Reply, Rejection> {
-    named(state, name)?.paused = true;
+    let queue = named(state, name)?;
+    queue.paused = true;
+    // Nobody waits for what starts nobody knows when.
+    let id = queue.id;
+    forget_promises(state, id);
     changed(state, name)
 }
 

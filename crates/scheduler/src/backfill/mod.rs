@@ -69,7 +69,7 @@ impl Book {
     /// Empty where no queue promises anything.
     pub fn of(state: &State, in_flight: &BTreeMap<Whose, Option<Promise>>) -> Book {
         let mut book = Book::default();
-        for queue in state.queues().filter(|queue| queue.policy.promises()) {
+        for queue in state.queues().filter(|queue| queue.policy.promises() && !queue.paused) {
             book.known.extend(queue.promises.iter().map(|(whose, promise)| (*whose, *promise)));
         }
         for (whose, promise) in in_flight {
