@@ -108,7 +108,6 @@ fn take(state: &mut State, placement: &Placement) {
         state.index.set_end(placement.session, &allocation, true);
     }
     state.index.set_held(placement.session, seq, placement.held);
-    let session = state.sessions.get_mut(placement.session.0).expect("eligible");
     session.allocations.insert(seq, allocation);
     state.set_promise(queue, (placement.job, place as u32), None, false);
     if reserved.is_some_and(|(job, task)| job == placement.job && placement.tasks.contains(task)) {
@@ -133,7 +132,7 @@ fn take(state: &mut State, placement: &Placement) {
 fn expected_end(state: &State, job: &Job, place: usize) -> Elapsed {
     let given = job.task_spec(place).timing.as_ref().and_then(|timing| timing.estimate);
     let asks = || state.queue(job.queue).is_some_and(|queue| queue.policy.asks_estimates());
-    let estimate = given.or_else(|| state.estimate_of(job, place).filter(|_| asks()));
+    let estimate = given.or_else(|| if asks() { state.estimate_of(job, place) } else { None });
     estimate.map_or(Elapsed::MAX, |estimate| state.now().plus(estimate))
 }
 

@@ -137,10 +137,12 @@ impl State {
     /// Remembers how long an attempt took that succeeded, where its queue goes by estimates.
     pub(crate) fn learn(&mut self, id: JobId, place: usize, took: Duration) {
         let Some(job) = self.job(id) else { return };
-        let asks = self.queue(job.queue).is_some_and(|queue| queue.policy.asks_estimates());
+        if !self.queue(job.queue).is_some_and(|queue| queue.policy.asks_estimates()) {
+            return;
+        }
         let task = job.task_spec(place);
         let given = task.timing.as_ref().is_some_and(|timing| timing.estimate.is_some());
-        let Some(name) = name(&job.spec, task).filter(|_| asks && !given) else { return };
+        let Some(name) = name(&job.spec, task).filter(|_| !given) else { return };
         let (took, at, max) = (micros(took), self.now(), self.limits().estimates_max as usize);
         let before = self.learnt.get(&name).map(|learnt| learnt.last);
         self.learnt.insert(name, Learnt { last: took, before, at });
