@@ -92,7 +92,7 @@ const COLUMNS: [Column; 10] = [
     ("median", |f| span(f.median_wait_s)),
     ("95 %", |f| span(f.p95_wait_s)),
     ("longest", |f| span(f.max_wait_s)),
-    ("mean bounded slowdown", |f| format!("{:.2}", f.mean_bounded_slowdown)),
+    ("slowdown", |f| format!("{:.2}", f.mean_bounded_slowdown)),
     ("makespan", |f| span(f.makespan_s)),
     ("utilisation", |f| format!("{:.1} %", f.utilisation * 100.0)),
     ("fairness", |f| format!("{:.3}", f.fairness)),
@@ -257,8 +257,10 @@ fn chart(curves: &[Curve], axis: Axis, unit: &str) -> String {
             span(if axis == Axis::Time { tick - frame.from } else { tick })
         );
     }
-    for nth in 0..=4 {
-        let value = frame.high * f64::from(nth) / 4.0;
+    // Of few there are no halves.
+    let lines = frame.high.min(4.0) as u32;
+    for nth in 0..=lines {
+        let value = frame.high * f64::from(nth) / f64::from(lines);
         let y = frame.y(value);
         let _ = writeln!(
             svg,
