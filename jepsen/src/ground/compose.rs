@@ -23,8 +23,10 @@ pub struct Compose {
     /// Of the API, by replica.
     ports: Vec<u16>,
     http: Vec<u16>,
-    /// Containers whose sidecar runs.
+    /// Containers whose sidecar has their network.
     sidecars: BTreeSet<Node>,
+    /// Those that ever had one: it outlives its container, and goes at the end.
+    with_sidecar: BTreeSet<Node>,
     /// Disconnected from the network.
     apart: BTreeSet<Node>,
 }
@@ -63,6 +65,7 @@ impl Compose {
             ports: api.to_vec(),
             http: http.to_vec(),
             sidecars: BTreeSet::new(),
+            with_sidecar: BTreeSet::new(),
             apart: BTreeSet::new(),
         };
         compose.compose(&["up", "-d", "--no-build"])?;
@@ -205,6 +208,7 @@ impl Compose {
         let _ = docker(&["rm", "-f", &sidecar]);
         let network = format!("container:{container}");
         let run = ["run", "-d", "--name", &sidecar, "--network", &network, "--cap-add", "NET_ADMIN"];
+        self.with_sidecar.insert(node);
         docker(&[&run[..], &["--cap-add", "NET_RAW", SIDECAR_IMAGE]].concat())?;
         self.sidecars.insert(node);
         Ok(())
@@ -255,7 +259,7 @@ impl Compose {
 
 impl Drop for Compose {
     fn drop(&mut self) {
-        for node in std::mem::take(&mut self.sidecars) {
+        for node in std::mem::take(&mut self.with_sidecar) {
             let _ = docker(&["rm", "-f", &self.sidecar_name(node)]);
         }
         let _ = self.compose(&["down", "--volumes", "--timeout", "2"]);
