@@ -58,7 +58,9 @@ impl Planning {
 
     pub fn bytes(&self) -> Option<usize> {
         let (_, plan) = self.made.as_ref()?;
-        Some(PLACEMENT_BYTES * (1 + plan.placements.len() + plan.reservations.len()))
+        // The others are no larger than a placement.
+        let others = plan.reservations.len() + plan.promises.len() + plan.compressed.len();
+        Some(PLACEMENT_BYTES * (1 + plan.placements.len() + others))
     }
 
     /// Takes the plan into an entry.

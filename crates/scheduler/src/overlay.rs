@@ -57,7 +57,8 @@ impl Overlay {
     }
 
     pub(crate) fn taken(&self, state: &State) -> Taken {
-        let mut taken = Taken::default();
+        let promises = state.queues().any(|queue| queue.policy.promises());
+        let mut taken = Taken { promises, ..Taken::default() };
         for Planned { plan, asked } in self.plans.values() {
             plan.placements.iter().for_each(|placement| taken.add(placement, asked, state));
             let reservations = plan.reservations.iter();
@@ -72,6 +73,8 @@ impl Overlay {
 /// What the plans in flight take.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
+    /// Whether any queue promises anything.
+    pub promises: bool,
     /// Task numbers by job.
     pub tasks: BTreeMap<JobId, RunSet>,
     pub running: BTreeMap<QueueId, u64>,
@@ -105,7 +108,7 @@ impl Taken {
                 let Some((place, group)) = job.group_of(tasks.first) else { return };
                 self.classes.entry(session).or_default().push(group.class);
                 self.promised.insert((job.id, place as u32), None);
-                if state.queues().any(|queue| queue.policy.promises())
+                if self.promises
                     && let (Some(estimate), Some(class)) =
                         (state.estimate_of(job, place), state.class(group.class))
                 {

@@ -1,6 +1,7 @@
 //! One round: heads of queues in turn, each to a session that has room.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use machine::eligible::{accepts, drains_for, still_waits};
 use machine::state::index::ReadyKey;
@@ -10,7 +11,7 @@ use machine::{Group, Placement, Plan, Session, State, TASKS_PER_PLACEMENT_MAX};
 use model::policy::Backfill;
 use model::{ClassId, JobId, Kind, Run, SessionId};
 
-use crate::backfill::Book;
+use crate::backfill::{Book, Whose};
 use crate::overlay::{Overlay, Taken};
 use crate::queues::{Line, lines, next_turn};
 use crate::takers::{OrderId, Takers};
@@ -31,8 +32,6 @@ pub(crate) struct Round<'a> {
     released: bool,
     /// Once everything that has room is placed: sessions that this round gave something long, behind which nothing waits.
     pub ahead: Option<BTreeSet<SessionId>>,
-    /// Whether any queue promises anything.
-    promises: bool,
     pub book: Book,
     pub plan: Plan,
 }
@@ -64,7 +63,6 @@ impl<'a> Round<'a> {
             full,
             released: false,
             ahead: None,
-            promises: state.queues().any(|queue| queue.policy.promises()),
             book,
             plan: Plan::default(),
         }
@@ -186,7 +184,9 @@ impl<'a> Round<'a> {
             let class = job.group_of(task).and_then(|(_, group)| state.class(group.class));
             let tasks = Run::new(task, 1);
             let Some((place, _)) = job.group_of(task) else { continue };
-            if let Some(row) = class.filter(|row| self.is_open(session, row, id, place as u32, tasks)) {
+            let whose = (id, place as u32);
+            let estimate = self.estimate_if_asked(id, whose.1);
+            if let Some(row) = class.filter(|row| self.is_open(session, row, whose, tasks, estimate)) {
                 *self.taken.running.entry(job.queue).or_default() += 1;
                 self.take(id, place as u32, tasks, session, row);
             }
@@ -252,7 +252,8 @@ impl<'a> Round<'a> {
             return Choice::NoRoom;
         }
         let (order, least) = self.order_of(class, row);
-        let is_open = |session| self.is_open(session, row, key.job, key.group, tasks);
+        let estimate = self.estimate_if_asked(key.job, key.group);
+        let is_open = |session| self.is_open(session, row, (key.job, key.group), tasks, estimate);
         if let Some(session) = self.takers.first_open(order, least, is_open) {
             return Choice::Session(session);
         }
@@ -287,17 +288,23 @@ impl<'a> Round<'a> {
         order.into_iter().flat_map(|order| self.takers.of(order)).filter(takes)
     }
 
+    /// Nobody asks where nobody was promised anything.
+    fn estimate_if_asked(&self, job: JobId, group: u32) -> Option<Duration> {
+        if self.book.is_empty() { None } else { self.estimate(job, group) }
+    }
+
     /// Whether there is room, and nobody is delayed by it.
-    pub fn is_open(&self, session: SessionId, row: &Class, job: JobId, group: u32, tasks: Run) -> bool {
-        self.has_room(session, row, job, tasks)
+    pub fn is_open(
+        &self,
+        session: SessionId,
+        row: &Class,
+        whose: Whose,
+        tasks: Run,
+        estimate: Option<Duration>,
+    ) -> bool {
+        self.has_room(session, row, whose.0, tasks)
             && (self.book.is_empty()
-                || self.book.allows(
-                    session,
-                    (job, group),
-                    &row.key.resources,
-                    self.now(),
-                    self.estimate(job, group),
-                ))
+                || self.book.allows(session, whose, &row.key.resources, self.now(), estimate))
     }
 
     fn has_room(&self, session: SessionId, row: &Class, job: JobId, tasks: Run) -> bool {
@@ -307,7 +314,7 @@ impl<'a> Round<'a> {
     }
 
     fn take(&mut self, job: JobId, group: u32, tasks: Run, session: SessionId, row: &Class) {
-        if self.promises {
+        if self.taken.promises {
             let (now, estimate) = (self.now(), self.estimate(job, group));
             self.book.take(session, (job, group), &row.key.resources, now, estimate);
         }

@@ -54,12 +54,11 @@ const SESSION: SessionId = SessionId(1);
 /// Wall time of the begin: within the range of request ids.
 const EPOCH_US: u64 = 1_000_000_000_000_000;
 
-/// Runs all of the workload. `cores` is at least what its widest task asks for. `progress` hears how many tasks have ended.
-pub fn run(workload: &Workload, cores: u64, policy: &Policy, progress: &mut dyn FnMut(u64)) -> Run {
+/// Runs all of the workload. `cores` is at least what its widest task asks for.
+pub fn run(workload: &Workload, cores: u64, policy: &Policy) -> Run {
     let mut world = World::new(workload, cores, policy);
     while let Some(now) = world.next() {
         world.step(now);
-        progress(world.ended);
     }
     Run { policy: policy.name.clone(), cores, tasks: world.done, queue: world.queue }
 }
@@ -72,8 +71,8 @@ struct World<'a> {
     requests: u64,
     /// The next job to submit.
     next: usize,
-    /// What runs, by when it ends; then by when it started.
-    running: BinaryHeap<Reverse<(Duration, Seq)>>,
+    /// What runs, by when it ends; then by when it started, with its place in `done`.
+    running: BinaryHeap<Reverse<(Duration, Seq, usize)>>,
     /// Of every task when it became ready, `None` before.
     ready: Vec<Vec<Option<Duration>>>,
     promised: Vec<Vec<Option<Duration>>>,
@@ -81,10 +80,8 @@ struct World<'a> {
     open: Vec<Vec<u32>>,
     /// Jobs of which something is ready and waits.
     waiting: BTreeSet<(usize, usize)>,
-    places: std::collections::BTreeMap<Seq, usize>,
     done: Vec<Ran>,
     queue: Vec<(Duration, u64)>,
-    ended: u64,
 }
 
 impl<'a> World<'a> {
@@ -101,10 +98,8 @@ impl<'a> World<'a> {
             promised: workload.jobs.iter().map(|job| vec![None; job.tasks.len()]).collect(),
             open: workload.jobs.iter().map(open).collect(),
             waiting: BTreeSet::new(),
-            places: std::collections::BTreeMap::new(),
             done: Vec::new(),
             queue: Vec::new(),
-            ended: 0,
         };
         let settings = Settings { limits: limits(), ..Settings::default() };
         let bootstrap = Bootstrap { cluster: "what-if".to_owned(), settings, epoch: 0, next_node: 1 };
@@ -122,7 +117,7 @@ impl<'a> World<'a> {
 
     /// When something happens next.
     fn next(&self) -> Option<Duration> {
-        let end = self.running.peek().map(|Reverse((at, _))| *at);
+        let end = self.running.peek().map(|Reverse((at, ..))| *at);
         let submit = self.workload.jobs.get(self.next).map(|job| job.submit.max(self.now));
         // Somebody may have been promised a start at a time at which nothing else happens.
         let start = self.state.next_due().and_then(|due| due.elapsed).map(|at| Duration::from_micros(at.0));
@@ -135,12 +130,12 @@ impl<'a> World<'a> {
         self.now = now;
         let mut commands = Vec::new();
         let mut reports = Vec::new();
-        while let Some(Reverse((at, seq))) = self.running.peek().copied()
+        while let Some(Reverse((at, seq, place))) = self.running.peek().copied()
             && at <= now
         {
             self.running.pop();
             reports.push(self.report(seq));
-            self.end(seq);
+            self.end(place);
         }
         if !reports.is_empty() {
             commands.push(Command::Report(ReportBatch { session: SESSION, reports }));
@@ -225,8 +220,7 @@ impl<'a> World<'a> {
         let (start, end) = (self.now, self.now + of.tasks[task].run);
         self.waiting.remove(&(job, task));
         let overtook = self.waiting.first().is_some_and(|(other, _)| *other < job);
-        self.places.insert(seq, self.done.len());
-        self.running.push(Reverse((end, seq)));
+        self.running.push(Reverse((end, seq, self.done.len())));
         self.done.push(Ran {
             job,
             task,
@@ -240,9 +234,7 @@ impl<'a> World<'a> {
         });
     }
 
-    fn end(&mut self, seq: Seq) {
-        self.ended += 1;
-        let Some(place) = self.places.remove(&seq) else { return };
+    fn end(&mut self, place: usize) {
         let (job, task) = (self.done[place].job, self.done[place].task);
         for (other, of) in self.workload.jobs[job].tasks.iter().enumerate() {
             let times = of.after.iter().filter(|after| **after == task).count() as u32;

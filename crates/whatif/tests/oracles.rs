@@ -18,7 +18,7 @@ fn trace(name: &str) -> Option<Workload> {
 
 fn under(workload: &Workload, cores: u64, policy: &str) -> Figures {
     let policy: Policy = policy.parse().expect("a policy");
-    let ran = run(workload, cores, &policy, &mut |_| {});
+    let ran = run(workload, cores, &policy);
     assert_eq!(ran.tasks.len(), workload.tasks().count());
     figures(workload, &ran)
 }
@@ -37,7 +37,7 @@ fn jobs(of: &[(u64, u64, u64)]) -> Workload {
 fn five_jobs_start_when_the_textbook_says() {
     let workload = jobs(&[(0, 6, 10), (1, 8, 10), (2, 10, 5), (3, 2, 30), (4, 2, 5)]);
     let starts = |policy: &str| {
-        let mut tasks = run(&workload, 10, &policy.parse().unwrap(), &mut |_| {}).tasks;
+        let mut tasks = run(&workload, 10, &policy.parse().unwrap()).tasks;
         tasks.sort_by_key(|ran| ran.job);
         tasks.iter().map(|ran| ran.start.as_secs()).collect::<Vec<u64>>()
     };

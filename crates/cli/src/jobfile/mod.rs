@@ -63,7 +63,8 @@ pub fn read(path: &Path, limits: &Limits) -> Result<JobSpec, BadFile> {
     parse(&name, &text, &folder, limits)
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+/// The text of a file that somebody writes by hand; `-` is standard input.
+pub fn read_text(path: &Path) -> Result<String, String> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let mut source: Box<dyn Read> = if path == Path::new("-") {
@@ -77,7 +78,7 @@ fn read_text(path: &Path) -> Result<String, String> {
         .read_to_end(&mut bytes)
         .map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("is larger than {FILE_BYTES_MAX} bytes, which no valid job is"));
+        return Err(format!("is larger than {FILE_BYTES_MAX} bytes, which no valid file is"));
     }
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::jobfile;
 
 /// Say whether periodic tasks meet their deadlines, and which misses first
 #[derive(Debug, clap::Args)]
@@ -45,8 +46,6 @@ fn priorities(text: &str) -> Result<Policies, String> {
     found.map(|(_, priority)| Policies(vec![*priority])).ok_or_else(|| unknown("policy", text, &names))
 }
 
-/// Bytes of a file that are read.
-const FILE_BYTES_MAX: u64 = 8 << 20;
 const TASKS_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
@@ -110,19 +109,8 @@ fn bad(what: impl Into<String>) -> Fault {
 }
 
 fn read(path: &Path) -> Result<File, Fault> {
-    use std::io::Read;
     let name = path.display();
-    let mut source: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(std::fs::File::open(path).map_err(|error| bad(format!("{name}: cannot be read: {error}")))?)
-    };
-    let mut text = String::new();
-    let read = source.by_ref().take(FILE_BYTES_MAX + 1).read_to_string(&mut text);
-    read.map_err(|error| bad(format!("{name}: cannot be read: {error}")))?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(bad(format!("{name}: is larger than {FILE_BYTES_MAX} bytes")));
-    }
+    let text = jobfile::read_text(path).map_err(|why| bad(format!("{name}: {why}")))?;
     serde_saphyr::from_str(&text).map_err(|error| bad(format!("{name}: {error}")))
 }
 

@@ -81,7 +81,7 @@ pub fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
     let progress = Rounds::new(&app.face);
     for policy in args.policy.iter().flat_map(|policies| &policies.0) {
         progress.begin(&policy.name, 1);
-        let mut ran = whatif::run(&workload, args.procs, policy, &mut |_| {});
+        let mut ran = whatif::run(&workload, args.procs, policy);
         let figures = whatif::figures(&workload, &ran);
         if !pictures {
             // A million jobs under a dozen policies need not all be kept.

@@ -35,6 +35,10 @@ pub(crate) fn apply(state: &mut State, plan: &Plan) -> Reply {
     for promised in &plan.promises {
         promise(state, promised);
     }
+    // Those of several queues come to rest by one round after the other.
+    if !plan.promises.is_empty() {
+        state.wake();
+    }
     Reply::Placed { taken, dropped }
 }
 

@@ -13,6 +13,7 @@ mod profile;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use machine::eligible::accepts;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use machine::state::sessions::Class;
@@ -190,6 +191,10 @@ impl Round<'_> {
         let (state, now) = (self.state, self.now());
         let group = state.job(whose.0).and_then(|job| job.groups.get(whose.1 as usize));
         let Some(row) = group.and_then(|group| state.class(group.class)) else { return false };
+        let session = state.session(promise.session);
+        if session.is_none_or(|session| accepts(state, session, &row.key).is_err()) {
+            return false;
+        }
         let estimate = self.estimate(whose.0, whose.1);
         let Some(profile) = self.profile(promise.session) else { return false };
         let (start, asked) = (promise.at.max(now), &row.key.resources);
@@ -356,7 +361,7 @@ impl Round<'_> {
             let Some(at) = self.earliest(session, whose, asked, estimate).filter(|_| !reserved) else {
                 continue;
             };
-            if at <= now && self.is_open(session, row, key.job, key.group, tasks) {
+            if at <= now && self.is_open(session, row, whose, tasks, estimate) {
                 return Some(session);
             }
             if at > now && best.is_none_or(|best| at < best.at) {

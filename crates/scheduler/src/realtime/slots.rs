@@ -9,7 +9,7 @@ pub(super) fn partitioned(set: &[Periodic], how: How) -> Result<Admission, Unans
     let load = |task: &Periodic| task.cost as f64 / task.period as f64;
     order.sort_by(|a, b| load(&set[*b]).total_cmp(&load(&set[*a])).then(a.cmp(b)));
     let mut slots: Vec<Vec<usize>> = vec![Vec::new(); how.slots as usize];
-    let mut placed = vec![None; set.len()];
+    let (mut placed, mut responses) = (vec![None; set.len()], vec![None; set.len()]);
     let mut missed = None;
     for place in order {
         let mut refusal = None;
@@ -18,11 +18,13 @@ pub(super) fn partitioned(set: &[Periodic], how: How) -> Result<Admission, Unans
             let admission = one_slot(&pick(set, tasks), how)?;
             if admission.accepted {
                 placed[place] = Some(slot as u32);
+                let with = tasks.iter().zip(admission.responses);
+                with.for_each(|(place, response)| responses[*place] = response);
                 break;
             }
             refusal = admission.miss.map(|miss| super::Miss { task: tasks[miss.task], ..miss });
             tasks.pop();
-            // What an empty slot refuses, or this one was the first empty one of several alike.
+            // What an empty slot refuses, the others refuse too: they are empty as well.
             if tasks.is_empty() {
                 break;
             }
@@ -40,13 +42,6 @@ pub(super) fn partitioned(set: &[Periodic], how: How) -> Result<Admission, Unans
         bound: 0.0,
         holds: left == 0,
     };
-    let mut responses = vec![None; set.len()];
-    for tasks in &slots {
-        let admission = one_slot(&pick(set, tasks), how)?;
-        for (place, response) in tasks.iter().zip(admission.responses) {
-            responses[*place] = response;
-        }
-    }
     Ok(Admission { accepted: left == 0, tests: vec![test], responses, slots: placed, miss: missed })
 }
 

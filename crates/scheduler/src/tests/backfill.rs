@@ -33,7 +33,7 @@ fn starts(cores: u64, jobs: &[Job], order: Order, backfill: Backfill) -> Vec<u64
         (last, world.now) = (Some(now), now * SECOND);
         world.apply(Command::Tick);
         let over: Vec<_> = running.extract_if(.., |(end, _)| *end == now).collect();
-        over.into_iter().for_each(|(_, seq)| end(&mut world, session, seq));
+        over.into_iter().for_each(|(_, seq)| succeed(&mut world, session, seq, 0));
         for job in jobs.iter().filter(|job| job.submit == now) {
             world.submit(timed(job));
         }
@@ -61,23 +61,9 @@ fn timed(job: &Job) -> JobSpec {
     JobSpec::of("", vec![task])
 }
 
-fn end(world: &mut World, session: SessionId, seq: u64) {
-    let allocation = world.state.session(session).unwrap().allocations[&seq].clone();
-    let ended = Ended {
-        verdict: Verdict::Succeeded,
-        reason: Reason::Exited,
-        exit_code: Some(0),
-        signal: None,
-        message: String::new(),
-        result: None,
-        started: Some(allocation.placed.wall),
-        ended: model::Timestamp(world.now),
-        cpu_time: Duration::ZERO,
-        memory_peak: 0,
-    };
-    let report =
-        Report { seq, token: allocation.token, tasks: allocation.tasks, news: News::Ended(Box::new(ended)) };
-    world.apply(Command::Report(ReportBatch { session, reports: vec![report] }));
+/// After so many seconds, by its worker's clock.
+fn succeed(world: &mut World, session: SessionId, seq: u64, seconds: u64) {
+    end(world, session, seq, Verdict::Succeeded, seconds * 1_000);
 }
 
 impl World {
@@ -136,11 +122,30 @@ fn a_promise_stands_in_the_state_and_moves_up_when_something_ends_early() {
         w.round();
         assert_eq!(promised(&w), Some(200), "{backfill}");
         w.now = 150 * SECOND;
-        end(&mut w, session, 1);
+        succeed(&mut w, session, 1, 150);
         assert_eq!(w.round(), [format!("{waits}.0@w")], "{backfill}");
         assert_eq!(promised(&w), None);
         let _ = later;
     }
+}
+
+/// Found by the random events: the task was placed there again and again, and each time refused.
+#[test]
+fn a_promise_on_a_worker_that_takes_no_more_work_is_made_anew_elsewhere() {
+    let mut w = World::new();
+    let cordoned = w.session("w1", 4);
+    w.policy(Order::Fifo, Backfill::Conservative);
+    w.submit(timed(&exact(0, 4, 10)));
+    assert_eq!(w.round(), ["j1.0@w1"]);
+    let waits = w.submit(timed(&exact(0, 4, 10)));
+    w.round();
+    w.write(Op::Cordon { worker: "w1".to_owned() });
+    w.now = 10 * SECOND;
+    succeed(&mut w, cordoned, 1, 10);
+    assert_eq!(w.round(), [""; 0]);
+    assert!(w.state.queue_named("default").unwrap().promises.is_empty());
+    w.session("w2", 4);
+    assert_eq!(w.round(), [format!("{waits}.0@w2")]);
 }
 
 #[test]
@@ -211,7 +216,7 @@ fn run_times_are_learnt_by_name_where_somebody_goes_by_them() {
         assert_eq!(w.round().len(), 1);
         w.now += run * SECOND;
         let seq = *w.state.session(session).unwrap().allocations.first_key_value().unwrap().0;
-        end(&mut w, session, seq);
+        succeed(&mut w, session, seq, run);
         assert_eq!(estimate(&w), Some(expected));
     }
 }
