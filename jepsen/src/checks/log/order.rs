@@ -5,9 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::task::State;
 use super::world::Job;
+use crate::trace::Applied;
 
 /// A plan was made before it was applied: who has become ready since then may have been passed over. Microseconds.
 const PLANNED_BEFORE: u64 = 3_000_000;
+/// Time alone does not say it: while a majority stands still, so do the entries in flight, and behind them those that were
+/// made without knowing them. A leader has at most 8 in flight, and a plan in hand that was made when 8 others were.
+pub const PLANNED_BEFORE_ENTRIES: u64 = 20;
 /// How many of those that wait longest are looked at for each placement.
 const LOOKED_AT_MAX: usize = 64;
 
@@ -33,14 +37,21 @@ impl Waiting {
     }
 
     /// A better one that asks for the same and has waited for long.
-    pub fn passed_over(&self, jobs: &BTreeMap<u64, Job>, (id, task): (u64, u64), now: u64) -> Option<String> {
+    pub fn passed_over(
+        &self,
+        jobs: &BTreeMap<u64, Job>,
+        (id, task): (u64, u64),
+        entry: &Applied,
+    ) -> Option<String> {
         let job = jobs.get(&id)?;
         let own = (Reverse(job.priority), id, task);
         let better = self.0.get(&line(job, task))?.range(..own).take(LOOKED_AT_MAX);
         let mut waits = better.filter(|(_, id, task)| {
             jobs.get(id).is_some_and(|job| {
                 let task = &job.tasks[*task as usize];
-                !job.is_held_back && task.state == State::Ready && task.since + PLANNED_BEFORE < now
+                let was_known = task.since + PLANNED_BEFORE < entry.elapsed
+                    && task.since_entry + PLANNED_BEFORE_ENTRIES < entry.index;
+                !job.is_held_back && task.state == State::Ready && was_known
             })
         });
         waits.next().map(|(_, id, task)| format!("j{id}.{task}"))

@@ -68,6 +68,8 @@ pub struct Task {
     pub attempt: u64,
     /// Microseconds of the cluster's clock at which it became what it is.
     pub since: u64,
+    /// The entry that made it so.
+    pub since_entry: u64,
     /// Of its placement: the session, and the index of the entry, which its token names.
     pub owner: Option<(u64, u64)>,
     /// Which retry of its job was the last when it became final.
@@ -78,7 +80,7 @@ pub struct Task {
 
 impl Default for Task {
     fn default() -> Task {
-        Task { state: New, attempt: 0, since: 0, owner: None, ended_in_round: 0, reopened_in: 0 }
+        Task { state: New, attempt: 0, since: 0, since_entry: 0, owner: None, ended_in_round: 0, reopened_in: 0 }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::order::PLANNED_BEFORE_ENTRIES;
 use super::world::World;
 use super::*;
 use crate::trace::Applied;
@@ -172,9 +173,22 @@ fn one_who_is_passed_over_for_long_is_found() {
     let urgent = json!({"write": {"request": "u", "body_hash": 9, "op": {"submit": {"job": "j2",
         "spec": {"priority": 5, "tasks": [{"name": "c", "resources": {"cpu": 1.5}}]}}}}});
     log.entry(urgent, json!({"submitted": {"job": "j2"}}), json!([task(2, 0, "ready", 0)]));
+    let ready = log.0.len();
+    (0..PLANNED_BEFORE_ENTRIES).for_each(|_| _ = log.entry(json!("tick"), json!("done"), json!([])));
     log.place(1, 0, 1);
     assert_eq!(kinds(&log.found())[5], 1);
-    let entries = log.0.len();
-    log.0[entries - 1].elapsed = log.0[entries - 2].elapsed + 1_000_000;
+    let soon = log.0[ready - 1].elapsed + 1_000_000;
+    log.0.last_mut().unwrap().elapsed = soon;
     assert_eq!(kinds(&log.found())[5], 0, "the plan may be older than its wait");
+}
+
+#[test]
+fn a_plan_of_before_a_standstill_passes_over_nobody() {
+    let mut log = Log::new();
+    let urgent = json!({"write": {"request": "u", "body_hash": 9, "op": {"submit": {"job": "j2",
+        "spec": {"priority": 5, "tasks": [{"name": "c", "resources": {"cpu": 1.5}}]}}}}});
+    log.entry(urgent, json!({"submitted": {"job": "j2"}}), json!([task(2, 0, "ready", 0)]));
+    // While a majority stood still both were in flight: whoever made the plan could not know of it.
+    log.place(1, 0, 1);
+    assert_eq!(kinds(&log.found())[5], 0, "{:?}", log.found());
 }

@@ -258,7 +258,8 @@ impl World {
             let what = format!("{} became {to:?}, which its owner s{} did not report", name(), owner.0);
             Found::note(&mut self.found.owners, what);
         }
-        (task.state, task.attempt, task.since) = (to, task.attempt.max(attempt), entry.elapsed);
+        (task.state, task.attempt) = (to, task.attempt.max(attempt));
+        (task.since, task.since_entry) = (entry.elapsed, entry.index);
         if to.is_final() {
             task.ended_in_round = if task.reopened_in == entry.index { rounds } else { before };
             self.ends += 1;
@@ -297,7 +298,7 @@ impl World {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.tasks[number as usize].owner = Some((key.0, entry.index));
         if !held && !held_back {
-            let better = self.waiting.passed_over(&self.jobs, (id, number), entry.elapsed);
+            let better = self.waiting.passed_over(&self.jobs, (id, number), entry);
             if let Some(better) = better {
                 let what = format!("entry {}: j{id}.{number} is placed while {better} waits", entry.index);
                 Found::note(&mut self.found.order, what);
