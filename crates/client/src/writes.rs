@@ -58,7 +58,7 @@ pub struct JobChange {
 }
 
 /// What may change of a queue; what is absent stays as it is, or is the default of a new queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueChange {
     /// 1 to 10,000.
     pub weight: Option<u32>,
@@ -70,6 +70,8 @@ pub struct QueueChange {
     /// Waiting so long adds one to a priority; zero: never.
     pub ageing: Option<Duration>,
     pub backfill: Option<Backfill>,
+    /// Weights of users for the order `fair`, 1 to 10,000. Who is not named keeps its own.
+    pub shares: Vec<(String, u32)>,
 }
 
 /// `task` of the job (`None`: every task) waits for `on`.
@@ -215,6 +217,7 @@ impl Client {
             order: change.order.map(|order| order.to_string()),
             ageing_us: change.ageing.map(micros),
             backfill: change.backfill.map(|backfill| backfill.to_string()),
+            shares: change.shares.iter().cloned().collect(),
         })
         .await
     }

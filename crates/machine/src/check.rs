@@ -10,7 +10,9 @@ use crate::chores::Chore;
 use crate::state::State;
 use crate::state::index::{Index, is_ready};
 use crate::state::jobs::{Group, Job, On};
+use crate::state::queues::Queue;
 use crate::state::sessions::{Phase, Session};
+use crate::state::users::{EVERYBODY, UserId};
 
 /// Every broken invariant, in words; none is a sound state.
 pub fn broken(state: &State) -> Vec<String> {
@@ -277,12 +279,39 @@ fn check_queues(state: &State, found: &mut Vec<String>) {
                     .push(format!("queue {}: {id} group {place} has a promise and is not ready", queue.name));
             }
         }
+        check_users(state, queue, &jobs, found);
         if rate != queue.usage.rate() {
             found.push(format!("queue {}: takes {rate}, kept as {}", queue.name, queue.usage.rate()));
         }
     }
     if unfinished != state.unfinished_jobs() {
         found.push(format!("{unfinished} unfinished jobs are kept as {}", state.unfinished_jobs()));
+    }
+}
+
+/// Whose jobs they are, and what each of the users takes.
+fn check_users(state: &State, queue: &Queue, jobs: &[&Job], found: &mut Vec<String>) {
+    let mut used: BTreeMap<UserId, model::Resources> = BTreeMap::new();
+    for allocation in state.sessions().flat_map(|session| session.allocations.values()) {
+        if allocation.queue == queue.id && allocation.takes_capacity() && allocation.user != EVERYBODY {
+            used.entry(allocation.user).or_default().add(&allocation.resources);
+        }
+    }
+    let mut users: BTreeMap<UserId, u64> = BTreeMap::new();
+    jobs.iter().filter(|job| job.user != EVERYBODY).for_each(|job| *users.entry(job.user).or_default() += 1);
+    for (id, user) in queue.users.iter() {
+        let (jobs, used) = (users.remove(&id).unwrap_or(0), used.remove(&id).unwrap_or_default());
+        if jobs != user.jobs || used != user.used {
+            let (name, queue) = (&user.name, &queue.name);
+            found.push(format!(
+                "queue {queue}: user {name} has {jobs} jobs and uses {used}, kept as {} and {}",
+                user.jobs, user.used
+            ));
+        }
+    }
+    used.retain(|_, used| !used.is_empty());
+    if !users.is_empty() || !used.is_empty() {
+        found.push(format!("queue {}: users {users:?} and {used:?} are not among its rows", queue.name));
     }
 }
 

@@ -187,6 +187,10 @@ pub struct QueueSpec {
     /// What may go before the first one. A new queue lets whatever fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill: Option<Backfill>,
+    /// Weights of users relative to each other, 1 to 10,000, for the order `fair`. Who is not named keeps its own; a user
+    /// that is new has `WEIGHT_DEFAULT`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shares: BTreeMap<String, u32>,
 }
 
 pub const WEIGHT_DEFAULT: u32 = 100;

@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::state::State;
 use crate::state::jobs::{Cause, Group, Hold, Job};
+use crate::state::users::EVERYBODY;
 use crate::{Applied, Entry};
 
 impl State {
@@ -58,6 +59,10 @@ impl State {
         marks.counts(&job.counts);
         if let Some(queue) = self.queues.get(&job.queue) {
             marks.numbers(&queue.usage.mark());
+            if job.user != EVERYBODY {
+                marks.numbers(&[job.user.into()]);
+                marks.numbers(&queue.users.mark(job.user));
+            }
             marks.numbers(&[queue.counts.unfinished()]);
         }
         let groups = if job.groups.len() <= GROUPS_MARKED_MAX { &job.groups[..] } else { &[] };

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use model::views::{Counts, GroupView, JobState, JobView, QueueView, TaskState, TaskView, WorkerView};
+use model::views::{
+    Counts, GroupView, JobState, JobView, QueueView, TaskState, TaskView, UserView, WorkerView,
+};
 use model::{Dependency, JobId, JobSpec, RunSet, TaskId, Timestamp};
 
 use crate::apply::sessions::worker_state;
 use crate::state::State;
 use crate::state::jobs::{Cause, Group, Hold, Job, On};
-use crate::state::queues::usage_seconds;
+use crate::state::queues::{Queue, usage_seconds};
 use crate::state::sessions::Phase;
+use crate::state::users::{User, UserId};
 
 /// Rows looked at for one page, found or not: jobs, and groups of those that are found. Apply waits meanwhile.
 pub const ROWS_PER_PAGE_MAX: usize = 1_000;
@@ -174,14 +177,29 @@ impl State {
                 unfinished_jobs: queue.unfinished_jobs,
                 usage: usage_seconds(queue.usage.spent(self.now(), self.half_life())),
                 oldest_wait: self.oldest_wait(queue.id),
+                users: self.user_views(queue),
             })
             .collect()
     }
 
+    fn user_views(&self, queue: &Queue) -> Vec<UserView> {
+        let at = self.moment();
+        let of_one = |millionths: u64| millionths as f64 / 1e6;
+        let view = |(_, user): (UserId, &User)| UserView {
+            name: user.name.clone(),
+            weight: user.weight,
+            jobs: user.jobs,
+            share: of_one(user.share(None, at)),
+            past_share: of_one(user.past(at)),
+        };
+        let mut users: Vec<UserView> = queue.users.iter().map(view).collect();
+        users.sort_by(|one, other| one.name.cmp(&other.name));
+        users
+    }
+
     /// How long the first ready group of each class has waited; the longest of them.
     fn oldest_wait(&self, queue: u32) -> Option<std::time::Duration> {
-        let lists = self.index.ready.range((queue, 0)..=(queue, u32::MAX));
-        let heads = lists.filter_map(|(_, keys)| keys.first());
+        let heads = self.ready_in(queue).filter_map(|(_, keys)| keys.first());
         let since = heads.filter_map(|key| Some(self.job(key.job)?.groups[key.group as usize].ready_since));
         since.min().map(|since| self.now().since(since))
     }
@@ -309,8 +327,8 @@ pub fn waits_for(state: &State, job: &Job, place: usize) -> String {
 /// What all ready tasks ask for, by queue and resource, in the units of [`model::Resources`].
 pub fn unmet_demand(state: &State) -> BTreeMap<(String, String), u64> {
     let mut demand = BTreeMap::new();
-    for ((queue, class), keys) in state.ready() {
-        let (Some(queue), Some(class)) = (state.queue(*queue), state.class(*class)) else { continue };
+    for (list, keys) in state.ready() {
+        let (Some(queue), Some(class)) = (state.queue(list.queue), state.class(list.class)) else { continue };
         let ready = |key: &crate::state::index::ReadyKey| {
             state.job(key.job).map_or(0, |job| u64::from(job.groups[key.group as usize].ready.len()))
         };

@@ -25,6 +25,9 @@ pub enum Order {
     Rms,
     /// The shorter relative deadline (deadline monotonic); what has none is last.
     Dms,
+    /// That of the user who takes and took least, relative to the user's weight (dominant resource fairness; Ghodsi et al. 2011);
+    /// of one user's the higher priority.
+    Fair,
     /// The longer way, by estimates, to the end of its job (critical path; upward rank of Topcuoglu, Hariri & Wu 2002).
     CriticalPath,
 }
@@ -84,6 +87,7 @@ named!(
     Edf = "edf",
     Rms = "rms",
     Dms = "dms",
+    Fair = "fair",
     CriticalPath = "critical-path"
 );
 named!(

@@ -88,6 +88,10 @@ impl Resources {
         fixed.into_iter().chain(custom).filter(|(_, amount)| *amount > 0)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
     /// Whether `self` is at least `asked` in everything.
     pub fn covers(&self, asked: &Resources) -> bool {
         asked.cpu <= self.cpu

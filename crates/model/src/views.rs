@@ -261,6 +261,24 @@ pub struct QueueView {
     /// How long its oldest ready task has waited.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
     pub oldest_wait: Option<Duration>,
+    /// Those who share it, where its order is `fair` or was; by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<UserView>,
+}
+
+/// A user of a queue that its users share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UserView {
+    /// `(others)`: those who came when there were too many to be told apart.
+    pub name: String,
+    /// Relative to other users, 1 to 10,000.
+    pub weight: u32,
+    /// Jobs in the hot state.
+    pub jobs: u64,
+    /// Dominant share of the cluster now, 0 to 1.
+    pub share: f64,
+    /// Its mean over the time before, of which what lies one half-life back counts half; 0 to 1.
+    pub past_share: f64,
 }
 
 /// Why a task does not run: every reason, most telling first.

@@ -1,8 +1,10 @@
 //! Why a task does not run: every reason, from the same code that plans.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use machine::state::index::ReadyKey;
+use machine::state::index::{ReadyKey, ReadyList};
 use machine::state::jobs::{Hold, On};
 use machine::views::{expected_start, task_state, waits_for};
 use machine::{Group, Job, State};
@@ -12,6 +14,7 @@ use model::time::{format_duration, micros};
 use model::views::{Explanation, ReasonView, TaskState};
 
 use crate::fit::Fit;
+use crate::queues::turns;
 
 /// Entries of a queue that are counted: a page is enough to say "many".
 const AHEAD_COUNTED_MAX: usize = 10_000;
@@ -141,7 +144,8 @@ fn held_back(state: &State, job: &Job) -> Vec<ReasonView> {
 
 fn of_workers(state: &State, job: &Job, place: usize, fit: Fit) -> Vec<ReasonView> {
     let mut reasons = fit.reasons;
-    let ahead = ahead(state, job, place);
+    let own = key(job, place);
+    let ahead = ahead(state, job, own);
     let backfill = state.queue(job.queue).map(|queue| queue.policy.backfill).unwrap_or_default();
     // Even with room for it, nobody that waits before it is overtaken just so.
     let is_kept = backfill != Backfill::FirstFit;
@@ -152,25 +156,58 @@ fn of_workers(state: &State, job: &Job, place: usize, fit: Fit) -> Vec<ReasonVie
             Backfill::Easy => ", and it lets nothing delay the first of them",
             Backfill::Conservative => ", and it lets nothing delay them",
         };
-        let message = format!("{ahead} entries of the queue come before it{rule}");
+        let first = match users_ahead(state, job) {
+            0 => String::new(),
+            1 => ", with those of 1 user who has had less of it relative to their share".to_owned(),
+            users => {
+                format!(", with those of {users} users who have had less of it relative to their shares")
+            }
+        };
+        let entries = if ahead == 1 { "entry of the queue comes" } else { "entries of the queue come" };
+        let message = format!("{ahead} {entries} before it{first}{rule}");
         let fix = fix_of_order(state, job);
         reasons.push(reason("behind_others", message, ahead, &fix));
     }
     reasons
 }
 
+fn key(job: &Job, place: usize) -> ReadyKey {
+    ReadyKey { rank: job.groups[place].rank, job: job.id, group: place as u32 }
+}
+
 /// Groups of the queue that come before this one.
-fn ahead(state: &State, job: &Job, place: usize) -> u64 {
-    let key = ReadyKey { rank: job.groups[place].rank, job: job.id, group: place as u32 };
-    let lists = state.ready().range((job.queue, 0)..=(job.queue, u32::MAX));
-    lists.map(|(_, keys)| keys.range(..key).take(AHEAD_COUNTED_MAX).count() as u64).sum()
+fn ahead(state: &State, job: &Job, own: ReadyKey) -> u64 {
+    let turns = turns(state, job.queue);
+    let its = turns.get(&job.user);
+    let before = |(list, keys): (&ReadyList, &BTreeSet<ReadyKey>)| {
+        // Of somebody else all come before it, or none.
+        let keys = match turns.get(&list.user).cmp(&its) {
+            _ if list.user == job.user => keys.range(..own),
+            Ordering::Less => keys.range(..),
+            Ordering::Equal => keys.range(..own),
+            Ordering::Greater => return 0,
+        };
+        keys.take(AHEAD_COUNTED_MAX).count() as u64
+    };
+    state.ready_in(job.queue).map(before).sum()
+}
+
+/// Users who wait and whose turn is before this one's.
+fn users_ahead(state: &State, job: &Job) -> usize {
+    let turns = turns(state, job.queue);
+    let its = turns.get(&job.user);
+    turns.values().filter(|turn| Some(*turn) < its).count()
 }
 
 /// What brings it to the front, where its queue goes by something that can be changed.
 fn fix_of_order(state: &State, job: &Job) -> String {
-    let by_priority = |queue: &machine::state::queues::Queue| queue.policy.order == Order::Priority;
-    if !state.queue(job.queue).is_some_and(by_priority) {
-        return "wait".to_owned();
+    match state.queue(job.queue).map(|queue| (queue.policy.order, &queue.name)) {
+        Some((Order::Priority, _)) => {}
+        Some((Order::Fair, queue)) if users_ahead(state, job) > 0 => {
+            let user = &job.actor.user;
+            return format!("wait, or give its user more: `baton queue put {queue} --share {user}=200`");
+        }
+        _ => return "wait".to_owned(),
     }
     let priority = highest_priority(state, job).saturating_add(1);
     format!("wait, or `baton job set {} --priority {priority}`", job.id)
@@ -178,7 +215,7 @@ fn fix_of_order(state: &State, job: &Job) -> String {
 
 /// Of the first ones that are ready in the job's queue.
 fn highest_priority(state: &State, job: &Job) -> i32 {
-    let lists = state.ready().range((job.queue, 0)..=(job.queue, u32::MAX));
-    let first = lists.filter_map(|(_, keys)| keys.first()).filter_map(|key| state.job(key.job));
+    let first =
+        state.ready_in(job.queue).filter_map(|(_, keys)| keys.first()).filter_map(|key| state.job(key.job));
     first.map(|job| job.priority).max().unwrap_or(job.priority)
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use machine::state::queues::QueueId;
+use machine::state::users::{EVERYBODY, UserId};
 use machine::{Placement, Plan, Promise, State};
 use model::{Elapsed, JobId, Resources, RunSet, SessionId};
 
@@ -78,6 +79,8 @@ pub(crate) struct Taken {
     /// Task numbers by job.
     pub tasks: BTreeMap<JobId, RunSet>,
     pub running: BTreeMap<QueueId, u64>,
+    /// What is placed for each user of a queue that is shared by users.
+    pub users: BTreeMap<(QueueId, UserId), Resources>,
     /// The classes of what is placed on each session.
     pub classes: BTreeMap<SessionId, Vec<u32>>,
     /// What is placed on each session of jobs that the state does not have yet.
@@ -107,6 +110,11 @@ impl Taken {
             Some(job) => {
                 let Some((place, group)) = job.group_of(tasks.first) else { return };
                 self.classes.entry(session).or_default().push(group.class);
+                if job.user != EVERYBODY
+                    && let Some(class) = state.class(group.class)
+                {
+                    self.users.entry((queue, job.user)).or_default().add(&class.key.resources);
+                }
                 self.promised.insert((job.id, place as u32), None);
                 if self.promises
                     && let (Some(estimate), Some(class)) =

@@ -71,7 +71,7 @@ impl<'a> Round<'a> {
     pub fn run(&mut self, budget: Budget) -> Plan {
         // Before anything in line: whoever is ahead of it may not use its worker, and must not keep it from it.
         self.place_reserved();
-        let mut lines = lines(self.state, &self.taken.running, budget.skips_max);
+        let mut lines = lines(self.state, &self.taken, budget.skips_max);
         self.stand_by_promises(&lines);
         self.take_turns(&mut lines, budget);
         for _ in 0..SETTLES_MAX {
@@ -217,7 +217,8 @@ impl<'a> Round<'a> {
                 Choice::Delays => return self.wait(line, class, row, key, true),
             }
         }
-        line.charge(row.key.resources.dominant_share(state.total()), tasks.len);
+        let asked = &row.key.resources;
+        line.charge(asked, asked.dominant_share(state.total()), tasks.len);
     }
 
     fn send_ahead(&mut self, job: JobId, tasks: Run, session: SessionId) {

@@ -4,12 +4,25 @@ use std::collections::BTreeMap;
 
 use machine::State;
 use machine::state::index::ReadyKey;
-use machine::state::queues::QueueId;
-use model::ClassId;
-use model::policy::Backfill;
+use machine::state::queues::{Queue, QueueId};
+use machine::state::users::{Moment, UserId, Users};
+use model::policy::{Backfill, Order};
+use model::{ClassId, Resources};
 
-/// What of a class comes after its head.
+use crate::overlay::Taken;
+
+/// What of a list comes after its head.
 type Rest<'a> = std::collections::btree_set::Iter<'a, ReadyKey>;
+
+/// The first group of a class, or of what of it is one user's.
+struct Head<'a> {
+    class: ClassId,
+    user: UserId,
+    rest: Rest<'a>,
+}
+
+/// Whose turn it is, the least first, and then in order.
+type Place = (u64, ReadyKey);
 
 /// The ready work of one queue, in order.
 pub(crate) struct Line<'a> {
@@ -21,13 +34,15 @@ pub(crate) struct Line<'a> {
     /// Tasks that its ceiling still allows.
     pub room: u64,
     /// The first group of each class, in order.
-    heads: BTreeMap<ReadyKey, (ClassId, Rest<'a>)>,
+    heads: BTreeMap<Place, Head<'a>>,
+    /// Where its users share it.
+    shares: Option<Shares<'a>>,
     /// Heads that found no room, in order.
-    unplaced: Vec<(ReadyKey, ClassId, Rest<'a>)>,
+    unplaced: Vec<(ReadyKey, Head<'a>)>,
     /// How many of them something was placed behind.
     passed: usize,
     /// Those that had room and would have delayed somebody.
-    skipped: Vec<(ReadyKey, ClassId)>,
+    skipped: Vec<(ReadyKey, Head<'a>)>,
     /// One of it waits already, and what is looked at now comes after it.
     is_waiting: bool,
     /// How many more may be skipped in this round.
@@ -40,35 +55,43 @@ const CHARGE_US: u64 = 1_000_000;
 impl<'a> Line<'a> {
     /// The first ready group of the queue, with its class.
     pub fn head(&self) -> Option<(ClassId, ReadyKey)> {
-        self.heads.first_key_value().map(|(key, (class, _))| (*class, *key))
+        self.heads.first_key_value().map(|((_, key), head)| (head.class, *key))
+    }
+
+    /// All that is done is done with the head, whose key this is.
+    fn take_head(&mut self, key: ReadyKey) -> Option<(u64, Head<'a>)> {
+        let first = self.heads.first_entry().filter(|first| first.key().1 == key)?;
+        let ((turn, _), head) = first.remove_entry();
+        Some((turn, head))
     }
 
     /// Done with the group that is at the head of its class: the next one of the class is.
     pub fn advance(&mut self, key: ReadyKey) {
-        if let Some((class, mut rest)) = self.heads.remove(&key)
-            && let Some(next) = rest.next()
+        if let Some((turn, mut head)) = self.take_head(key)
+            && let Some(next) = head.rest.next()
         {
-            self.heads.insert(*next, (class, rest));
+            self.heads.insert((turn, *next), head);
         }
     }
 
     /// Nothing of the class, whose first group is at `key`, finds room any more.
     pub fn pass_over(&mut self, key: ReadyKey) {
-        if let Some((class, rest)) = self.heads.remove(&key) {
-            self.unplaced.push((key, class, rest));
+        if let Some((_, head)) = self.take_head(key) {
+            self.unplaced.push((key, head));
         }
     }
 
     /// Not this one; the next one of its class may do.
     pub fn skip(&mut self, key: ReadyKey) {
-        let Some((class, mut rest)) = self.heads.remove(&key) else { return };
+        let Some((turn, mut head)) = self.take_head(key) else { return };
+        let alone = Head { rest: Rest::default(), ..head };
         match self.backfill {
             // Whatever goes by then has passed it over.
-            Backfill::FirstFit => self.unplaced.push((key, class, Rest::default())),
-            _ => self.skipped.push((key, class)),
+            Backfill::FirstFit => self.unplaced.push((key, alone)),
+            _ => self.skipped.push((key, alone)),
         }
-        if let Some(next) = rest.next() {
-            self.heads.insert(*next, (class, rest));
+        if let Some(next) = head.rest.next() {
+            self.heads.insert((turn, *next), head);
         }
         self.skips_left = self.skips_left.saturating_sub(1);
         if self.skips_left == 0 {
@@ -78,8 +101,8 @@ impl<'a> Line<'a> {
 
     /// Nothing more of it may start.
     pub fn close(&mut self) {
-        while let Some((key, (class, rest))) = self.heads.pop_first() {
-            self.unplaced.push((key, class, rest));
+        while let Some(((_, key), head)) = self.heads.pop_first() {
+            self.unplaced.push((key, head));
         }
     }
 
@@ -90,9 +113,11 @@ impl<'a> Line<'a> {
 
     /// There may be room again for what found none.
     pub fn retry(&mut self) {
-        self.heads.extend(self.unplaced.drain(..).map(|(key, class, rest)| (key, (class, rest))));
-        let skipped = self.skipped.drain(..).map(|(key, class)| (key, (class, Rest::default())));
-        self.heads.extend(skipped);
+        let again = self.unplaced.drain(..).chain(self.skipped.drain(..));
+        for (key, head) in again {
+            let turn = self.shares.as_ref().map_or(0, |shares| shares.turn(head.user));
+            self.heads.insert((turn, key), head);
+        }
         self.passed = 0;
         self.is_waiting = false;
     }
@@ -101,19 +126,27 @@ impl<'a> Line<'a> {
     pub fn passed_over(&self) -> impl Iterator<Item = (ReadyKey, ClassId)> + '_ {
         // Where the queue may run no more, a worker with room would not help.
         let passed = if self.room > 0 { self.passed.max(1) } else { 0 };
-        self.unplaced.iter().take(passed).map(|(key, class, _)| (*key, *class))
+        self.unplaced.iter().take(passed).map(|(key, head)| (*key, head.class))
     }
 
     /// Heads that would run if there were room for them.
     pub fn without_room(&self) -> impl Iterator<Item = ReadyKey> + '_ {
-        self.unplaced.iter().filter(|_| self.room > 0).map(|(key, ..)| *key)
+        self.unplaced.iter().filter(|_| self.room > 0).map(|(key, _)| *key)
     }
 
-    /// Something was placed.
-    pub fn charge(&mut self, share: u64, tasks: u32) {
+    /// Something of the head was placed: so many tasks in one allocation, which takes this.
+    pub fn charge(&mut self, asked: &Resources, share: u64, tasks: u32) {
         self.passed = self.unplaced.len();
         self.spent = self.spent.saturating_add(share.saturating_mul(CHARGE_US));
         self.room = self.room.saturating_sub(u64::from(tasks));
+        if let (Some(shares), Some((_, head))) = (&mut self.shares, self.heads.first_key_value()) {
+            let user = head.user;
+            let (before, after) = shares.charge(user, asked, tasks);
+            let theirs = |_: &Place, head: &mut Head<'_>| head.user == user;
+            let moved = self.heads.extract_if((before, ReadyKey::MIN)..=(before, ReadyKey::MAX), theirs);
+            let moved: Vec<(Place, Head<'a>)> = moved.collect();
+            self.heads.extend(moved.into_iter().map(|((_, key), head)| ((after, key), head)));
+        }
     }
 
     fn turn(&self) -> (u64, QueueId) {
@@ -121,38 +154,88 @@ impl<'a> Line<'a> {
     }
 }
 
+/// What the users of a queue take, with what this round and the plans in flight have given them.
+struct Shares<'a> {
+    users: &'a Users,
+    at: Moment<'a>,
+    given: BTreeMap<UserId, Given>,
+}
+
+#[derive(Default)]
+struct Given {
+    resources: Resources,
+    tasks: u64,
+}
+
+impl Shares<'_> {
+    fn turn(&self, id: UserId) -> u64 {
+        let given = self.given.get(&id);
+        let turn =
+            self.users.get(id).map_or(0, |user| user.turn(given.map(|given| &given.resources), self.at));
+        // Those who ask for nothing that anybody could run out of take turns too.
+        turn.saturating_add(given.map_or(0, |given| given.tasks))
+    }
+
+    /// The turn before and after.
+    fn charge(&mut self, id: UserId, asked: &Resources, tasks: u32) -> (u64, u64) {
+        let before = self.turn(id);
+        let given = self.given.entry(id).or_default();
+        given.resources.add(asked);
+        given.tasks += u64::from(tasks);
+        (before, self.turn(id))
+    }
+}
+
+/// Where each user comes among those of the queue who wait; empty, unless they share it.
+pub(crate) fn turns(state: &State, queue: QueueId) -> BTreeMap<UserId, u64> {
+    let Some(shares) = state.queue(queue).and_then(|queue| shares(state, queue, &Taken::default())) else {
+        return BTreeMap::new();
+    };
+    state.ready_in(queue).map(|(list, _)| (list.user, shares.turn(list.user))).collect()
+}
+
+fn shares<'a>(state: &'a State, queue: &'a Queue, taken: &Taken) -> Option<Shares<'a>> {
+    let is_shared = queue.policy.order == Order::Fair;
+    let of_queue = (queue.id, UserId::MIN)..=(queue.id, UserId::MAX);
+    let given = taken.users.range(of_queue).map(|((_, user), resources)| {
+        let given = Given { resources: resources.clone(), tasks: 0 };
+        (*user, given)
+    });
+    is_shared.then(|| Shares { users: &queue.users, at: state.moment(), given: given.collect() })
+}
+
 /// Every queue that has ready work and may run it.
-pub(crate) fn lines<'a>(
-    state: &'a State,
-    running: &BTreeMap<QueueId, u64>,
-    skips_max: usize,
-) -> Vec<Line<'a>> {
-    let mut by_queue: BTreeMap<QueueId, BTreeMap<ReadyKey, (ClassId, Rest<'a>)>> = BTreeMap::new();
-    for ((queue, class), keys) in state.ready() {
+pub(crate) fn lines<'a>(state: &'a State, taken: &Taken, skips_max: usize) -> Vec<Line<'a>> {
+    let mut by_queue: BTreeMap<QueueId, Vec<(ReadyKey, Head<'a>)>> = BTreeMap::new();
+    for (list, keys) in state.ready() {
         let mut rest = keys.iter();
         if let Some(first) = rest.next() {
-            by_queue.entry(*queue).or_default().insert(*first, (*class, rest));
+            let head = Head { class: list.class, user: list.user, rest };
+            by_queue.entry(list.queue).or_default().push((*first, head));
         }
     }
     let (now, half_life) = (state.stamp().elapsed, state.half_life());
-    let line = |(id, heads): (QueueId, BTreeMap<ReadyKey, (ClassId, Rest<'a>)>)| {
+    let line = |(id, unplaced): (QueueId, Vec<(ReadyKey, Head<'a>)>)| {
         let queue = state.queue(id).filter(|queue| !queue.paused)?;
-        let room = queue.room().saturating_sub(running.get(&id).copied().unwrap_or(0));
+        let room = queue.room().saturating_sub(taken.running.get(&id).copied().unwrap_or(0));
         // What runs now counts as if it went on for a second, so that a queue that has just begun takes its turn.
         let spent = queue.usage.spent(now, half_life) + queue.usage.rate().saturating_mul(CHARGE_US);
-        Some(Line {
+        let mut line = Line {
             queue: id,
             backfill: queue.policy.backfill,
             weight: queue.weight.max(1).into(),
             spent,
             room,
-            heads,
-            unplaced: Vec::new(),
+            heads: BTreeMap::new(),
+            shares: shares(state, queue, taken),
+            unplaced,
             passed: 0,
             skipped: Vec::new(),
             is_waiting: false,
             skips_left: skips_max,
-        })
+        };
+        line.retry();
+        Some(line)
     };
     by_queue.into_iter().filter_map(line).collect()
 }

@@ -25,11 +25,20 @@ struct World {
     jobs: u64,
     sessions: u64,
     requests: u128,
+    /// Who writes.
+    user: String,
 }
 
 impl World {
     fn new() -> World {
-        let mut world = World { state: State::default(), now: 0, jobs: 0, sessions: 0, requests: 1 << 80 };
+        let mut world = World {
+            state: State::default(),
+            now: 0,
+            jobs: 0,
+            sessions: 0,
+            requests: 1 << 80,
+            user: "u".to_owned(),
+        };
         let settings = Settings::default();
         let bootstrap = Bootstrap { cluster: "test".to_owned(), settings, epoch: 0, next_node: 4 };
         world.apply(Command::Bootstrap(bootstrap));
@@ -47,7 +56,7 @@ impl World {
     fn write(&mut self, op: Op) -> machine::Reply {
         self.requests += 1 << 80;
         let request = RequestId(self.requests);
-        self.apply(Command::Write(Write { request, body_hash: 0, actor: Actor::new("u", "test"), op }))
+        self.apply(Command::Write(Write { request, body_hash: 0, actor: Actor::new(&self.user, "test"), op }))
     }
 
     fn session(&mut self, name: &str, cores: u64) -> SessionId {
@@ -429,6 +438,7 @@ fn a_plan_beside_one_in_flight_takes_what_that_one_left() {
 
 mod ahead;
 mod explaining;
+mod fair;
 mod held;
 mod random;
 

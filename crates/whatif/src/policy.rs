@@ -14,7 +14,7 @@ pub struct Policy {
 }
 
 /// Order and backfill of each. `fcfs` and `sjf` are strict: nothing overtakes the first that waits.
-const KNOWN: [(&str, Order, Backfill); 14] = [
+const KNOWN: [(&str, Order, Backfill); 16] = [
     ("fcfs", Order::Fifo, Backfill::None),
     ("sjf", Order::Sjf, Backfill::None),
     ("first-fit", Order::Fifo, Backfill::FirstFit),
@@ -29,6 +29,8 @@ const KNOWN: [(&str, Order, Backfill); 14] = [
     ("dms", Order::Dms, Backfill::FirstFit),
     ("critical-path", Order::CriticalPath, Backfill::FirstFit),
     ("easy-priority", Order::Priority, Backfill::Easy),
+    ("fair", Order::Fair, Backfill::FirstFit),
+    ("easy-fair", Order::Fair, Backfill::Easy),
 ];
 
 /// All names.

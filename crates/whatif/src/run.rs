@@ -49,6 +49,8 @@ pub struct Ran {
     pub overtook: bool,
 }
 
+/// Who sets the queue up.
+const OPERATOR: &str = "what-if";
 /// The only worker, with all cores.
 const SESSION: SessionId = SessionId(1);
 /// Wall time of the begin: within the range of request ids.
@@ -110,7 +112,7 @@ impl<'a> World<'a> {
             backfill: Some(policy.queue.backfill),
             ..QueueSpec::default()
         };
-        let put = world.write(Op::PutQueue(put));
+        let put = world.write(OPERATOR, Op::PutQueue(put));
         world.apply(vec![Command::Bootstrap(bootstrap), worker(cores), put]);
         world
     }
@@ -188,11 +190,11 @@ impl<'a> World<'a> {
         }
     }
 
-    fn write(&mut self, op: Op) -> Command {
+    fn write(&mut self, user: &str, op: Op) -> Command {
         self.requests += 1;
         let ms = (EPOCH_US + micros(self.now)) / 1_000;
         let request = RequestId(u128::from(ms) << 80 | u128::from(self.requests));
-        Command::Write(Write { request, body_hash: 0, actor: Actor::new("what-if", "what-if"), op })
+        Command::Write(Write { request, body_hash: 0, actor: Actor::new(user, "what-if"), op })
     }
 
     fn submit(&mut self, job: &Job) -> Command {
@@ -204,7 +206,7 @@ impl<'a> World<'a> {
             }
         }
         let spec = spec(job);
-        self.write(Op::Submit { job: JobId(place as u64 + 1), spec: Arc::new(spec) })
+        self.write(&job.user, Op::Submit { job: JobId(place as u64 + 1), spec: Arc::new(spec) })
     }
 
     fn become_ready(&mut self, job: usize, task: usize) {

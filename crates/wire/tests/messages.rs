@@ -7,7 +7,7 @@ use machine::{Edge, Ended, Event, News, Rejection, Report, Target};
 use model::policy::{Backfill, Order};
 use model::views::{
     ClusterView, Counts, Explanation, GroupView, JobState, JobView, MemberView, QueueView, ReasonView,
-    TaskState, TaskView, WorkerState, WorkerView,
+    TaskState, TaskView, UserView, WorkerState, WorkerView,
 };
 use model::{
     Actor, Blob, Capacity, Dependency, JobId, Kind, Offer, Outcome, QueuePolicy, Reason, RequestId,
@@ -136,6 +136,7 @@ fn queue_worker_and_cluster_views_read_back() {
         unfinished_jobs: 4,
         usage: 1.25,
         oldest_wait: Some(Duration::from_micros(5)),
+        users: vec![UserView { name: "u".to_owned(), weight: 7, jobs: 2, share: 0.5, past_share: 0.25 }],
     };
     assert_eq!(QueueView::from(v1::Queue::from(&queue)), queue);
     let mut capacity = Capacity::of(Resources::cores(4));

@@ -3,7 +3,7 @@
 use model::resources::format_amount;
 use model::time::format_duration;
 use model::views::{
-    Counts, JobState, JobView, MemberView, QueueView, ReasonView, TaskState, TaskView, WorkerState,
+    Counts, JobState, JobView, MemberView, QueueView, ReasonView, TaskState, TaskView, UserView, WorkerState,
     WorkerView,
 };
 use model::{Outcome, Reason, Resources, Timestamp, Verdict};
@@ -192,6 +192,27 @@ pub fn size(bytes: u64) -> String {
     match units.iter().find(|(unit, _)| bytes >= *unit) {
         Some((unit, name)) => format!("{:.1}{name}", bytes as f64 / *unit as f64),
         None => format!("{bytes}B"),
+    }
+}
+
+impl Row for UserView {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn columns(is_wide: bool) -> Vec<&'static str> {
+        columns(&["user", "weight", "jobs", "share", "share before"], &[], is_wide)
+    }
+
+    fn cells(&self, _: View) -> Vec<Cell> {
+        let percent = |share: f64| format!("{:.1}%", share * 100.0);
+        vec![
+            self.name.clone().into(),
+            self.weight.to_string().into(),
+            self.jobs.to_string().into(),
+            percent(self.share).into(),
+            percent(self.past_share).into(),
+        ]
     }
 }
 

@@ -20,6 +20,12 @@ use crate::output::rows::counts_text;
 pub enum QueueArgs {
     /// List queues
     List(WatchArgs),
+    /// Show who shares a queue whose order is fair, and what each takes and took
+    Users {
+        name: String,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
     /// Create a queue, or change what is given of it
     Put {
         name: String,
@@ -32,7 +38,7 @@ pub enum QueueArgs {
         /// Take away --running-max
         #[arg(long, conflicts_with = "running_max")]
         no_running_max: bool,
-        /// Which ready task comes first: priority, fifo, sjf, edf, rms, dms, critical-path
+        /// Which ready task comes first: priority, fifo, sjf, edf, rms, dms, fair, critical-path
         #[arg(long)]
         order: Option<Order>,
         /// Waiting so long adds one to a priority: 10m; 0s for never
@@ -41,6 +47,9 @@ pub enum QueueArgs {
         /// What may go before the first that finds no room: first-fit, none, easy, conservative
         #[arg(long)]
         backfill: Option<Backfill>,
+        /// Weight of a user relative to the others, for --order fair: ann=300; 1 to 10000, 100 unless given
+        #[arg(long = "share", value_name = "USER=WEIGHT", value_parser = share)]
+        shares: Vec<(String, u32)>,
         #[command(flatten)]
         write: WriteArgs,
     },
@@ -62,7 +71,18 @@ pub struct QueueName {
 pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
     let (name, done, result) = match args {
         QueueArgs::List(args) => return list_queues(args, app).await,
-        QueueArgs::Put { name, weight, running_max, no_running_max, order, ageing, backfill, write } => {
+        QueueArgs::Users { name, watch } => return list_users(name, watch, app).await,
+        QueueArgs::Put {
+            name,
+            weight,
+            running_max,
+            no_running_max,
+            order,
+            ageing,
+            backfill,
+            shares,
+            write,
+        } => {
             let change = QueueChange {
                 weight: *weight,
                 running_max: *running_max,
@@ -70,6 +90,7 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
                 order: *order,
                 ageing: *ageing,
                 backfill: *backfill,
+                shares: shares.clone(),
             };
             (name, "is set", app.writer(write).change_queue(name, &change).await)
         }
@@ -81,6 +102,46 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
     let changed = result.map_err(|error| Fault::writing(&doing, "Nothing was changed", error))?;
     app.changed(changed, std::slice::from_ref(name), &format!("queue {name} {done}"))?;
     Ok(Exit::DONE)
+}
+
+/// Reads `ann=300`.
+fn share(text: &str) -> Result<(String, u32), String> {
+    let (user, weight) = text.rsplit_once('=').ok_or("write USER=WEIGHT, as in ann=300")?;
+    let parsed = weight.parse().ok().filter(|weight| (1..=10_000).contains(weight));
+    let Some(parsed) = parsed else {
+        let nearest = if weight.starts_with('-') || weight == "0" { "1" } else { "10000" };
+        let nearest = if weight.parse::<i128>().is_ok() {
+            format!("; the nearest is {nearest}")
+        } else {
+            String::new()
+        };
+        return Err(format!("a weight is a whole number from 1 to 10000, not `{weight}`{nearest}"));
+    };
+    if user.is_empty() {
+        return Err("name the user, as in ann=300".to_owned());
+    }
+    Ok((user.to_owned(), parsed))
+}
+
+async fn list_users(name: &str, args: &WatchArgs, app: &App) -> Result<Exit, Fault> {
+    let is_relevant = |event: &Event| matches!(event, Event::Queue { .. } | Event::Tasks { .. });
+    let mut watch = Watch::new(app, is_relevant);
+    loop {
+        if args.watch {
+            watch.changed().await?;
+        }
+        let queues = app.client.queues().await;
+        let queues = queues.map_err(|error| Fault::reading("cannot list queues", error))?.value;
+        let Some(queue) = queues.into_iter().find(|queue| queue.name == name) else {
+            let what = format!("there is no queue `{name}`");
+            return Err(Fault::not_found(what).fix("`baton queue list` shows what there is"));
+        };
+        if !args.watch {
+            app.face.list(&queue.users, None)?;
+            return Ok(Exit::DONE);
+        }
+        watch.draw(&app.face.list_text(&queue.users, None)?)?;
+    }
 }
 
 async fn list_queues(args: &WatchArgs, app: &App) -> Result<Exit, Fault> {

@@ -7,6 +7,7 @@ use model::{JobId, Run, RunSet, SessionId};
 
 use crate::apply::deps::{each_final, tell};
 use crate::apply::parts;
+use crate::apply::place::Uses;
 use crate::apply::write::within;
 use crate::chores::{Budget, Change, Chore};
 use crate::state::State;
@@ -192,11 +193,11 @@ fn stop_if_idle(state: &mut State, id: JobId, place: usize, session: SessionId, 
     allocation.phase = Phase::Stopping;
     // Stopping takes capacity; held work did not yet.
     if was_held {
-        let (resources, queue, share) = (allocation.resources.clone(), allocation.queue, allocation.share);
+        let (resources, uses) = (allocation.resources.clone(), Uses::of(allocation));
         state.index.set_end(session, allocation, true);
         state.index.set_held(session, seq, false);
         row.take(&resources, &[]);
-        crate::apply::place::charge(state, queue, share, 0);
+        uses.begin(state);
     }
     state.effect(Effect::Stop { session, seq });
 }

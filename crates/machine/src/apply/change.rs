@@ -110,9 +110,12 @@ fn ranks(state: &State, id: JobId, queue: Option<u32>, priority: i32) -> Vec<i64
 fn move_to_queue(state: &mut State, id: JobId, to: u32) -> u64 {
     let Some(job) = state.job(id) else { return 0 };
     let (from, counts, places) = (job.queue, job.counts, job.places());
+    let (actor, before) = (job.actor.clone(), job.user);
     let ranks = ranks(state, id, Some(to), job.priority);
+    let user = state.join(to, &actor.user);
+    state.leave(from, before);
     let waiting = state.rekeyed(id, places, |job| {
-        job.queue = to;
+        (job.queue, job.user) = (to, user);
         set_ranks(job, &ranks);
         waiting(job)
     });

@@ -1,14 +1,16 @@
 //! A plan is checked again, placement by placement; what is no longer eligible is dropped.
 
 use model::views::TaskState;
-use model::{Elapsed, Run, RunSet, SessionId, Token};
+use model::{Elapsed, Resources, Run, RunSet, SessionId, Token};
 
 use crate::eligible::{Ineligible, accepts, drains_for, gate, has_credit, has_room, unreserved};
 use crate::mutants;
 use crate::state::State;
 use crate::state::index::is_ready;
 use crate::state::jobs::{Job, Live};
+use crate::state::queues::QueueId;
 use crate::state::sessions::{Allocation, Phase};
+use crate::state::users::{EVERYBODY, Moment, UserId};
 use crate::{Effect, Event, Placement, Plan, Promised, Reply, Reservation};
 
 /// Tasks of one placement, so that taking one back is bounded.
@@ -75,7 +77,7 @@ fn take(state: &mut State, placement: &Placement) {
     let positions = group.positions_of(placement.tasks).expect("eligible");
     let attempt = group.attempts(positions.first) + 1;
     let round = group.round(positions.first);
-    let (queue, class) = (job.queue, group.class);
+    let (queue, user, class) = (job.queue, job.user, group.class);
     let resources = state.class(class).expect("eligible").key.resources.clone();
     let share = resources.dominant_share(state.total());
     let token = Token::new(state.epoch(), state.index());
@@ -95,6 +97,7 @@ fn take(state: &mut State, placement: &Placement) {
         token,
         job: placement.job,
         queue,
+        user,
         tasks: placement.tasks,
         attempt,
         round,
@@ -112,14 +115,13 @@ fn take(state: &mut State, placement: &Placement) {
         state.index.set_end(placement.session, &allocation, true);
     }
     state.index.set_held(placement.session, seq, placement.held);
+    let uses = (!placement.held).then(|| Uses::of(&allocation));
     session.allocations.insert(seq, allocation);
     state.set_promise(queue, (placement.job, place as u32), None, false);
     if reserved.is_some_and(|(job, task)| job == placement.job && placement.tasks.contains(task)) {
         state.set_reserved(placement.session, None);
     }
-    if phase == Phase::Running {
-        charge(state, queue, share, 0);
-    }
+    uses.into_iter().for_each(|uses| uses.begin(state));
     state.change_group(placement.job, place, |group| {
         group.ready.remove(positions);
         group.passed_since = stamp.elapsed;
@@ -140,10 +142,37 @@ fn expected_end(state: &State, job: &Job, place: usize) -> Elapsed {
     estimate.map_or(Elapsed::MAX, |estimate| state.now().plus(estimate))
 }
 
-pub(crate) fn charge(state: &mut State, queue: u32, plus: u64, minus: u64) {
-    let (now, half_life) = (state.now(), state.half_life());
-    if let Some(queue) = state.queues.get_mut(&queue) {
+/// What an allocation uses of its queue's share, and of its user's share of the queue.
+pub(crate) struct Uses {
+    queue: QueueId,
+    share: u64,
+    of_user: Option<(UserId, Resources)>,
+}
+
+impl Uses {
+    pub fn of(allocation: &Allocation) -> Uses {
+        let Allocation { queue, share, user, resources, .. } = allocation;
+        let of_user = (*user != EVERYBODY).then(|| (*user, resources.clone()));
+        Uses { queue: *queue, share: *share, of_user }
+    }
+
+    pub fn begin(self, state: &mut State) {
+        self.change(state, true);
+    }
+
+    pub fn end(self, state: &mut State) {
+        self.change(state, false);
+    }
+
+    fn change(self, state: &mut State, begins: bool) {
+        let (now, half_life) = (state.now(), state.half_life());
+        let Some(queue) = state.queues.get_mut(&self.queue) else { return };
+        let (plus, minus) = if begins { (self.share, 0) } else { (0, self.share) };
         queue.usage.change_rate(now, half_life, plus, minus);
+        if let Some((user, resources)) = self.of_user {
+            let at = Moment { total: &state.total, now, half_life };
+            queue.users.change_use(user, &resources, begins, at);
+        }
     }
 }
 
@@ -164,7 +193,7 @@ pub(crate) fn release(state: &mut State, session: SessionId, allocation: &Alloca
         (0..times).for_each(|_| session.give_back(&allocation.resources, &allocation.units));
         session.reserved_since = now;
     }
-    charge(state, allocation.queue, 0, allocation.share);
+    Uses::of(allocation).end(state);
     state.wake();
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::policy::{Order, QueuePolicy};
-use model::validate::is_name;
+use model::validate::{NAME_BYTES_MAX, is_name};
 use model::{JobId, Settings};
 
 use crate::apply::deps::LOOKED_UP_PER_ROW;
@@ -13,11 +13,13 @@ use crate::chores::{Budget, Chore};
 use crate::command::{WEIGHT_DEFAULT, WEIGHT_MAX};
 use crate::state::State;
 use crate::state::queues::{Queue, QueueId};
+use crate::state::users::USERS_MAX;
 use crate::{Event, QueueSpec, Rejection, Reply};
 
 pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejection> {
     let known = state.index.queue_names.get(&spec.name).and_then(|id| state.queues.get(id));
     check(spec, known.filter(|queue| !queue.deleted).map(|queue| queue.policy).unwrap_or_default())?;
+    check_shares(spec, known)?;
     let id = match state.index.queue_names.get(&spec.name) {
         Some(id) => *id,
         None => {
@@ -26,16 +28,21 @@ pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejectio
             add(state, &spec.name)
         }
     };
+    let (now, half_life) = (state.now(), state.half_life());
     let queue = state.queues.get_mut(&id).expect("found or added above");
     let before = queue.policy;
     if std::mem::take(&mut queue.deleted) {
         // One that comes back is as a new one would be.
         (queue.paused, queue.weight, queue.running_max) = (false, WEIGHT_DEFAULT, None);
         queue.policy = QueuePolicy::default();
+        queue.users.reset_weights();
     }
     queue.weight = spec.weight.unwrap_or(queue.weight);
     queue.running_max = if spec.no_running_max { None } else { spec.running_max.or(queue.running_max) };
     queue.policy = policy(spec, queue.policy);
+    for (user, weight) in &spec.shares {
+        queue.users.set_weight(user, *weight, now, half_life);
+    }
     let backfills_otherwise = queue.policy.backfill != before.backfill;
     if (queue.policy.order, queue.policy.ageing) != (before.order, before.ageing) {
         state.chores.push_back(Chore::Rank { queue: id, below: JobId(u64::MAX) });
@@ -90,6 +97,36 @@ pub(crate) fn rank(state: &mut State, queue: QueueId, below: JobId, budget: &mut
             state.rank_anew(id);
         }
     }
+}
+
+fn check_shares(spec: &QueueSpec, known: Option<&Queue>) -> Result<(), Rejection> {
+    let invalid = |message: String| {
+        let error = model::SpecError { path: "shares".to_owned(), message };
+        Err(Rejection::Invalid { errors: vec![error] })
+    };
+    for (user, weight) in &spec.shares {
+        if user.is_empty() || user.len() > NAME_BYTES_MAX {
+            return invalid(format!(
+                "the name of a user has 1 to {NAME_BYTES_MAX} bytes, not {}",
+                user.len()
+            ));
+        }
+        if !(1..=WEIGHT_MAX).contains(weight) {
+            return invalid(format!("the share of user `{user}` is {weight}; it is 1 to {WEIGHT_MAX}"));
+        }
+    }
+    match known {
+        Some(queue) if !queue.users.has_room(&spec.shares) => too_many_users(),
+        None if spec.shares.len() > USERS_MAX => too_many_users(),
+        _ => Ok(()),
+    }
+}
+
+fn too_many_users() -> Result<(), Rejection> {
+    let message =
+        format!("a queue tells {USERS_MAX} users apart; give some of them a share of {WEIGHT_DEFAULT}");
+    let error = model::SpecError { path: "shares".to_owned(), message };
+    Err(Rejection::Invalid { errors: vec![error] })
 }
 
 fn check(spec: &QueueSpec, before: QueuePolicy) -> Result<(), Rejection> {

@@ -9,7 +9,7 @@ use model::{Elapsed, JobId, Outcome, Reason, Retry, Run, RunSet, SessionId, Time
 use crate::apply::cancel::cancel_positions;
 use crate::apply::deps::{each_final, tell};
 use crate::apply::outcomes::{keep_result, record, results_changed, truncate};
-use crate::apply::place::{charge, release};
+use crate::apply::place::{Uses, release};
 use crate::mutants::Mutant;
 use crate::state::State;
 use crate::state::index::Timer;
@@ -74,9 +74,9 @@ fn begin_held(state: &mut State, id: SessionId, seq: u64) {
     state.index.set_end(id, allocation, true);
     state.index.set_held(id, seq, false);
     let (resources, units) = (allocation.resources.clone(), allocation.units.clone());
-    let (queue, share) = (allocation.queue, allocation.share);
+    let uses = Uses::of(allocation);
     session.take(&resources, &units);
-    charge(state, queue, share, 0);
+    uses.begin(state);
 }
 
 fn end(state: &mut State, session: SessionId, seq: u64, tasks: Run, ended: &Ended) {

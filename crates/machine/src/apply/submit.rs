@@ -44,6 +44,7 @@ pub(crate) fn apply(
         actor: state.shared(actor),
         submitted: state.stamp(),
         queue,
+        user: state.join(queue, &actor.user),
         priority: spec.priority,
         paused: false,
         cancelled: false,

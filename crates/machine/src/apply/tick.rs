@@ -111,6 +111,7 @@ fn evict_job(state: &mut State, id: JobId) {
     state.index.set_hold(id, job.hold, false);
     job.groups.iter().for_each(|group| state.release_class(group.class));
     state.meta.results_bytes -= job.results_bytes;
+    state.leave(job.queue, job.user);
     let queue = state.queues.get_mut(&job.queue).expect("a job's queue exists");
     queue.jobs -= 1;
     subtract(&mut queue.counts, &job.counts);

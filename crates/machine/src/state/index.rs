@@ -1,12 +1,14 @@
 //! Indexes derived from the rows: rebuilt on start, never logged, never in a snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use model::{ClassId, Elapsed, JobId, Seq, SessionId, Timestamp};
 
 use crate::state::jobs::{Group, Hold, Job};
 use crate::state::queues::QueueId;
 use crate::state::sessions::{Allocation, ClassKey, Phase, Session};
+use crate::state::users::UserId;
 
 /// The order within a queue: by rank, then by submit, then by place in the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +16,31 @@ pub struct ReadyKey {
     pub rank: i64,
     pub job: JobId,
     pub group: u32,
+}
+
+impl ReadyKey {
+    pub const MIN: ReadyKey = ReadyKey { rank: i64::MIN, job: JobId(0), group: 0 };
+    pub const MAX: ReadyKey = ReadyKey { rank: i64::MAX, job: JobId(u64::MAX), group: u32::MAX };
+}
+
+/// Ready work that is alike to a planner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadyList {
+    pub queue: QueueId,
+    /// Whose it is, in a queue that its users share.
+    pub user: UserId,
+    pub class: ClassId,
+}
+
+impl ReadyList {
+    /// All of a queue.
+    pub(crate) fn of(queue: QueueId) -> RangeInclusive<ReadyList> {
+        ReadyList { queue, user: UserId::MIN, class: ClassId::MIN }..=ReadyList {
+            queue,
+            user: UserId::MAX,
+            class: ClassId::MAX,
+        }
+    }
 }
 
 /// A time at which something of a job happens: the end of its hold (`task` is `None`) or of a task's delay.
@@ -26,7 +53,7 @@ pub struct Timer {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Index {
-    pub ready: BTreeMap<(QueueId, ClassId), BTreeSet<ReadyKey>>,
+    pub ready: BTreeMap<ReadyList, BTreeSet<ReadyKey>>,
     pub timers: BTreeSet<Timer>,
     pub wall_timers: BTreeSet<(Timestamp, JobId)>,
     /// Sessions that are kept free for a task, and not in vain yet.
@@ -49,7 +76,7 @@ impl Index {
     pub(crate) fn set_ready(&mut self, job: &Job, place: usize, ready: bool) {
         let group = &job.groups[place];
         let key = ReadyKey { rank: group.rank, job: job.id, group: place as u32 };
-        let list = (job.queue, group.class);
+        let list = ReadyList { queue: job.queue, user: job.user, class: group.class };
         if ready {
             self.ready.entry(list).or_default().insert(key);
             return;

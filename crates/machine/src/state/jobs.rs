@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Stamp;
 use crate::state::queues::QueueId;
+use crate::state::users::UserId;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
@@ -21,6 +22,9 @@ pub struct Job {
     pub actor: Arc<Actor>,
     pub submitted: Stamp,
     pub queue: QueueId,
+    /// Whose share of the queue it counts for.
+    #[serde(default)]
+    pub user: UserId,
     pub priority: i32,
     pub paused: bool,
     /// Cancelled as a whole, and not retried since.

@@ -6,13 +6,14 @@ pub mod queues;
 pub mod rank;
 pub mod requests;
 pub mod sessions;
+pub mod users;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::policy::Backfill;
+use model::policy::{Backfill, Order};
 use model::settings::Limits;
 use model::views::{Counts, JobState};
 use model::{Actor, ClassId, Elapsed, JobId, LogIndex, NodeId, Resources, SessionId, Settings, Timestamp};
@@ -21,12 +22,13 @@ use serde::{Deserialize, Serialize};
 use crate::chores::Chore;
 use crate::eligible::patience_ends;
 use crate::paged::Paged;
-use crate::state::index::{Index, is_ready};
+use crate::state::index::{Index, ReadyKey, ReadyList, is_ready};
 use crate::state::jobs::{Group, Job, Tombstone};
 use crate::state::queues::{Promise, Queue, QueueId};
 use crate::state::rank::Learnt;
 use crate::state::requests::Requests;
 use crate::state::sessions::{Allocation, Class, ClassKey, Session, Worker};
+use crate::state::users::{EVERYBODY, Moment, UserId};
 use crate::{Effect, Event, Stamp};
 
 /// The behaviour version that this code implements; apply switches on `State::level`, never on this.
@@ -196,9 +198,33 @@ impl State {
         &self.total
     }
 
-    /// Ready work by queue and class, each in order.
-    pub fn ready(&self) -> &BTreeMap<(QueueId, ClassId), std::collections::BTreeSet<index::ReadyKey>> {
+    /// Ready work by queue, user and class, each in order.
+    pub fn ready(&self) -> &BTreeMap<ReadyList, BTreeSet<ReadyKey>> {
         &self.index.ready
+    }
+
+    /// That of one queue.
+    pub fn ready_in(&self, queue: QueueId) -> impl Iterator<Item = (&ReadyList, &BTreeSet<ReadyKey>)> {
+        self.index.ready.range(ReadyList::of(queue))
+    }
+
+    /// By which users' shares are told now.
+    pub fn moment(&self) -> Moment<'_> {
+        Moment { total: &self.total, now: self.now(), half_life: self.half_life() }
+    }
+
+    /// One more job of this user's counts in the queue, where its users share it.
+    pub(crate) fn join(&mut self, queue: QueueId, user: &str) -> UserId {
+        let (now, half_life) = (self.now(), self.half_life());
+        let shared = self.queues.get_mut(&queue).filter(|queue| queue.policy.order == Order::Fair);
+        shared.map_or(EVERYBODY, |queue| queue.users.join(user, now, half_life))
+    }
+
+    pub(crate) fn leave(&mut self, queue: QueueId, user: UserId) {
+        let (now, half_life) = (self.now(), self.half_life());
+        if user != EVERYBODY {
+            self.queues.get_mut(&queue).into_iter().for_each(|queue| queue.users.leave(user, now, half_life));
+        }
     }
 
     /// What takes capacity of the session, by when it was expected to end; what nobody knows the end of is left out.

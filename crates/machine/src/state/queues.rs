@@ -8,6 +8,8 @@ use model::views::Counts;
 use model::{Elapsed, JobId, QueuePolicy, SessionId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::state::users::Users;
+
 pub type QueueId = u32;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +29,9 @@ pub struct Queue {
     pub jobs: u64,
     pub unfinished_jobs: u64,
     pub usage: Usage,
+    /// Where they share it.
+    #[serde(default)]
+    pub users: Users,
     #[serde(default)]
     pub policy: QueuePolicy,
     /// What groups that are ready were promised, by place in their job. Only the next task of each: what comes after it is
@@ -72,6 +77,10 @@ pub struct Usage {
 }
 
 impl Usage {
+    pub(crate) fn new(at: Elapsed) -> Usage {
+        Usage { spent: 0, at, rate: 0 }
+    }
+
     /// For the digest.
     pub(crate) fn mark(&self) -> [u64; 3] {
         [self.spent, self.at.0, self.rate]
@@ -117,7 +126,8 @@ impl Queue {
             counts: Counts::default(),
             jobs: 0,
             unfinished_jobs: 0,
-            usage: Usage { spent: 0, at: now, rate: 0 },
+            usage: Usage::new(now),
+            users: Users::default(),
             policy: QueuePolicy::default(),
             promises: BTreeMap::new(),
             loosened: false,

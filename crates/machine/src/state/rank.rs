@@ -40,6 +40,7 @@ fn of_group(state: &State, policy: &QueuePolicy, job: &Ranked<'_>, task: &TaskSp
     let or_last = |time: Option<Duration>| time.map_or(i64::MAX, millis);
     match policy.order {
         Order::Priority if policy.ageing.is_zero() => -i64::from(job.priority),
+        Order::Fair => -i64::from(job.priority),
         // p + (now - submitted) / ageing goes down as submitted - p x ageing goes up, whatever the time is.
         Order::Priority => {
             let ahead = i64::from(job.priority).saturating_mul(millis(policy.ageing));
@@ -157,8 +158,13 @@ impl State {
         let Some(job) = self.job(id) else { return };
         let Some(queue) = self.queue(job.queue) else { return };
         let ranks = of_job(self, &queue.policy, job, job.priority);
-        let places = job.places();
-        self.rekeyed(id, places, |job| set_ranks(job, &ranks));
+        let (places, of, before, actor) = (job.places(), job.queue, job.user, job.actor.clone());
+        let user = self.join(of, &actor.user);
+        self.rekeyed(id, places, |job| {
+            job.user = user;
+            set_ranks(job, &ranks);
+        });
+        self.leave(of, before);
     }
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Stamp;
 use crate::state::queues::QueueId;
+use crate::state::users::UserId;
 
 /// A worker by its name, live or not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,6 +79,9 @@ pub struct Allocation {
     pub token: Token,
     pub job: JobId,
     pub queue: QueueId,
+    /// Whose share of the queue it counts for.
+    #[serde(default)]
+    pub user: UserId,
     /// Task numbers.
     pub tasks: Run,
     pub attempt: u32,

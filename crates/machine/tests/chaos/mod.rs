@@ -270,7 +270,8 @@ impl Chaos {
         };
         let minted = if self.draw.chance(50) { self.wall.plus(offset) } else { self.wall.minus(offset) };
         let request = RequestId(u128::from(minted.0 / 1000) << 80 | u128::from(self.draw.next()));
-        let write = Write { request, body_hash: self.draw.next(), actor: Actor::new("ann", "cli"), op };
+        let user = ["ann", "bob", "cyn"][self.draw.below(3) as usize];
+        let write = Write { request, body_hash: self.draw.next(), actor: Actor::new(user, "cli"), op };
         self.requests.push(write.clone());
         Command::Write(write)
     }

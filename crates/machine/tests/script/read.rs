@@ -11,8 +11,8 @@ use model::resources::parse_amount;
 use model::settings::{Failover, Lease, Limits};
 use model::time::parse_duration;
 use model::{
-    Blob, Dependency, Elapsed, Kind, Offer, Reason, Run, RunSet, Seq, SessionId, Settings, TaskId, Token,
-    Verdict,
+    Actor, Blob, Dependency, Elapsed, Kind, Offer, Reason, Run, RunSet, Seq, SessionId, Settings, TaskId,
+    Token, Verdict,
 };
 
 use super::spec::{debug, job, list, pair};
@@ -221,20 +221,22 @@ fn ended(world: &World, verb: &str) -> Ended {
 
 /// A client's write. `id=NAME` uses a request id again, `age=2h` and `ahead=2h` move when it was minted.
 fn write(world: &mut World, verb: &str, rest: &str) -> Read<Step> {
-    let (mut name, mut ago, mut ahead, mut tenant) = (None, Duration::ZERO, Duration::ZERO, "default");
+    let (mut name, mut ago, mut ahead) = (None, Duration::ZERO, Duration::ZERO);
+    let mut actor = Actor::new("ann", "cli");
     let mut words = Vec::new();
     for word in rest.split(' ') {
         match word.split_once('=') {
             Some(("id", value)) => name = Some(value),
             Some(("age", value)) => ago = parse_duration(value)?,
             Some(("ahead", value)) => ahead = parse_duration(value)?,
-            Some(("tenant", value)) => tenant = value,
+            Some(("tenant", value)) => actor.tenant = value.to_owned(),
+            Some(("user", value)) => actor.user = value.to_owned(),
             Some(_) | None => words.push(word),
         }
     }
     let op = op(world, verb, &words.join(" "))?;
     let request = world.request(name, ago, ahead);
-    Ok(Step::Commands(vec![world.write(request, tenant, op)]))
+    Ok(Step::Commands(vec![world.write(request, actor, op)]))
 }
 
 fn op(world: &World, verb: &str, rest: &str) -> Read<Op> {
@@ -315,6 +317,10 @@ fn queue(rest: &str) -> Read<QueueSpec> {
             "max" => spec.running_max = Some(value.parse().map_err(|_| "max")?),
             "order" => spec.order = Some(value.parse()?),
             "ageing" => spec.ageing = Some(model::time::parse_duration(value)?),
+            "share" => {
+                let (user, weight) = value.split_once(':').ok_or("write a share as share=USER:WEIGHT")?;
+                spec.shares.insert(user.to_owned(), weight.parse().map_err(|_| "share")?);
+            }
             "backfill" => spec.backfill = Some(value.parse()?),
             other => return Err(format!("a queue has no `{other}`")),
         }

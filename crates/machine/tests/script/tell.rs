@@ -7,7 +7,7 @@ use machine::state::State;
 use machine::{Allocation, Applied, Effect, Event, Phase, Reply, eligible};
 use model::resources::format_amount;
 use model::time::format_duration;
-use model::views::{Counts, TaskView};
+use model::views::{Counts, TaskView, UserView};
 use model::{JobId, QueuePolicy, Run, Seq};
 
 pub fn applied(applied: &Applied) -> String {
@@ -153,10 +153,12 @@ fn due(state: &State) -> String {
 fn ready(state: &State) -> String {
     let name = |queue: &u32| state.queue(*queue).map_or("?", |queue| queue.name.as_str()).to_owned();
     let mut out = String::new();
-    for ((queue, class), keys) in state.ready() {
+    for (list, keys) in state.ready() {
         let keys: Vec<String> = keys.iter().map(|key| format!("{} group {}", key.job, key.group)).collect();
-        let class = state.class(*class).map(|class| class.key.resources.to_string()).unwrap_or_default();
-        let _ = writeln!(out, "{} ({class}): {}", name(queue), keys.join(", "));
+        let class = state.class(list.class).map(|class| class.key.resources.to_string()).unwrap_or_default();
+        let of_user = state.queue(list.queue).and_then(|queue| queue.users.get(list.user));
+        let of_user = of_user.map(|user| format!(" of {}", user.name)).unwrap_or_default();
+        let _ = writeln!(out, "{}{of_user} ({class}): {}", name(&list.queue), keys.join(", "));
     }
     if out.is_empty() { "nothing is ready\n".to_owned() } else { out }
 }
@@ -181,9 +183,19 @@ fn queues(state: &State) -> String {
                 format!("  promised: {job} group {group} on {} at {:?}\n", promise.session, promise.at)
             })
             .collect();
+        let users: String = queue
+            .users
+            .iter()
+            .map(|user| {
+                let UserView { name, weight, jobs, share, past_share } = user;
+                format!(
+                    "  user {name}: weight {weight}, {jobs} jobs, takes {share:.3}, before {past_share:.3}\n"
+                )
+            })
+            .collect();
         let loosened = if row.loosened { ", loosened" } else { "" };
         format!(
-            "{}: weight {}{max}{policy}{loosened}{paused}, {} open jobs: {counts}\n{promises}",
+            "{}: weight {}{max}{policy}{loosened}{paused}, {} open jobs: {counts}\n{users}{promises}",
             queue.name, queue.weight, queue.unfinished_jobs
         )
     };

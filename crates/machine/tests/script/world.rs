@@ -131,14 +131,13 @@ impl World {
         }
     }
 
-    pub fn write(&self, request: RequestId, tenant: &str, op: Op) -> Command {
+    pub fn write(&self, request: RequestId, actor: Actor, op: Op) -> Command {
         // The job's number is the proposer's, not the client's.
         let body = match &op {
             Op::Submit { spec, .. } => format!("{spec:?}"),
             other => format!("{other:?}"),
         };
         let body_hash = xxhash_rust::xxh3::xxh3_64(body.as_bytes());
-        let actor = Actor { tenant: tenant.to_owned(), ..Actor::new("ann", "cli") };
         Command::Write(Write { request, body_hash, actor, op })
     }
 }

@@ -67,7 +67,7 @@ fn succeed(world: &mut World, session: SessionId, seq: u64, seconds: u64) {
 }
 
 impl World {
-    fn policy(&mut self, order: Order, backfill: Backfill) {
+    pub(super) fn policy(&mut self, order: Order, backfill: Backfill) {
         let spec = QueueSpec {
             name: "default".to_owned(),
             order: Some(order),

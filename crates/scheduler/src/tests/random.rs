@@ -107,7 +107,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0usize..20, any::<bool>()).prop_map(|(job, on)| Event::PauseJob { job, on }),
         1 => (0usize..3, any::<bool>()).prop_map(|(queue, on)| Event::PauseQueue { queue, on }),
         1 => (0usize..3, prop::option::of(0u32..6)).prop_map(|(queue, max)| Event::RunningMax { queue, max }),
-        1 => (0usize..3, 0usize..7, 0usize..4)
+        1 => (0usize..3, 0usize..8, 0usize..4)
             .prop_map(|(queue, order, backfill)| Event::Policy { queue, order, backfill }),
         4 => (1u64..200).prop_map(|seconds| Event::Wait { seconds }),
         4 => Just(Event::Land),
@@ -133,6 +133,7 @@ fn happen(w: &mut World, event: &Event) {
     match event {
         Event::Submit { ask, priority, queue, spread, len } => {
             let spec = spec(ask, *priority, QUEUES[*queue], *spread, *len);
+            w.user = ["ann", "bob", "cyn"][w.jobs as usize % 3].to_owned();
             w.submit(spec);
         }
         Event::Open { cores, memory, gpus } => open(w, *cores, *memory, *gpus),

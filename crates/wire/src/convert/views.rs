@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::time::micros;
 use model::views::{
     ClusterView, Counts, Explanation, GroupView, JobState, JobView, MemberView, QueueView, ReasonView,
-    TaskState, TaskView, WorkerState, WorkerView,
+    TaskState, TaskView, UserView, WorkerState, WorkerView,
 };
 use model::{Actor, JobId, QueuePolicy, SessionId, TaskId, Timestamp};
 use serde::de::DeserializeOwned;
@@ -186,6 +186,7 @@ impl From<&QueueView> for v1::Queue {
             unfinished_jobs: queue.unfinished_jobs,
             usage: queue.usage,
             oldest_wait_us: duration_us(queue.oldest_wait),
+            users: queue.users.iter().map(v1::QueueUser::from).collect(),
         }
     }
 }
@@ -207,7 +208,28 @@ impl From<v1::Queue> for QueueView {
             unfinished_jobs: queue.unfinished_jobs,
             usage: queue.usage,
             oldest_wait: queue.oldest_wait_us.map(Duration::from_micros),
+            users: queue.users.into_iter().map(UserView::from).collect(),
         }
+    }
+}
+
+impl From<&UserView> for v1::QueueUser {
+    fn from(user: &UserView) -> v1::QueueUser {
+        let UserView { name, weight, jobs, share, past_share } = user;
+        v1::QueueUser {
+            name: name.clone(),
+            weight: *weight,
+            jobs: *jobs,
+            share: *share,
+            past_share: *past_share,
+        }
+    }
+}
+
+impl From<v1::QueueUser> for UserView {
+    fn from(user: v1::QueueUser) -> UserView {
+        let v1::QueueUser { name, weight, jobs, share, past_share } = user;
+        UserView { name, weight, jobs, share, past_share }
     }
 }
 

@@ -135,6 +135,7 @@ pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> 
         order,
         ageing_us,
         backfill,
+        shares,
     } = request;
     let order = order.map(|text| errors.take("order", text.parse(), Order::default()));
     let backfill = backfill.map(|text| errors.take("backfill", text.parse(), Backfill::default()));
@@ -142,9 +143,13 @@ pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> 
     if let Some(weight) = weight.filter(|weight| !(1..=WEIGHT_MAX).contains(weight)) {
         errors.refuse("weight", format!("{weight} is not 1 to {WEIGHT_MAX}"));
     }
+    for (user, share) in shares.iter().filter(|(_, share)| !(1..=WEIGHT_MAX).contains(*share)) {
+        errors.refuse(format!("shares.{user}"), format!("{share} is not 1 to {WEIGHT_MAX}"));
+    }
+    let shares = shares.into_iter().collect();
     refuse_unless_name(&mut errors, "name", &name);
     if no_running_max && running_max.is_some() {
         errors.refuse("running_max", "give either running_max or no_running_max");
     }
-    errors.finish(QueueSpec { name, weight, running_max, no_running_max, order, ageing, backfill })
+    errors.finish(QueueSpec { name, weight, running_max, no_running_max, order, ageing, backfill, shares })
 }

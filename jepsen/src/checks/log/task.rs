@@ -80,7 +80,15 @@ pub struct Task {
 
 impl Default for Task {
     fn default() -> Task {
-        Task { state: New, attempt: 0, since: 0, since_entry: 0, owner: None, ended_in_round: 0, reopened_in: 0 }
+        Task {
+            state: New,
+            attempt: 0,
+            since: 0,
+            since_entry: 0,
+            owner: None,
+            ended_in_round: 0,
+            reopened_in: 0,
+        }
     }
 }
 
