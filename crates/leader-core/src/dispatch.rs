@@ -2,18 +2,20 @@
 //! does.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use machine::state::State;
 use machine::state::jobs::Job;
 use machine::state::sessions::{Allocation, Phase, Session};
-use machine::{Applied, Effect, Event as Change};
+use machine::{Applied, Effect, Event as Change, Group};
 use model::blob::{hex, sha256};
+use model::constraint::LABEL_ADDRESS;
 use model::spec::lines;
 use model::{JobId, Run, Seq, SessionId, Token};
 
 use crate::sessions::Stage;
-use crate::{Action, Leader, Now, Order, StreamId, ToWorker};
+use crate::{Action, Gang, Leader, Now, Order, StreamId, ToWorker};
 
 impl Leader {
     /// An entry was applied: passes on what follows from it.
@@ -99,6 +101,7 @@ impl Leader {
             lines: self.lines.of(job, place, positions),
             units: allocation.units.clone(),
             traceparent: traceparent(state.cluster(), job, allocation, session.id),
+            gang: group.gang.then(|| gang(state, group, positions.first, allocation)),
         })))
     }
 
@@ -136,6 +139,34 @@ impl Leader {
         let Some(stream) = row.session.and_then(|session| self.attached.get(&session)) else { return };
         let message = if row.draining { ToWorker::Drain } else { ToWorker::Resume };
         out.push(Action::Send { stream: *stream, message });
+    }
+}
+
+/// Ports that the first members of gangs listen at: below those that systems give out by themselves.
+const GANG_PORTS: Range<u16> = 20_000..30_000;
+
+/// All of a gang are placed by one entry, so that whoever leads says the same of it.
+fn gang(state: &State, group: &Group, position: u32, allocation: &Allocation) -> Gang {
+    let worker = |position: u32| match group.live_at(position) {
+        Some((_, live)) => state.session(live.session).map(|session| session.worker.clone()),
+        // It has ended already.
+        None => group.outcome_at(position).map(|outcome| outcome.worker.clone()),
+    };
+    let workers: Vec<Option<String>> = (0..group.len).map(worker).collect();
+    let address = |name: &Option<String>| {
+        let worker = name.as_ref().and_then(|name| state.worker(name));
+        worker.and_then(|worker| worker.labels.get(LABEL_ADDRESS)).cloned().unwrap_or_default()
+    };
+    let own = &workers[position as usize];
+    let local = |among: &[Option<String>]| among.iter().filter(|worker| *worker == own).count() as u32;
+    let span = u64::from(GANG_PORTS.end - GANG_PORTS.start);
+    Gang {
+        rank: position,
+        addresses: workers.iter().map(address).collect(),
+        local_rank: local(&workers[..position as usize]),
+        local_size: local(&workers),
+        // The same for all, and another for the next attempt.
+        port: GANG_PORTS.start + (allocation.token.0 % span) as u16,
     }
 }
 

@@ -232,4 +232,19 @@ pub struct Order {
     pub lines: Vec<String>,
     pub units: Vec<UnitShare>,
     pub traceparent: String,
+    /// Of a member of a gang.
+    pub gang: Option<Gang>,
+}
+
+/// What a member of a gang is told of the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gang {
+    pub rank: u32,
+    /// Where each runs, by rank; empty where its worker did not say.
+    pub addresses: Vec<String>,
+    /// Which of the members at the same worker it is, and how many they are.
+    pub local_rank: u32,
+    pub local_size: u32,
+    /// For the first to listen at.
+    pub port: u16,
 }

@@ -24,8 +24,8 @@ use machine::state::State;
 use model::{JobId, Moment, NodeId, SessionId, Settings, Term};
 
 pub use event::{
-    Action, Answer, Event, FromWorker, Held, Hello, Now, Offer, Order, ProposalId, Reports, StreamId, Ticket,
-    ToWorker,
+    Action, Answer, Event, FromWorker, Gang, Held, Hello, Now, Offer, Order, ProposalId, Reports, StreamId,
+    Ticket, ToWorker,
 };
 pub use sessions::secret_hash;
 pub use tally::Tally;

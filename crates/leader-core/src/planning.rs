@@ -143,11 +143,9 @@ impl Planning {
     }
 
     fn make(&mut self, state: &State) {
-        let budget = Budget::default();
-        let placements_max = budget.placements_max;
-        let plan = scheduler::plan(state, &mut self.scratch, &self.overlay, budget);
+        let plan = scheduler::plan(state, &mut self.scratch, &self.overlay, Budget::default());
         self.calls += 1;
-        self.woken = plan.placements.len() >= placements_max;
+        self.woken = self.scratch.has_more();
         self.has_settled = plan.is_empty();
         if plan.is_empty() {
             return;

@@ -44,6 +44,9 @@ fn check_job(state: &State, job: &Job, found: &mut Vec<String>) {
         let name = format!("{} group {place}", job.id);
         counts.add(&group.counts());
         check_positions(&name, group, found);
+        if group.gang {
+            check_gang(&name, group, job.is_cancelling(group), found);
+        }
         check_live(state, job, &name, group, found);
         check_outcomes(&name, group, found);
         if group.settled != (group.counts().unfinished() == 0) {
@@ -74,8 +77,15 @@ fn check_job(state: &State, job: &Job, found: &mut Vec<String>) {
 /// Each position is in exactly one place.
 fn check_positions(name: &str, group: &Group, found: &mut Vec<String>) {
     let mut seen = RunSet::new();
-    let sets =
-        [&group.blocked, &group.ready, &group.succeeded, &group.failed, &group.cancelled, &group.skipped];
+    let sets = [
+        &group.blocked,
+        &group.ready,
+        &group.arrived,
+        &group.succeeded,
+        &group.failed,
+        &group.cancelled,
+        &group.skipped,
+    ];
     let delayed = group.delayed.keys().map(|position| Run::new(*position, 1));
     let live = group.live.iter().map(|(first, live)| Run::new(*first, live.len));
     for run in sets.into_iter().flat_map(RunSet::runs).chain(delayed).chain(live) {
@@ -90,6 +100,22 @@ fn check_positions(name: &str, group: &Group, found: &mut Vec<String>) {
     let live_len: u32 = group.live.values().map(|live| live.len).sum();
     if live_len != group.live_len {
         found.push(format!("{name}: {live_len} live positions are kept as {}", group.live_len));
+    }
+}
+
+/// Never half a gang: what runs and what has arrived are all of it, and all in the same attempt; and nobody succeeds alone.
+/// Only a cancel may take one after the other away.
+fn check_gang(name: &str, group: &Group, is_cancelling: bool, found: &mut Vec<String>) {
+    let begun = group.live_len + group.arrived.len();
+    if begun > 0 && begun != group.len && !is_cancelling {
+        found.push(format!("{name}: {begun} of {} members of a gang run", group.len));
+    }
+    let tokens: BTreeSet<_> = group.live.values().map(|live| (live.token, live.attempt)).collect();
+    if tokens.len() > 1 {
+        found.push(format!("{name}: members of a gang run in several attempts: {tokens:?}"));
+    }
+    if !group.succeeded.is_empty() && !group.all_succeeded() {
+        found.push(format!("{name}: {} of {} members of a gang succeeded", group.succeeded.len(), group.len));
     }
 }
 

@@ -88,7 +88,7 @@ const GROUPS_MARKED_MAX: usize = 16;
 
 fn mark_group(group: &Group, marks: &mut Marks) {
     let ready = group.ready.first().unwrap_or(Run::new(0, 0));
-    let cause = match group.cause {
+    let cause = match group.cause.as_deref().copied() {
         None => [0, 0],
         Some(Cause::Group(place)) => [1, place.into()],
         Some(Cause::Job(job)) => [2, job.0],
@@ -102,6 +102,9 @@ fn mark_group(group: &Group, marks: &mut Marks) {
     let kept = [group.ready.runs_len(), group.blocked.runs_len(), group.rows.len(), group.outcomes.len()];
     marks.numbers(&kept.map(|len| len as u64));
     marks.numbers(&[group.later.len() as u64, group.began.len().into()]);
+    if group.gang {
+        marks.numbers(&[group.arrived.len().into()]);
+    }
 }
 
 /// What is hashed. Numbers are eight bytes, the lowest first: writing them as serde does cost more than the hash itself.

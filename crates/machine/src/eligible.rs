@@ -16,6 +16,10 @@ use crate::state::sessions::{ClassKey, Room, Session, Worker};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ineligible {
     UnknownJob,
+    /// Of a gang all members are placed together, or none is.
+    NotWhole {
+        members: u32,
+    },
     /// It waits for something, or it is placed or final already.
     NotReady,
     JobPaused,
@@ -61,6 +65,9 @@ pub enum Ineligible {
 impl std::fmt::Display for Ineligible {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Ineligible::NotWhole { members } => {
+                write!(f, "all {members} members of a gang are placed together, each on its own")
+            }
             Ineligible::UnknownJob => f.write_str("the job is unknown"),
             Ineligible::NotReady => f.write_str("the task is not ready"),
             Ineligible::JobPaused => f.write_str("the job is paused"),

@@ -258,6 +258,7 @@ pub fn task_state(state: &State, job: &Job, group: &Group, position: u32) -> Tas
     }
     let held_back = job.hold != Hold::None && job.waiting == 0;
     let sets = [
+        (&*group.arrived, TaskState::Running),
         (&group.succeeded, TaskState::Succeeded),
         (&group.failed, TaskState::Failed),
         (&group.cancelled, TaskState::Cancelled),
@@ -272,18 +273,20 @@ pub fn task_state(state: &State, job: &Job, group: &Group, position: u32) -> Tas
     }
 }
 
+const ARRIVED: &str = "has ended well and waits for the rest of its gang";
 const STOPPING: &str = "its earlier attempt is still being stopped";
 
 fn note(state: &State, job: &Job, place: usize, position: u32, at: TaskState) -> String {
     let group = &job.groups[place];
     match at {
-        TaskState::Skipped => match group.cause {
+        TaskState::Skipped => match group.cause.as_deref().copied() {
             Some(Cause::Group(other)) => {
                 format!("`{}` did not succeed", job.task_spec(other as usize).name)
             }
             Some(Cause::Job(other)) => format!("job {other} did not succeed"),
             None => String::new(),
         },
+        TaskState::Running if group.arrived.contains(position) => ARRIVED.to_owned(),
         TaskState::Blocked if group.stopping.contains(position) => STOPPING.to_owned(),
         TaskState::Blocked => waits_for(state, job, place),
         TaskState::Ready => match expected_start(state, job, place) {

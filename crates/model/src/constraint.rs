@@ -6,6 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The label of a worker that says where others reach what it runs: a name or an IPv4 address.
+pub const LABEL_ADDRESS: &str = "address";
+
 /// One test. Written `zone=eu`, `zone!=eu`, `zone in (eu,us)`, `zone notin (eu,us)`, `ssd` (has the label),
 /// `!ssd` (has it not). A worker without the label passes `!=` and `notin`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

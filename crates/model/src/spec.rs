@@ -110,6 +110,8 @@ pub struct TaskSpec {
     /// Whether the cpu share is a ceiling too.
     pub cpu_limit_hard: bool,
     pub array: Option<ArrayRange>,
+    /// The members of `array`, from 0 on by ones, start together or not at all, and succeed together.
+    pub gang: bool,
     /// One task per line of this text; each sees its line as `BATON_LINE`.
     pub each_line: Option<Box<Blob>>,
     /// All of them succeeded.
@@ -137,6 +139,7 @@ impl TaskSpec {
             resources: Resources { cpu: PARTS, ..Resources::default() },
             cpu_limit_hard: false,
             array: None,
+            gang: false,
             each_line: None,
             after: Lean::default(),
             after_each: Lean::default(),
@@ -163,6 +166,17 @@ impl TaskSpec {
             (None, Some(lines)) => lines as u32,
             (None, None) => 1,
         }
+    }
+
+    /// Has it be a gang of so many members.
+    pub fn set_gang(&mut self, members: u32) {
+        self.array = Some(ArrayRange { first: 0, last: members.saturating_sub(1), step: 1 });
+        self.gang = true;
+    }
+
+    /// How many members the gang has that it is; `None`: it is none.
+    pub fn gang_size(&self) -> Option<u32> {
+        self.gang.then(|| self.count())
     }
 
     pub fn is_array(&self) -> bool {
@@ -276,7 +290,7 @@ mod tests {
          "files":[{"to":"fetch.sh","mode":"755","text":"exit 0\n"}],"env":{"A":"b","S":{"secret":"key"}},
          "retry":{"max":3,"backoff":"1s..1m","lost_max":5},"timeout":"10m","estimate":"2m","deadline":"1h","constraints":["zone=eu"]},
         {"name":"shard","script":"exit 0","array":"0-99:5","after":["fetch","j7"]},
-        {"name":"post","sleep":"5s","after_each":["shard"]},{"name":"n","noop":true}]}"#;
+        {"name":"post","sleep":"5s","after_each":["shard"]},{"name":"n","noop":true},{"name":"g","noop":true,"gang":4}]}"#;
 
     #[test]
     fn export_then_read_changes_nothing_in_any_form() {
@@ -285,6 +299,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<JobSpec>(&text).unwrap(), spec);
         let binary = rmp_serde::to_vec_named(&spec).unwrap();
         assert_eq!(rmp_serde::from_slice::<JobSpec>(&binary).unwrap(), spec);
+        assert_eq!((spec.tasks[4].gang_size(), spec.tasks[1].gang_size()), (Some(4), None));
         assert_eq!(spec.tasks[1].count(), 20);
         assert_eq!(spec.tasks[1].array_index(19), Some(95));
         assert_eq!(spec.tasks[1].after[1], Dependency::Job(JobId(7)));

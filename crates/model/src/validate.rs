@@ -26,6 +26,8 @@ pub const ERRORS_MAX: usize = 100;
 /// Unknown names for which the nearest known one is looked for.
 const SUGGESTIONS_MAX: usize = 20;
 pub const WORKER_LABELS_MAX: usize = 256;
+/// Members of a gang: they are placed by one entry of the log.
+pub const GANG_MEMBERS_MAX: u32 = 256;
 
 /// Every error of the spec; none means it is valid.
 pub fn validate(spec: &JobSpec, limits: &Limits) -> Vec<SpecError> {
@@ -173,6 +175,7 @@ impl Check {
         self.duration(at("timeout"), task.timeout);
         self.require(task.timeout != Some(Duration::ZERO), at("timeout"), "a timeout is longer than 0");
         self.timing(path, task);
+        self.gang(path, task);
         self.duration(at("retry.backoff"), Some(task.retry.backoff.cap));
         self.at_most(task.retry.max.into(), limits.retries_max.into(), at("retry.max"), "retries_max");
         self.at_most(
@@ -216,6 +219,18 @@ impl Check {
                 "a file goes to a relative path without `..`",
             );
         }
+    }
+
+    fn gang(&mut self, path: fmt::Arguments<'_>, task: &TaskSpec) {
+        if !task.gang {
+            return;
+        }
+        let is_whole =
+            task.array.is_some_and(|array| array.first == 0 && array.step == 1) && task.each_line.is_none();
+        self.require(is_whole, At(path, "gang"), "the members of a gang are counted from 0 by ones");
+        self.at_most(task.count().into(), GANG_MEMBERS_MAX.into(), At(path, "gang"), "the members of a gang");
+        let alone = task.after_each.is_empty();
+        self.require(alone, At(path, "after_each"), "the members of a gang begin together: give `after`");
     }
 
     fn timing(&mut self, path: fmt::Arguments<'_>, task: &TaskSpec) {
@@ -303,6 +318,10 @@ impl Check {
     fn same_shape(&mut self, place: usize, task: &TaskSpec, spec: &JobSpec, places: &BTreeMap<&str, usize>) {
         for (nth, name) in task.after_each.iter().enumerate() {
             let Some(other) = places.get(name.as_str()).map(|place| &spec.tasks[*place]) else { continue };
+            if other.gang {
+                let message = format!("the members of the gang `{name}` succeed together: give `after`");
+                self.refuse(format_args!("tasks[{place}].after_each[{nth}]"), message);
+            }
             if other.count() != task.count() {
                 let message =
                     format!("`{name}` has {} tasks and `{}` has {}", other.count(), task.name, task.count());

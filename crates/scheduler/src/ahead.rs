@@ -135,7 +135,7 @@ impl<'a> Round<'a> {
         let group = &job.groups[place as usize];
         let queue = state.queue(job.queue).filter(|queue| !queue.paused);
         let (Some(class), Some(queue)) = (state.class(group.class), queue) else { return };
-        if !places_ahead(queue) {
+        if !places_ahead(queue) || group.gang {
             self.ahead.is_whole = false;
             return;
         }
@@ -163,7 +163,9 @@ impl<'a> Round<'a> {
         for task in &spec.tasks {
             let numbers = Run::new(first, task.count());
             first += numbers.len;
-            if task.after.is_empty() && task.after_each.is_empty() {
+            if task.gang {
+                self.ahead.is_whole = false;
+            } else if task.after.is_empty() && task.after_each.is_empty() {
                 self.add_group(id, spec, task, numbers, placements_max);
             }
         }

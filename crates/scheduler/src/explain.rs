@@ -14,6 +14,7 @@ use model::time::{format_duration, micros};
 use model::views::{Explanation, ReasonView, TaskState};
 
 use crate::fit::Fit;
+use crate::gang;
 use crate::queues::turns;
 
 /// Entries of a queue that are counted: a page is enough to say "many".
@@ -26,7 +27,11 @@ pub fn explain(state: &State, id: TaskId) -> Option<Explanation> {
     let position = id.number - group.first;
     let at = task_state(state, job, group, position);
     let waits = matches!(at, TaskState::Blocked | TaskState::Delayed | TaskState::Ready);
-    let fit = state.class(group.class).filter(|_| waits).map(|class| Fit::of(state, &class.key, id));
+    let class = state.class(group.class).filter(|_| waits);
+    let mut fit = class.map(|class| Fit::of(state, &class.key, id));
+    if let (Some(fit), Some(class)) = (&mut fit, class.filter(|class| class.key.gang > 0)) {
+        fit.add_gang(gang::told(state, &class.key));
+    }
     let hopeless = fit.as_ref().is_some_and(|fit| fit.hopeless);
     let mut reasons = match at {
         TaskState::Blocked => vec![blocked(state, job, place)],

@@ -47,6 +47,19 @@ impl Fit {
     }
 }
 
+impl Fit {
+    /// That each member alone would find room is not enough for a gang.
+    pub fn add_gang(&mut self, (reason, hopeless): (Option<ReasonView>, bool)) {
+        self.hopeless |= hopeless;
+        let too_large = reason.clone().filter(|reason| reason.code == "gang_too_large");
+        self.never = self.never.take().or(too_large);
+        // It says what the workers one by one do not.
+        if let Some(reason) = reason {
+            self.reasons.insert(0, reason);
+        }
+    }
+}
+
 fn no_workers(state: &State) -> ReasonView {
     let known = state.workers().count();
     let fix = "start one: `baton worker --data-dir DIR --servers HOST:PORT`";
@@ -232,6 +245,8 @@ impl Alike {
     fn code_and_fix(&self) -> (&'static str, String) {
         let name = self.workers.first().map_or("", String::as_str);
         let (code, fix) = match &self.first {
+            // Of workers nobody asks that.
+            Ineligible::NotWhole { .. } => ("gang_waits", ""),
             Ineligible::TooLarge { .. } => ("too_large", "ask for less, or start a larger worker"),
             Ineligible::NoRoom { .. } => ("no_room", "wait for running tasks to end, or start more workers"),
             Ineligible::Cordoned => return ("cordoned", format!("`baton worker uncordon {name}`")),

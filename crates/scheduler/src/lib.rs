@@ -8,6 +8,7 @@ mod ahead;
 mod backfill;
 mod explain;
 mod fit;
+mod gang;
 mod held;
 mod overlay;
 mod place;
@@ -50,18 +51,28 @@ impl Default for Budget {
 pub struct Scratch {
     /// Classes that found no room as of `(index, overlay)`: nothing has changed for them since.
     full: Option<(model::LogIndex, u64)>,
+    /// The last plan was full, and there is more.
+    more: bool,
+}
+
+impl Scratch {
+    /// Whether the last plan ended because it was full.
+    pub fn has_more(&self) -> bool {
+        self.more
+    }
 }
 
 /// The placements and reservations that the state, and what is in flight, allow now.
 pub fn plan(state: &State, scratch: &mut Scratch, overlay: &Overlay, budget: Budget) -> Plan {
     let as_of = Some((state.index(), overlay.version()));
+    scratch.more = false;
     if state.ready().is_empty() || scratch.full == as_of {
         return Plan::default();
     }
     let mut round = Round::new(state, overlay);
     let plan = round.run(budget);
-    let complete = plan.placements.len() < budget.placements_max;
-    scratch.full = if complete && plan.is_empty() { as_of } else { None };
+    scratch.more = round.is_cut_short || plan.placements.len() >= budget.placements_max;
+    scratch.full = if !scratch.more && plan.is_empty() { as_of } else { None };
     plan
 }
 

@@ -9,9 +9,10 @@ use machine::state::queues::QueueId;
 use machine::state::sessions::{Class, Room};
 use machine::{Group, Placement, Plan, Session, State, TASKS_PER_PLACEMENT_MAX};
 use model::policy::Backfill;
-use model::{ClassId, JobId, Kind, Run, SessionId};
+use model::{ClassId, JobId, Kind, Run, SessionId, UnitShare};
 
 use crate::backfill::{Book, Whose};
+use crate::gang::{self, Sought};
 use crate::overlay::{Overlay, Taken};
 use crate::queues::{Line, lines, next_turn};
 use crate::takers::{OrderId, Takers};
@@ -34,6 +35,8 @@ pub(crate) struct Round<'a> {
     pub ahead: Option<BTreeSet<SessionId>>,
     pub book: Book,
     pub plan: Plan,
+    /// What comes next did not fit into the plan.
+    pub is_cut_short: bool,
 }
 
 impl<'a> Round<'a> {
@@ -65,6 +68,7 @@ impl<'a> Round<'a> {
             ahead: None,
             book,
             plan: Plan::default(),
+            is_cut_short: false,
         }
     }
 
@@ -99,8 +103,8 @@ impl<'a> Round<'a> {
     }
 
     fn take_turns(&mut self, lines: &mut Vec<Line<'a>>, budget: Budget) {
-        let mut done = Vec::new();
-        while self.plan.placements.len() < budget.placements_max {
+        let (mut done, max) = (Vec::new(), budget.placements_max);
+        while self.plan.placements.len() < max {
             let Some(turn) = next_turn(lines) else {
                 if !std::mem::take(&mut self.released) {
                     break;
@@ -112,6 +116,10 @@ impl<'a> Round<'a> {
             let line = &mut lines[turn];
             let head = if line.room > 0 { line.head() } else { None };
             match head {
+                Some((class, _)) if gang::exceeds(self.state, class, self.plan.placements.len(), max) => {
+                    self.is_cut_short = true;
+                    break;
+                }
                 Some((class, key)) => self.place_head(line, class, key),
                 None => {
                     let line = lines.swap_remove(turn);
@@ -144,7 +152,9 @@ impl<'a> Round<'a> {
         }
         let is_short = |key: ReadyKey| {
             let job = self.state.job(key.job);
-            job.is_some_and(|job| held::is_short(&job.groups[key.group as usize]))
+            // A gang waits for room on many workers, which what is sent ahead would take.
+            let group = job.map(|job| &job.groups[key.group as usize]);
+            group.is_some_and(|group| !group.gang && held::is_short(group))
         };
         let mut waiting = lines.iter().flat_map(Line::without_room).peekable();
         waiting.peek().is_some() && waiting.all(is_short)
@@ -173,6 +183,10 @@ impl<'a> Round<'a> {
     fn place_reserved(&mut self) {
         let state = self.state;
         for (session, (id, task)) in self.reserved.clone() {
+            if gang::is_gang(state, id, task) {
+                self.place_reserved_gang(id, task);
+                continue;
+            }
             let in_flight = self.taken.tasks.get(&id).is_some_and(|taken| taken.contains(task));
             let Some(job) = state.job(id).filter(|_| !in_flight && still_waits(state, id, task)) else {
                 continue;
@@ -193,6 +207,27 @@ impl<'a> Round<'a> {
         }
     }
 
+    fn place_reserved_gang(&mut self, id: JobId, task: u32) {
+        let state = self.state;
+        let Some((job, (place, group))) = state.job(id).and_then(|job| Some((job, job.group_of(task)?)))
+        else {
+            return;
+        };
+        let key = ReadyKey { rank: group.rank, job: id, group: place as u32 };
+        let running = self.taken.running.get(&job.queue).copied().unwrap_or(0);
+        let has_room =
+            state.queue(job.queue).is_some_and(|queue| queue.room() >= running + u64::from(group.len));
+        let in_flight = self.taken.tasks.get(&id).is_some_and(|taken| taken.touches(group.numbers()));
+        if has_room
+            && !in_flight
+            && still_waits(state, id, task)
+            && let Some(row) = state.class(group.class)
+            && self.place_gang(group.class, row, key, group) == Sought::Placed
+        {
+            *self.taken.running.entry(job.queue).or_default() += u64::from(group.len);
+        }
+    }
+
     /// Places the first tasks of the group, or drops its class from the line.
     fn place_head(&mut self, line: &mut Line<'_>, class: ClassId, key: ReadyKey) {
         let state = self.state;
@@ -200,6 +235,9 @@ impl<'a> Round<'a> {
             return line.advance(key);
         };
         let group = &job.groups[key.group as usize];
+        if group.gang {
+            return self.place_gang_at_head(line, class, row, key, group);
+        }
         let longest = longest_run(row.key.kind, line.room);
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
             return line.advance(key);
@@ -219,6 +257,32 @@ impl<'a> Round<'a> {
         }
         let asked = &row.key.resources;
         line.charge(asked, asked.dominant_share(state.total()), tasks.len);
+    }
+
+    /// Where there is no room for all of it, it is not promised any: it waits as any task does that is passed over.
+    fn place_gang_at_head(
+        &mut self,
+        line: &mut Line<'_>,
+        class: ClassId,
+        row: &Class,
+        key: ReadyKey,
+        group: &Group,
+    ) {
+        let taken = self.taken.tasks.get(&key.job).is_some_and(|taken| taken.touches(group.numbers()));
+        if taken {
+            return line.advance(key);
+        }
+        let fits = self.ahead.is_none() && line.room >= u64::from(group.len);
+        let sought = if fits { self.place_gang(class, row, key, group) } else { Sought::NoRoom };
+        match (sought, line.backfill) {
+            (Sought::Placed, _) => {
+                let share = row.key.resources.dominant_share(self.state.total());
+                (0..group.len).for_each(|_| line.charge(&row.key.resources, share, 1));
+            }
+            (_, Backfill::None) => line.close(),
+            (Sought::NoRoom, _) => line.pass_over(key),
+            (Sought::Delays, _) => line.skip(key),
+        }
     }
 
     fn send_ahead(&mut self, job: JobId, tasks: Run, session: SessionId) {
@@ -290,7 +354,7 @@ impl<'a> Round<'a> {
     }
 
     /// Nobody asks where nobody was promised anything.
-    fn estimate_if_asked(&self, job: JobId, group: u32) -> Option<Duration> {
+    pub fn estimate_if_asked(&self, job: JobId, group: u32) -> Option<Duration> {
         if self.book.is_empty() { None } else { self.estimate(job, group) }
     }
 
@@ -308,27 +372,56 @@ impl<'a> Round<'a> {
                 || self.book.allows(session, whose, &row.key.resources, self.now(), estimate))
     }
 
-    fn has_room(&self, session: SessionId, row: &Class, job: JobId, tasks: Run) -> bool {
+    pub fn has_room(&self, session: SessionId, row: &Class, job: JobId, tasks: Run) -> bool {
         let for_us = |(other, task): &(JobId, u32)| *other == job && tasks.contains(*task);
         self.reserved.get(&session).is_none_or(for_us)
             && self.rooms.get(&session).is_some_and(|room| room.fit(&row.key.resources).is_some())
     }
 
     fn take(&mut self, job: JobId, group: u32, tasks: Run, session: SessionId, row: &Class) {
+        self.occupy(job, group, session, row);
+        self.release_served(job, tasks, &[session]);
+        self.note(job, tasks, session);
+    }
+
+    /// Takes the room of one task. Returns the units.
+    pub fn occupy(&mut self, job: JobId, group: u32, session: SessionId, row: &Class) -> Vec<UnitShare> {
         if self.taken.promises {
             let (now, estimate) = (self.now(), self.estimate(job, group));
             self.book.take(session, (job, group), &row.key.resources, now, estimate);
         }
-        if let Some(room) = self.rooms.get_mut(&session)
-            && let Some(units) = room.fit(&row.key.resources)
-        {
-            room.take(&row.key.resources, &units);
+        let Some(room) = self.rooms.get_mut(&session) else { return Vec::new() };
+        let Some(units) = room.fit(&row.key.resources) else { return Vec::new() };
+        room.take(&row.key.resources, &units);
+        self.takers.changed(self.state, session, room);
+        units
+    }
+
+    /// Gives it back.
+    pub fn vacate(&mut self, session: SessionId, row: &Class, units: &[UnitShare]) {
+        if let Some(room) = self.rooms.get_mut(&session) {
+            room.give_back(&row.key.resources, units);
             self.takers.changed(self.state, session, room);
         }
+    }
+
+    /// What drained for these tasks is open again, unless they went there.
+    pub fn release_served(&mut self, job: JobId, tasks: Run, went_to: &[SessionId]) {
         let served = |(other, task): &(JobId, u32)| *other == job && tasks.contains(*task);
         for (drained, _) in self.reserved.extract_if(.., |_, task| served(task)) {
-            self.released |= drained != session;
+            self.released |= !went_to.contains(&drained);
         }
+    }
+
+    pub fn takers(&self) -> &Takers {
+        &self.takers
+    }
+
+    pub fn book_if_any(&self) -> Option<Book> {
+        self.taken.promises.then(|| self.book.clone())
+    }
+
+    pub fn note(&mut self, job: JobId, tasks: Run, session: SessionId) {
         self.taken.tasks.entry(job).or_default().insert(tasks);
         self.plan.placements.push(Placement { job, tasks, session, held: false });
     }

@@ -11,6 +11,7 @@ use machine::state::index::ReadyKey;
 use machine::{Reservation, Session, State};
 use model::{ClassId, Elapsed, JobId, SessionId};
 
+use crate::gang;
 use crate::place::Round;
 
 /// One worker in so many may drain, and always one.
@@ -23,8 +24,14 @@ pub(crate) fn for_starving(round: &mut Round<'_>, passed_over: Vec<(ReadyKey, Cl
     starving.sort();
     let reservations_max = (round.rooms.len() / WORKERS_PER_RESERVATION).max(1);
     for (_, key, class) in starving {
+        if let Some((job, row)) = round.state.job(key.job).zip(round.state.class(class))
+            && row.key.gang > 0
+        {
+            gang::reserve(round, class, row, key, &job.groups[key.group as usize]);
+            continue;
+        }
         if round.reserved.len() >= reservations_max {
-            return;
+            continue;
         }
         reserve(round, key, class);
     }

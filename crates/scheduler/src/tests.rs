@@ -439,6 +439,7 @@ fn a_plan_beside_one_in_flight_takes_what_that_one_left() {
 mod ahead;
 mod explaining;
 mod fair;
+mod gangs;
 mod held;
 mod random;
 

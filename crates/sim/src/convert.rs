@@ -95,5 +95,12 @@ fn worker_order(order: leader_core::Order) -> worker_core::Order {
         units: order.units,
         on_disconnect: order.spec.on_disconnect,
         traceparent: order.traceparent,
+        gang: order.gang.map(|gang| worker_core::Gang {
+            rank: gang.rank,
+            addresses: gang.addresses,
+            local_rank: gang.local_rank,
+            local_size: gang.local_size,
+            port: gang.port,
+        }),
     }
 }

@@ -113,6 +113,8 @@ fn task(chance: &mut Chance, place: u64, earlier: &[TaskSpec]) -> TaskSpec {
     let len = if is_long { 1 } else { chance.pick(&[1u32, 1, 2, 3, 8]).unwrap_or(1) };
     task.array = (len > 1).then(|| ArrayRange { first: 0, last: len - 1, step: 1 });
     task.resources = Resources::cores(if is_long { 1 } else { chance.between(1, CORES - 1) });
+    // Few and small enough for the workers that there are.
+    task.gang = matches!(len, 2 | 3) && task.resources == Resources::cores(1);
     task.retry.max = chance.below(3) as u32;
     task.retry.lost_max = chance.between(1, 5) as u32;
     task.retry.backoff = Backoff { first: Duration::from_millis(100), cap: Duration::from_secs(2) };
@@ -124,7 +126,7 @@ fn task(chance: &mut Chance, place: u64, earlier: &[TaskSpec]) -> TaskSpec {
     for other in earlier {
         if chance.in_thousand(250) {
             task.after.push(Dependency::Task(other.name.clone()));
-        } else if other.count() == task.count() && chance.in_thousand(250) {
+        } else if !task.gang && !other.gang && other.count() == task.count() && chance.in_thousand(250) {
             task.after_each.push(other.name.clone());
         }
     }

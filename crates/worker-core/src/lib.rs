@@ -29,7 +29,7 @@ pub use self::core::{Config, Core};
 pub use event::{Action, Event, Fetch, Hello, Hold, Leave, Message, Outgoing, Refusal, Welcome};
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
-pub use order::Order;
+pub use order::{Gang, Order};
 pub use outbox::{BATCH_BYTES_MAX, BATCH_REPORTS_MAX, BATCHES_IN_FLIGHT_MAX, Batch, STARTED_DELAY};
 pub use report::{Ended, News, Report};
 pub use saved::{GAPS_MAX, Record, Saved, Session, Stop, Taken};

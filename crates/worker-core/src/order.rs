@@ -25,6 +25,22 @@ pub struct Order {
     pub units: Vec<UnitShare>,
     pub on_disconnect: OnDisconnect,
     pub traceparent: String,
+    /// Of a member of a gang.
+    #[serde(default)]
+    pub gang: Option<Gang>,
+}
+
+/// What a member of a gang is told of the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gang {
+    pub rank: u32,
+    /// Where each runs, by rank; empty where its worker did not say.
+    pub addresses: Vec<String>,
+    /// Which of the members at this worker it is, and how many they are.
+    pub local_rank: u32,
+    pub local_size: u32,
+    /// For the first to listen at.
+    pub port: u16,
 }
 
 impl Order {

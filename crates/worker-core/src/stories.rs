@@ -48,6 +48,7 @@ fn order(seq: Seq) -> Order {
         units: Vec::new(),
         on_disconnect: OnDisconnect::Stop,
         traceparent: String::new(),
+        gang: None,
     }
 }
 

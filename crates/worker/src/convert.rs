@@ -10,7 +10,7 @@ use wire::v1;
 use wire::v1::leader_message::Message as Said;
 use wire::v1::worker_message::Message as Word;
 use worker_core::{
-    Batch, Ended, Event, Fetch, Hello, Hold, Message, News, Order, Outgoing, Refusal, Report, Welcome,
+    Batch, Ended, Event, Fetch, Gang, Hello, Hold, Message, News, Order, Outgoing, Refusal, Report, Welcome,
 };
 
 use crate::clock;
@@ -103,6 +103,13 @@ fn order(said: v1::Order) -> Result<Order, String> {
         units: said.units.into_iter().map(Into::into).collect(),
         on_disconnect,
         traceparent: said.traceparent,
+        gang: said.gang.map(|gang| Gang {
+            rank: gang.rank,
+            addresses: gang.addresses,
+            local_rank: gang.local_rank,
+            local_size: gang.local_size,
+            port: u16::try_from(gang.port).unwrap_or_default(),
+        }),
     })
 }
 

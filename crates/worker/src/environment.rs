@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use model::EnvValue;
-use worker_core::Order;
+use worker_core::{Gang, Order};
 
 use crate::home::AttemptDir;
 
@@ -43,6 +43,7 @@ pub fn environment(
     }
     env.extend(identity(order, task, dir));
     env.extend(units(order));
+    env.extend(order.gang.iter().flat_map(|gang| members(order, gang)));
     Ok(env.into_iter().collect())
 }
 
@@ -80,6 +81,26 @@ fn identity(order: &Order, task: u32, dir: &AttemptDir) -> Vec<(String, String)>
         env.push(("TRACEPARENT".to_owned(), order.traceparent.clone()));
     }
     env
+}
+
+/// Who the others of its gang are; also by the names that torchrun gives its processes.
+fn members(order: &Order, gang: &Gang) -> Vec<(String, String)> {
+    let master = gang.addresses.first().map_or("", String::as_str);
+    let (rank, size, port) = (gang.rank.to_string(), gang.addresses.len().to_string(), gang.port.to_string());
+    let pairs = [
+        ("BATON_GANG_RANK", rank.clone()),
+        ("BATON_GANG_SIZE", size.clone()),
+        ("BATON_GANG_EPOCH", order.attempt.to_string()),
+        ("BATON_GANG_ADDRESSES", gang.addresses.join(",")),
+        ("BATON_GANG_PORT", port.clone()),
+        ("RANK", rank),
+        ("WORLD_SIZE", size),
+        ("LOCAL_RANK", gang.local_rank.to_string()),
+        ("LOCAL_WORLD_SIZE", gang.local_size.to_string()),
+        ("MASTER_ADDR", master.to_owned()),
+        ("MASTER_PORT", port),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// The units of indexed resources: `BATON_RESOURCE_GPU=0,2`.

@@ -3,6 +3,7 @@
 //! The loop is in `shell`; `processes` lays attempts out and sums them up; the `keeper`, a process of its own, holds
 //! them. Clocks are read in `clock`, and every call that only Linux has is in `sys`.
 
+mod address;
 mod cgroup;
 mod clock;
 mod config;

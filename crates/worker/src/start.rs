@@ -5,10 +5,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::constraint::LABEL_ADDRESS;
 use model::{Kind, Moment, Run};
 use tokio::sync::mpsc;
 use worker_core::{Core, Ended, Event, Saved, Taken};
 
+use crate::address;
 use crate::cgroup;
 use crate::clock;
 use crate::config::Config;
@@ -154,11 +156,16 @@ impl WorkerBuilder {
         }
         kinds.sort();
         kinds.dedup();
+        let mut labels = self.config.labels.clone();
+        if !labels.contains_key(LABEL_ADDRESS) {
+            let own = address::towards(&self.config.servers);
+            labels.extend(own.map(|address| (LABEL_ADDRESS.to_owned(), address)));
+        }
         Introduction {
             worker: self.config.name.clone(),
             secret: home.secret().to_vec(),
             capacity: self.config.capacity.clone(),
-            labels: self.config.labels.clone(),
+            labels,
             kinds,
             functions: self.functions.names(),
             isolation: isolation(cgroup).to_owned(),

@@ -30,6 +30,50 @@ async fn a_promised_start_outlives_the_leader_and_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_share_a_queue_by_what_they_take_and_took() {
+    let (mut cluster, cli) = cluster_and_cli().await;
+    cli.ok(&["queue", "put", "default", "--order", "fair", "--share", "bob=300"]).await;
+    let submit = async |user: &str, seconds: &str| {
+        cli.ok(&["--user", user, "submit", "--", "sleep", seconds]).await.trim().to_owned()
+    };
+    // ann fills the worker; then both wait for it.
+    let mut first = Vec::new();
+    for _ in 0..4 {
+        first.push(submit("ann", "3").await);
+    }
+    let running = async || cli.json(&["queue", "list"]).await["items"][0]["counts"]["running"] == 4;
+    wait_until("ann has all of it", running).await;
+    let more = submit("ann", "0").await;
+    let others = [submit("bob", "0").await, submit("bob", "0").await];
+    let told = cli.json(&["explain", &more]).await;
+    assert!(told["reasons"].to_string().contains("no_room"), "{told:#}");
+    cluster.kill_leader().await;
+    wait_until("the new leader answers", async || cli.run(&["queue", "users", "default"]).await.status == 0)
+        .await;
+    let users = cli.json(&["queue", "users", "default"]).await;
+    let of = |place: usize| (users["items"][place]["name"].clone(), users["items"][place]["weight"].clone());
+    assert_eq!((of(0), of(1)), ((json!("ann"), json!(100)), (json!("bob"), json!(300))), "{users:#}");
+    for job in first.iter().chain(&others).chain([&more]) {
+        cli.ok(&["wait", job]).await;
+    }
+    let started = async |job: &str| {
+        let task = cli.json(&["ps", job]).await["items"][0].clone();
+        task["outcome"]["placed"].as_str().expect("it has run").to_owned()
+    };
+    for other in &others {
+        assert!(started(other).await <= started(&more).await, "bob, who had nothing, goes first");
+    }
+    let said = cli.run(&["queue", "put", "default", "--share", "ann=-1"]).await;
+    assert_says(&said, 2, &["from 1 to 10000", "the nearest is 1"]);
+    assert_says(
+        &cli.run(&["queue", "put", "default", "--share", "ann=10001"]).await,
+        2,
+        &["the nearest is 10000"],
+    );
+    assert_says(&cli.run(&["queue", "users", "nowhere"]).await, 3, &["there is no queue `nowhere`"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_policy_changes_nothing() {
     let (_cluster, cli) = cluster_and_cli().await;
     cli.ok(&["queue", "put", "default", "--ageing", "10m"]).await;

@@ -76,6 +76,7 @@ pub const TASK: &[Field] = &[
     field("resources", Shape::Resources),
     field("cpu_limit", Shape::OneOf(&["soft", "hard"])),
     field("array", Shape::Checked(|text| text.parse::<ArrayRange>().map(drop))),
+    field("gang", Shape::Integer { min: 1, max: model::validate::GANG_MEMBERS_MAX as i64 }),
     field("each_line", Shape::Table(BLOB)),
     field("after", WORDS),
     field("after_each", WORDS),

@@ -48,6 +48,10 @@ pub struct TaskArgs {
     /// Run it once per index: 0-99 or 0-99:5
     #[arg(long, value_name = "RANGE", requires = "command")]
     pub array: Option<ArrayRange>,
+    /// Run it in so many members, which start together or not at all: each is told its RANK, WORLD_SIZE and MASTER_ADDR
+    #[arg(long, value_name = "MEMBERS", conflicts_with_all = ["array", "each_line"], requires = "command",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(model::validate::GANG_MEMBERS_MAX)))]
+    pub gang: Option<u32>,
     /// Run it once per line of this file; each sees its line as BATON_LINE
     #[arg(long, value_name = "FILE", conflicts_with = "array", requires = "command")]
     pub each_line: Option<PathBuf>,
@@ -151,6 +155,7 @@ impl TaskArgs {
         let mut task = TaskSpec::new(&task_name(&command[0]), Work::Run(command.to_vec()));
         task.resources = self.asked()?;
         task.array = self.array;
+        self.gang.into_iter().for_each(|members| task.set_gang(members));
         if let Some(file) = &self.each_line {
             task.each_line = Some(Box::new(read(file, limits)?));
         }

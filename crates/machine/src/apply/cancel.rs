@@ -6,6 +6,7 @@ use model::views::TaskState;
 use model::{JobId, Run, RunSet, SessionId};
 
 use crate::apply::deps::{each_final, tell};
+use crate::apply::gang;
 use crate::apply::parts;
 use crate::apply::place::Uses;
 use crate::apply::write::within;
@@ -41,11 +42,21 @@ pub(crate) fn merged(
             None => drop(all.insert(target.job, None)),
             Some(tasks) => {
                 let known = all.entry(target.job).or_insert_with(|| Some(RunSet::new()));
-                known.iter_mut().for_each(|known| known.extend(tasks.runs()));
+                known
+                    .iter_mut()
+                    .for_each(|known| known.extend(with_whole_gangs(state, target.job, tasks).runs()));
             }
         }
     }
     Ok(all)
+}
+
+/// What happens to a member of a gang happens to all.
+fn with_whole_gangs(state: &State, id: JobId, tasks: &RunSet) -> RunSet {
+    let mut all = tasks.clone();
+    let gangs = state.job(id).into_iter().flat_map(|job| job.groups.iter().filter(|group| group.gang));
+    gangs.filter(|group| tasks.touches(group.numbers())).for_each(|group| all.insert(group.numbers()));
+    all
 }
 
 /// The job and all task numbers of the target exist.
@@ -149,6 +160,7 @@ pub(crate) fn cancel_positions(state: &mut State, id: JobId, place: usize, posit
         gone.extend(group.ready.take(positions));
         let timers = take_delayed(group, positions);
         gone.extend(timers.iter().map(|(position, _)| Run::new(*position, 1)));
+        gone.extend(gang::depart(group).runs());
         let live = group.take_live(positions, None);
         for (run, live) in &live {
             gone.insert(*run);
@@ -177,7 +189,7 @@ fn take_delayed(group: &mut Group, positions: Run) -> Vec<(u32, model::Elapsed)>
 }
 
 /// An allocation none of whose tasks counts any more is stopped.
-fn stop_if_idle(state: &mut State, id: JobId, place: usize, session: SessionId, seq: u64) {
+pub(crate) fn stop_if_idle(state: &mut State, id: JobId, place: usize, session: SessionId, seq: u64) {
     let Some(job) = state.job(id) else { return };
     let group = &job.groups[place];
     let tasks = state.session(session).and_then(|row| row.allocations.get(&seq)).map(|row| row.tasks);

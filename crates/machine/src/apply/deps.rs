@@ -153,7 +153,7 @@ pub(crate) fn skip(state: &mut State, id: JobId, place: usize, positions: &RunSe
         return;
     }
     state.change_group(id, place, |group| {
-        group.cause = Some(cause);
+        group.cause = Some(Box::new(cause));
         for run in positions.runs() {
             group.blocked.remove(run);
             group.skipped.insert(run);

@@ -3,6 +3,7 @@
 pub(crate) mod cancel;
 pub(crate) mod change;
 pub(crate) mod deps;
+pub(crate) mod gang;
 pub(crate) mod outcomes;
 pub(crate) mod parts;
 pub(crate) mod place;

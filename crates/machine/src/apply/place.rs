@@ -3,6 +3,7 @@
 use model::views::TaskState;
 use model::{Elapsed, Resources, Run, RunSet, SessionId, Token};
 
+use crate::apply::gang;
 use crate::eligible::{Ineligible, accepts, drains_for, gate, has_credit, has_room, unreserved};
 use crate::mutants;
 use crate::state::State;
@@ -19,13 +20,20 @@ pub const TASKS_PER_PLACEMENT_MAX: u32 = 1_024;
 pub(crate) fn apply(state: &mut State, plan: &Plan) -> Reply {
     let (mut taken, mut dropped) = (0, 0);
     let reordered = mutants::reordered(state, &plan.placements);
-    for placement in reordered.as_deref().unwrap_or(&plan.placements) {
-        match eligible(state, placement) {
+    let mut rest = reordered.as_deref().unwrap_or(&plan.placements);
+    while !rest.is_empty() {
+        let (these, others) = rest.split_at(gang::decision(state, rest));
+        rest = others;
+        let count = these.len() as u32;
+        match all_eligible(state, these) {
             Ok(()) => {
-                take(state, placement);
-                taken += 1;
+                these.iter().for_each(|placement| take(state, placement));
+                taken += count;
+                if count > 1 {
+                    gang::placed(state, these);
+                }
             }
-            Err(_) => dropped += 1,
+            Err(_) => dropped += count,
         }
     }
     for reservation in &plan.reservations {
@@ -44,10 +52,21 @@ pub(crate) fn apply(state: &mut State, plan: &Plan) -> Reply {
     Reply::Placed { taken, dropped }
 }
 
-/// Whether these tasks may go to this session now.
+/// One decision: a placement, or all members of a gang.
+fn all_eligible(state: &State, these: &[Placement]) -> Result<(), Ineligible> {
+    match these {
+        [placement] => eligible(state, placement),
+        members => gang::eligible(state, members),
+    }
+}
+
+/// Whether these tasks may go to this session now. Of a gang none may alone, unless it is all of it.
 pub fn eligible(state: &State, placement: &Placement) -> Result<(), Ineligible> {
     let job = state.job(placement.job).ok_or(Ineligible::UnknownJob)?;
     let (_, group) = job.group_of(placement.tasks.first).ok_or(Ineligible::NotReady)?;
+    if group.gang {
+        return gang::eligible(state, std::slice::from_ref(placement));
+    }
     gate(state, job, group)?;
     let positions = group.positions_of(placement.tasks).filter(|run| run.len == placement.tasks.len);
     let positions = positions.ok_or(Ineligible::NotReady)?;

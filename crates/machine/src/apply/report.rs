@@ -8,6 +8,7 @@ use model::{Elapsed, JobId, Outcome, Reason, Retry, Run, RunSet, SessionId, Time
 
 use crate::apply::cancel::cancel_positions;
 use crate::apply::deps::{each_final, tell};
+use crate::apply::gang;
 use crate::apply::outcomes::{keep_result, record, results_changed, truncate};
 use crate::apply::place::{Uses, release};
 use crate::mutants::Mutant;
@@ -131,11 +132,19 @@ fn stopping(state: &State, allocation: &Allocation, tasks: &RunSet) -> Option<(u
 fn recalled(state: &mut State, session: SessionId, seq: u64, tasks: Run) {
     let Some((allocation, news)) = settle_part(state, session, seq, tasks) else { return };
     for (place, positions) in owned(state, session, &allocation, tasks) {
-        state.change_group(allocation.job, place, |group| {
+        let is_gang = state.change_group(allocation.job, place, |group| {
             group.take_live(positions, Some((session, seq)));
             group.ready.insert(positions);
+            // All have one attempt number.
+            if group.gang {
+                group.note_over(positions, allocation.attempt);
+            }
+            group.gang
         });
         tell(state, allocation.job, place, &RunSet::of(positions), TaskState::Ready);
+        if is_gang {
+            gang::member_failed(state, allocation.job, place, true);
+        }
     }
     stopped(state, &allocation, &news);
 }
@@ -266,15 +275,27 @@ fn outcome(
 
 fn succeed(state: &mut State, id: JobId, place: usize, positions: Run, outcome: &Arc<Outcome>) {
     let limits = state.meta.settings.clone();
+    let is_gang = state.job(id).is_some_and(|job| job.groups[place].gang);
+    let mut is_whole = false;
     let change = state.change_group(id, place, |group| {
         group.take_live(positions, None);
-        group.succeeded.insert(positions);
+        if is_gang {
+            is_whole = gang::arrive(group, positions);
+        } else {
+            group.succeeded.insert(positions);
+        }
         if let Some(row) = group.rows.get_mut(&positions.first) {
             row.attempts = outcome.attempt;
         }
         record(group, positions, outcome, &limits.limits)
     });
     results_changed(state, id, change);
+    if is_gang {
+        if is_whole {
+            gang::succeeded(state, id, place);
+        }
+        return;
+    }
     tell_ended(state, id, place, positions, TaskState::Succeeded, outcome);
     each_final(state, id, place, RunSet::of(positions), true);
 }
@@ -323,6 +344,9 @@ fn fail(state: &mut State, id: JobId, place: usize, position: u32, outcome: &Arc
     tell_ended(state, id, place, run, to, outcome);
     if next.is_none() {
         each_final(state, id, place, RunSet::of(run), false);
+    }
+    if state.job(id).is_some_and(|job| job.groups[place].gang) {
+        gang::member_failed(state, id, place, next.is_some());
     }
 }
 

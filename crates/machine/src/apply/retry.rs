@@ -122,7 +122,8 @@ pub(crate) fn reopen_ended(state: &mut State, id: JobId, place: usize, part: Run
     let Some(job) = state.job(id) else { return };
     let group = &job.groups[place];
     let mut positions: RunSet = group.failed.parts_of(part).collect();
-    if !failed_only {
+    // A gang failed as a whole, though only those that were the cause say so.
+    if !failed_only || (group.gang && !group.failed.is_empty()) {
         positions.extend(group.cancelled.parts_of(part));
     }
     reopen(state, id, place, &positions);

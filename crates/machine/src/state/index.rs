@@ -172,5 +172,6 @@ impl Index {
 
 /// Whether the planner should see the group.
 pub(crate) fn is_ready(job: &Job, group: &Group) -> bool {
-    !group.ready.is_empty() && job.may_place(group)
+    let is_there = if group.gang { group.ready.len() == group.len } else { !group.ready.is_empty() };
+    is_there && job.may_place(group)
 }

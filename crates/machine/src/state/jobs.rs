@@ -92,13 +92,16 @@ pub enum Cause {
 }
 
 /// The tasks of one entry of `tasks`. Sets hold positions, 0 to `len`; each position is in exactly one of `blocked`,
-/// `ready`, `delayed`, `live`, `succeeded`, `failed`, `cancelled` and `skipped`.
+/// `ready`, `delayed`, `live`, `arrived`, `succeeded`, `failed`, `cancelled` and `skipped`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// Number of its first task in the job.
     pub first: u32,
     pub len: u32,
     pub class: ClassId,
+    /// Its tasks start together or not at all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gang: bool,
     pub after: Lean<Vec<On>>,
     pub each: Lean<Vec<u32>>,
     /// How many of `after` have not succeeded yet.
@@ -113,9 +116,12 @@ pub struct Group {
     pub live: Lean<BTreeMap<u32, Live>>,
     pub live_len: u32,
     /// Cancelled while their attempt ran, and its worker has not said yet that it is over: whatever became of the task
-    /// since, it is not placed anew before. Beside the eight, not one of them.
+    /// since, it is not placed anew before. Beside those sets, not one of them.
     #[serde(default)]
     pub stopping: Lean<RunSet>,
+    /// Members of a gang that have ended well, while others have not ended yet. They count as running.
+    #[serde(default)]
+    pub arrived: Lean<RunSet>,
     pub succeeded: RunSet,
     pub failed: RunSet,
     pub cancelled: RunSet,
@@ -128,7 +134,7 @@ pub struct Group {
     /// Since when it has had something ready and got nothing.
     pub passed_since: Elapsed,
     pub settled: bool,
-    pub cause: Option<Cause>,
+    pub cause: Option<Box<Cause>>,
     /// `later[r]`: positions whose round is above r + 1.
     pub later: Lean<Vec<RunSet>>,
     /// Without a row, but their first attempt began: it was cancelled.
@@ -269,7 +275,7 @@ impl Group {
             blocked: self.blocked.len().into(),
             delayed: self.delayed.len() as u64,
             ready: self.ready.len().into(),
-            running: self.live_len.into(),
+            running: (self.live_len + self.arrived.len()).into(),
             succeeded: self.succeeded.len().into(),
             failed: self.failed.len().into(),
             cancelled: self.cancelled.len().into(),
@@ -279,7 +285,7 @@ impl Group {
 
     /// How many of these positions are not final.
     pub(crate) fn unfinished(&self, positions: Run) -> u32 {
-        let sets = [&self.blocked, &self.ready];
+        let sets = [&self.blocked, &self.ready, &*self.arrived];
         let waiting: u32 = sets.iter().flat_map(|set| set.parts_of(positions)).map(|run| run.len).sum();
         let delayed = self.delayed.range(positions.first..positions.end()).count() as u32;
         let from =
@@ -359,7 +365,10 @@ impl Group {
         }
         match self.rows.get(&position) {
             Some(row) => row.attempts,
-            None => u32::from(self.succeeded.contains(position) || self.began.contains(position)),
+            None => {
+                let sets = [&self.succeeded, &self.arrived, &self.began];
+                u32::from(sets.iter().any(|set| set.contains(position)))
+            }
         }
     }
 
@@ -373,6 +382,11 @@ impl Group {
     /// A cancel takes this run of an allocation away: its attempt is counted, and on its way out.
     pub(crate) fn note_stopping(&mut self, run: Run, attempt: u32) {
         self.stopping.insert(run);
+        self.note_over(run, attempt);
+    }
+
+    /// Counts an attempt that is over, or soon will be, and led to nothing.
+    pub(crate) fn note_over(&mut self, run: Run, attempt: u32) {
         // An array in its first attempts is a run here too, not a row for each.
         if attempt == 1 && self.rows.range(run.first..run.end()).next().is_none() {
             self.began.insert(run);

@@ -105,6 +105,10 @@ pub struct Allocation {
     pub reported: RunSet,
 }
 
+fn is_none(members: &u32) -> bool {
+    *members == 0
+}
+
 /// What a class of tasks asks of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClassKey {
@@ -112,6 +116,9 @@ pub struct ClassKey {
     pub constraints: Vec<Constraint>,
     pub kind: Kind,
     pub function: Option<String>,
+    /// How many members start together; 0: each starts alone.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub gang: u32,
     pub placement: Placement,
 }
 
@@ -139,6 +146,7 @@ impl ClassKey {
             constraints,
             kind: task.work.kind(),
             function: task.work.function().map(str::to_owned),
+            gang: task.gang_size().unwrap_or(0),
             placement,
         }
     }

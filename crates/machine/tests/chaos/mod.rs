@@ -153,7 +153,8 @@ impl Chaos {
         let mut plan = Plan::default();
         for _ in 0..1 + self.draw.below(4) {
             if let Some(placement) = self.placement(state) {
-                plan.placements.push(placement);
+                let members = self.members(state, placement);
+                plan.placements.extend(members);
             }
         }
         if self.draw.chance(15)
@@ -184,6 +185,21 @@ impl Chaos {
             _ => Run::new(self.draw.below(30) as u32, self.draw.below(5) as u32),
         };
         Some(Placement { job, tasks: run, session, held })
+    }
+
+    /// Mostly the whole gang, where it is of one: on any sessions.
+    fn members(&mut self, state: &State, of: Placement) -> Vec<Placement> {
+        let group = state.job(of.job).and_then(|job| job.group_of(of.tasks.first)).map(|(_, group)| group);
+        let Some(group) = group.filter(|group| group.gang && self.draw.chance(90)) else { return vec![of] };
+        let numbers = group.numbers();
+        (numbers.first..numbers.end())
+            .map(|number| Placement {
+                tasks: Run::new(number, 1),
+                session: self.session(state),
+                held: false,
+                ..of
+            })
+            .collect()
     }
 
     fn reports(&mut self, state: &State) -> Command {
@@ -337,6 +353,7 @@ impl Chaos {
             let mut task = TaskSpec::new(&format!("t{place}"), Work::Noop);
             let len = self.draw.pick(&[1u32, 1, 3, 6]).unwrap_or(1);
             task.array = (len > 1).then(|| ArrayRange { first: 0, last: len - 1, step: 1 });
+            task.gang = (2..5).contains(&len) && self.draw.chance(60);
             task.resources = Resources::cores(1 + self.draw.below(3));
             if self.draw.chance(15) {
                 task.resources.set("gpu", 5_000 * (1 + self.draw.below(3)));

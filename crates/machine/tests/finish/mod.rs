@@ -82,7 +82,7 @@ fn place_all(state: &mut State, session: SessionId) {
         for group in &job.groups {
             // Those with a history go one by one.
             for run in group.ready.runs() {
-                let whole = group.rows.range(run.first..run.end()).next().is_none();
+                let whole = !group.gang && group.rows.range(run.first..run.end()).next().is_none();
                 let step = if whole { PLACEMENT_MAX } else { 1 };
                 let mut first = run.first;
                 while first < run.end() {

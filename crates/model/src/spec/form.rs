@@ -47,6 +47,8 @@ pub(super) struct Form {
     #[serde(default)]
     array: Option<ArrayRange>,
     #[serde(default)]
+    gang: Option<u32>,
+    #[serde(default)]
     each_line: Option<Box<Blob>>,
     #[serde(default)]
     after: Lean<Vec<Dependency>>,
@@ -75,6 +77,22 @@ pub(super) struct Form {
 }
 
 impl Form {
+    /// The members of a gang are those of an array.
+    fn take_gang(&mut self) -> Result<(), String> {
+        let Some(members) = self.gang else { return Ok(()) };
+        if self.array.is_some() || self.each_line.is_some() {
+            return Err(format!(
+                "task `{}`: a gang has so many members; give no array and no each_line",
+                self.name
+            ));
+        }
+        if members == 0 {
+            return Err(format!("task `{}`: a gang has 1 member or more", self.name));
+        }
+        self.array = Some(ArrayRange { first: 0, last: members - 1, step: 1 });
+        Ok(())
+    }
+
     fn take_work(&mut self) -> Result<Work, String> {
         let mut given = [
             self.run.take().map(Work::Run),
@@ -102,6 +120,7 @@ impl TryFrom<Form> for TaskSpec {
     type Error = String;
     fn try_from(mut form: Form) -> Result<TaskSpec, String> {
         let work = form.take_work()?;
+        form.take_gang()?;
         let mut resources = form.resources.unwrap_or_default();
         if resources.cpu == 0 {
             resources.cpu = PARTS;
@@ -112,6 +131,7 @@ impl TryFrom<Form> for TaskSpec {
             resources,
             cpu_limit_hard: form.cpu_limit == Some(CpuLimit::Hard),
             array: form.array,
+            gang: form.gang.is_some(),
             each_line: form.each_line,
             after: form.after,
             after_each: form.after_each,
@@ -153,6 +173,8 @@ pub(super) struct Written<'a> {
     cpu_limit: Option<CpuLimit>,
     #[serde(skip_serializing_if = "Option::is_none")]
     array: Option<ArrayRange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gang: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     each_line: Option<&'a Blob>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -197,7 +219,8 @@ impl<'a> From<&'a TaskSpec> for Written<'a> {
             service: if let Work::Service(service) = work { Some(service) } else { None },
             resources: Some(&task.resources).filter(|resources| **resources != Resources::cores(1)),
             cpu_limit: task.cpu_limit_hard.then_some(CpuLimit::Hard),
-            array: task.array,
+            array: task.array.filter(|_| !task.gang),
+            gang: task.gang_size(),
             each_line: task.each_line.as_deref(),
             after: &task.after,
             after_each: &task.after_each,

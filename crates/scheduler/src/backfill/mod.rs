@@ -29,7 +29,7 @@ use crate::queues::Line;
 pub(crate) type Whose = (JobId, u32);
 
 /// The promises of one round.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Book {
     /// As the state has them, with what plans in flight change.
     known: BTreeMap<Whose, Promise>,

@@ -185,6 +185,7 @@ fn spec(ask: &Ask, priority: i32, queue: &str, spread: bool, len: u32) -> JobSpe
     }
     task.resources.set("gpu", ask.gpus);
     task.array = Some(model::ArrayRange { first: 0, last: len - 1, step: 1 });
+    task.gang = priority == 1 && len > 1;
     let parity = |even: bool| model::Constraint::Equals {
         label: "parity".to_owned(),
         value: if even { "even" } else { "odd" }.to_owned(),

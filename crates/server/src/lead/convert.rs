@@ -121,6 +121,13 @@ fn write_order(order: Order) -> v1::Order {
         units: order.units.iter().map(v1::UnitShare::from).collect(),
         on_disconnect: on_disconnect.into(),
         traceparent: order.traceparent,
+        gang: order.gang.map(|gang| v1::Gang {
+            rank: gang.rank,
+            addresses: gang.addresses,
+            local_rank: gang.local_rank,
+            local_size: gang.local_size,
+            port: gang.port.into(),
+        }),
     }
 }
 
@@ -169,6 +176,7 @@ mod tests {
             lines: vec!["two".to_owned()],
             units: vec![],
             traceparent: String::new(),
+            gang: None,
         };
         let message = said(ToWorker::Run(Box::new(order)), Vec::new, || None);
         let ToWire::Run(order) = message else { panic!("{message:?}") };

@@ -108,6 +108,7 @@ impl From<&TaskSpec> for v1::TaskSpec {
             resources: Some((&task.resources).into()),
             cpu_limit_hard: task.cpu_limit_hard,
             array: task.array.map(v1::ArrayRange::from),
+            gang: task.gang,
             each_line: blob::write_optional(&task.each_line),
             after: task.after.iter().map(Dependency::to_string).collect(),
             after_each: (*task.after_each).clone(),
@@ -145,6 +146,7 @@ fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> TaskSpec {
             let otherwise = ArrayRange { first: 0, last: 0, step: 1 };
             errors.take(&at("array"), ArrayRange::try_from(range), otherwise)
         }),
+        gang: task.gang,
         each_line: blob::read_optional(errors, &at("each_line"), task.each_line),
         after: task.after.iter().map(|text| Dependency::from(text.as_str())).collect(),
         after_each: task.after_each.into(),

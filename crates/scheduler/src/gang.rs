@@ -1,0 +1,175 @@
+//! Gangs in a round: room for all members at once, or nothing is held for any (so that two gangs never wait for each other's
+//! part; Feitelson & Rudolph 1992).
+
+use std::collections::BTreeSet;
+
+use machine::eligible::{Offered, has_room, misfits, standing};
+use machine::state::index::ReadyKey;
+use machine::state::sessions::{Class, ClassKey};
+use machine::{Group, Reservation, State};
+use model::views::ReasonView;
+use model::{ClassId, JobId, Resources, Run, SessionId, UnitShare};
+
+use crate::explain::reason;
+use crate::overlay::Taken;
+use crate::place::{Round, room};
+
+/// What came of looking for room for all members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sought {
+    Placed,
+    NoRoom,
+    /// There is room, and whoever took it would delay somebody who was promised it.
+    Delays,
+}
+
+impl Round<'_> {
+    /// Places all members, or leaves everything as it was. None of them is in flight.
+    pub(crate) fn place_gang(&mut self, class: ClassId, row: &Class, key: ReadyKey, group: &Group) -> Sought {
+        let members = self.seat(class, row, key, group, true);
+        if members.len() < group.len as usize {
+            if self.book.is_empty() {
+                return Sought::NoRoom;
+            }
+            let others = self.seat(class, row, key, group, false);
+            let is_whole = others.len() == group.len as usize;
+            self.unseat(others, row);
+            return if is_whole { Sought::Delays } else { Sought::NoRoom };
+        }
+        for ((session, _), number) in members.iter().zip(group.first..) {
+            self.note(key.job, Run::new(number, 1), *session);
+        }
+        let went_to: Vec<SessionId> = members.into_iter().map(|(session, _)| session).collect();
+        self.release_served(key.job, group.numbers(), &went_to);
+        Sought::Placed
+    }
+
+    /// Takes room for all members and returns where; of fewer than all nothing is kept.
+    fn seat(&mut self, class: ClassId, row: &Class, key: ReadyKey, group: &Group, heeds: bool) -> Vec<Seat> {
+        let (order, least) = self.order_of(class, row);
+        let estimate = self.estimate_if_asked(key.job, key.group);
+        let (whose, numbers) = ((key.job, key.group), group.numbers());
+        let kept = self.book_if_any();
+        let mut members = Vec::new();
+        for _ in 0..group.len {
+            let is_open = |session| match heeds {
+                true => self.is_open(session, row, whose, numbers, estimate),
+                false => self.has_room(session, row, key.job, numbers),
+            };
+            let Some(session) = self.takers().first_open(order, least, is_open) else { break };
+            members.push((session, self.occupy(key.job, key.group, session, row)));
+        }
+        if members.len() < group.len as usize || !heeds {
+            kept.into_iter().for_each(|book| self.book = book);
+        }
+        if members.len() < group.len as usize {
+            self.unseat(std::mem::take(&mut members), row);
+        }
+        members
+    }
+
+    fn unseat(&mut self, members: Vec<Seat>, row: &Class) {
+        for (session, units) in members {
+            self.vacate(session, row, &units);
+        }
+    }
+}
+
+/// A member's place, with the units that it would have.
+type Seat = (SessionId, Vec<UnitShare>);
+
+/// How many members the session could have at once, were it idle.
+fn members_when_idle(total: &Resources, class: &ClassKey) -> u64 {
+    let fits = class.resources.iter().map(|(name, asked)| total.get(name) / asked.max(1));
+    fits.min().unwrap_or(u64::MAX).min(class.gang.into())
+}
+
+/// Has as many workers drain as all members need; none, if all together are too few. One gang at a time.
+pub(crate) fn reserve(round: &mut Round<'_>, class: ClassId, row: &Class, key: ReadyKey, group: &Group) {
+    let state = round.state;
+    let is_ours = |(job, task): &(JobId, u32)| *job == key.job && group.numbers().contains(*task);
+    if !round.reserved.values().all(is_ours) {
+        return;
+    }
+    let idle = |id: SessionId| {
+        state.session(id).map_or(0, |row_of| members_when_idle(&row_of.capacity.total, &row.key))
+    };
+    let had: u64 = round.reserved.keys().map(|id| idle(*id)).sum();
+    let mut missing = u64::from(group.len).saturating_sub(had);
+    let used: BTreeSet<u32> = round.reserved.values().map(|(_, task)| *task).collect();
+    let mut open: Vec<SessionId> =
+        round.takers_of(class, row).filter(|id| !round.reserved.contains_key(id)).collect();
+    // Those that have drained in vain last; then the emptiest: they are the first to have room.
+    let free = |id: &SessionId| round.rooms[id].free.dominant_share(state.total());
+    open.sort_by_key(|id| (state.session(*id).is_some_and(|row| row.in_vain), u64::MAX - free(id), *id));
+    let mut chosen = Vec::new();
+    for session in open {
+        if missing == 0 {
+            break;
+        }
+        missing = missing.saturating_sub(idle(session));
+        chosen.push(session);
+    }
+    if missing > 0 {
+        return;
+    }
+    let tasks = (group.first..group.numbers().end()).filter(|task| !used.contains(task));
+    for (session, task) in chosen.into_iter().zip(tasks) {
+        round.reserved.insert(session, (key.job, task));
+        round.plan.reservations.push(Reservation { session, job: key.job, task });
+    }
+}
+
+/// What keeps a gang from starting that no single worker does, and whether it cannot start with the workers that are known.
+pub(crate) fn told(state: &State, class: &ClassKey) -> (Option<ReasonView>, bool) {
+    let size = u64::from(class.gang);
+    let suits = |offered: Offered<'_>| misfits(offered, class).next().is_none();
+    let gone = state.workers().filter(|worker| worker.session.is_none());
+    let gone = gone.filter(|worker| suits(Offered::from(*worker)));
+    let gone: u64 = gone.map(|worker| members_when_idle(&worker.capacity.total, class)).sum();
+    let live = state.sessions().filter(|session| !session.ended && suits(Offered::from(*session)));
+    let (mut idle, mut now) = (0, 0);
+    for session in live {
+        idle += members_when_idle(&session.capacity.total, class);
+        if standing(state, session).is_none() {
+            now += members_now(state, session, class);
+        }
+    }
+    if idle < size {
+        let message = format!(
+            "the gang has {size} members, and all workers together have room for {idle}, however idle"
+        );
+        let fix = "submit it with fewer or smaller members, or start more workers";
+        return (Some(reason("gang_too_large", message, size, fix)), idle + gone < size);
+    }
+    if now < size {
+        let message = format!("its {size} members start together, and there is room for {now} now");
+        return (
+            Some(reason("gang_waits", message, size - now, "wait; nothing is held for a part of it")),
+            false,
+        );
+    }
+    (None, false)
+}
+
+fn members_now(state: &State, session: &machine::Session, class: &ClassKey) -> u64 {
+    let mut room = room(state, session, &Taken::default());
+    let mut members = 0;
+    while members < u64::from(class.gang) && has_room(&room, class).is_ok() {
+        let Some(units) = room.fit(&class.resources) else { break };
+        room.take(&class.resources, &units);
+        members += 1;
+    }
+    members
+}
+
+/// By what the round is cut short: members that are one decision do not fit into the rest of its plan.
+pub(crate) fn exceeds(state: &State, class: ClassId, placed: usize, placements_max: usize) -> bool {
+    let members = state.class(class).map_or(0, |row| row.key.gang as usize);
+    placed > 0 && placed + members > placements_max
+}
+
+/// Whether the task is a member of one.
+pub(crate) fn is_gang(state: &State, job: JobId, task: u32) -> bool {
+    state.job(job).and_then(|job| job.group_of(task)).is_some_and(|(_, group)| group.gang)
+}

@@ -1,0 +1,110 @@
+//! Gangs of real processes: they find each other, start anew together, and end together.
+
+use baton_tests::cluster::example;
+
+use super::*;
+
+/// Four workers of two cores.
+async fn eight_cores() -> (Cluster, Cli) {
+    let cluster = Cluster::with(Layout { cpu: "2", ..Layout::of(3, 4).patient() }).await;
+    let cli = Cli::of(&cluster);
+    (cluster, cli)
+}
+
+async fn attempts(cli: &Cli, job: &str) -> Vec<(String, u64)> {
+    let list = cli.json(&["ps", job]).await;
+    let tasks = list["items"].as_array().expect("a list").iter();
+    tasks
+        .map(|task| {
+            (task["state"].as_str().unwrap_or_default().to_owned(), task["attempt"].as_u64().unwrap_or(0))
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_ranks_on_four_workers_add_up_to_28() {
+    let (_cluster, cli) = eight_cores().await;
+    let program = example("all_reduce");
+    // Another program may have the port that the first listens at: then all begin anew, with another.
+    let job = cli.submit(&["--gang", "8", "--retries", "5", "--", program.to_str().expect("UTF-8")]).await;
+    cli.ok(&["wait", &job]).await;
+    for rank in 0..8 {
+        let said = cli.ok(&["logs", &format!("{job}.{rank}")]).await;
+        assert_eq!(said.trim(), format!("rank {rank} of 8: sum 28"));
+    }
+    let said = "echo $BATON_GANG_ADDRESSES $LOCAL_RANK/$LOCAL_WORLD_SIZE $BATON_GANG_EPOCH";
+    let job = cli.submit(&["--gang", "2", "--cpu", "2", "--", "sh", "-c", said]).await;
+    cli.ok(&["wait", &job]).await;
+    assert_eq!(cli.ok(&["logs", &format!("{job}.1")]).await.trim(), "127.0.0.1,127.0.0.1 0/1 1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_member_fails_all_begin_anew_and_when_one_is_cancelled_all_are() {
+    let (_cluster, cli) = eight_cores().await;
+    // In the first attempt nobody else would ever end.
+    let script =
+        "if [ $BATON_GANG_EPOCH = 1 ]; then [ $RANK = 2 ] && exit 7; [ $RANK = 3 ] && exit 0; sleep 600; fi";
+    let job = cli.submit(&["--gang", "6", "--retries", "1", "--", "sh", "-c", script]).await;
+    cli.ok(&["wait", &job]).await;
+    assert_eq!(attempts(&cli, &job).await, vec![("succeeded".to_owned(), 2); 6]);
+
+    let job = cli.submit(&["--gang", "8", "--", "sh", "-c", "[ $RANK = 0 ] || sleep 600"]).await;
+    let arrived = async || {
+        let task = cli.json(&["ps", &job]).await["items"][0].clone();
+        task["note"] == "has ended well and waits for the rest of its gang" && task["state"] == "running"
+    };
+    wait_until("the first has ended", arrived).await;
+    let waits = cli.submit(&["--gang", "8", "--", "true"]).await;
+    let told = cli.json(&["explain", &format!("{waits}.3")]).await;
+    assert_eq!(told["reasons"][0]["code"], "gang_waits", "{told:#}");
+    cli.ok(&["cancel", &format!("{job}.5")]).await;
+    cli.run(&["wait", &job]).await;
+    assert_eq!(attempts(&cli, &job).await, vec![("cancelled".to_owned(), 1); 8]);
+    cli.ok(&["wait", &waits]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gangs_whose_leader_dies_start_whole_or_not_at_all() {
+    let (mut cluster, cli) = eight_cores().await;
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..3 {
+            let script = "sleep 0.3; echo $BATON_TOKEN";
+            jobs.push(cli.submit(&["--gang", "5", "--", "sh", "-c", script]).await);
+        }
+        let gone = cluster.kill_leader().await;
+        cluster.replicas[gone].start();
+    }
+    for job in &jobs {
+        cli.ok(&["wait", job]).await;
+        assert_eq!(attempts(&cli, job).await, vec![("succeeded".to_owned(), 1); 5], "nothing was lost");
+        let mut tokens = Vec::new();
+        for rank in 0..5 {
+            tokens.push(cli.ok(&["logs", &format!("{job}.{rank}")]).await);
+        }
+        tokens.dedup();
+        assert_eq!(tokens.len(), 1, "all of {job} were placed by one entry: {tokens:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_gang_is_refused() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    assert_says(&cli.run(&["submit", "--gang", "0", "--", "true"]).await, 2, &["--gang", "1..=256"]);
+    assert_says(&cli.run(&["submit", "--gang", "257", "--", "true"]).await, 2, &["--gang", "1..=256"]);
+    let both = ["submit", "--gang", "2", "--array", "0-3", "--", "true"];
+    assert_says(&cli.run(&both).await, 2, &["--array", "cannot be used with"]);
+    let file = cli.file("both.yaml", "tasks:\n- {name: a, noop: true, gang: 2, array: 0-3}\n");
+    assert_says(&cli.run(&["submit", file]).await, 2, &["a gang has so many members; give no array"]);
+    let file = cli.file("none.yaml", "tasks:\n- {name: a, noop: true, gang: 0}\n");
+    assert_says(&cli.run(&["submit", file]).await, 2, &["tasks[0].gang"]);
+    let text =
+        "tasks:\n- {name: a, noop: true, gang: 2}\n- {name: b, noop: true, array: 0-1, after_each: [a]}\n";
+    let file = cli.file("each.yaml", text);
+    assert_says(&cli.run(&["submit", file]).await, 2, &["succeed together: give `after`"]);
+    let large = cli.submit(&["--gang", "5", "--", "true"]).await;
+    let said = cli.run(&["-o", "json", "explain", &large]).await;
+    assert_eq!(said.status, 12, "it will never run: {said:#?}");
+    let told: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    assert_eq!(told["reasons"][0]["code"], "gang_too_large", "{told:#}");
+}
