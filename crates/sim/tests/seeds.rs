@@ -57,7 +57,7 @@ fn enough_happened(counts: &BTreeMap<String, u64>) {
     assert!(few.is_empty(), "too few (what, how often, least): {few:?} of {counts:#?}");
 }
 
-const EXPECTED: [(&str, u64); 28] = [
+const EXPECTED: [(&str, u64); 29] = [
     ("leadership", 150),
     ("entries discarded", 5),
     ("effects missed", 200),
@@ -84,6 +84,7 @@ const EXPECTED: [(&str, u64); 28] = [
     ("looks: a request is answered alike", 100),
     ("looks: an acknowledged submit survives", 1_000),
     ("looks: final is final", 5_000),
+    ("looks: gangs are whole", 500),
     ("looks: one start per token", 5_000),
     ("looks: retries are bounded", 5_000),
 ];

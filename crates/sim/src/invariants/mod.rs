@@ -4,6 +4,7 @@ mod acknowledged_survives;
 mod answered_alike;
 mod dependencies_first;
 mod final_is_final;
+mod gangs_whole;
 mod limits_hold;
 mod no_over_commit;
 mod one_owner;
@@ -80,6 +81,7 @@ impl Default for Watch {
                 Box::<answered_alike::AnsweredAlike>::default(),
                 Box::<dependencies_first::DependenciesFirst>::default(),
                 Box::<final_is_final::FinalIsFinal>::default(),
+                Box::<gangs_whole::GangsWhole>::default(),
                 Box::<limits_hold::LimitsHold>::default(),
                 Box::<no_over_commit::NoOverCommit>::default(),
                 Box::<one_owner::OneOwner>::default(),
