@@ -70,6 +70,8 @@ pub struct QueueChange {
     /// Waiting so long adds one to a priority; zero: never.
     pub ageing: Option<Duration>,
     pub backfill: Option<Backfill>,
+    /// Whether running tasks give way to those of a higher priority.
+    pub preempt: Option<bool>,
     /// Weights of users for the order `fair`, 1 to 10,000. Who is not named keeps its own.
     pub shares: Vec<(String, u32)>,
 }
@@ -217,6 +219,7 @@ impl Client {
             order: change.order.map(|order| order.to_string()),
             ageing_us: change.ageing.map(micros),
             backfill: change.backfill.map(|backfill| backfill.to_string()),
+            preempt: change.preempt,
             shares: change.shares.iter().cloned().collect(),
         })
         .await

@@ -59,7 +59,8 @@ impl Planning {
     pub fn bytes(&self) -> Option<usize> {
         let (_, plan) = self.made.as_ref()?;
         // The others are no larger than a placement.
-        let others = plan.reservations.len() + plan.promises.len() + plan.compressed.len();
+        let others =
+            plan.reservations.len() + plan.promises.len() + plan.compressed.len() + plan.preemptions.len();
         Some(PLACEMENT_BYTES * (1 + plan.placements.len() + others))
     }
 

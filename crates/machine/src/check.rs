@@ -45,7 +45,7 @@ fn check_job(state: &State, job: &Job, found: &mut Vec<String>) {
         counts.add(&group.counts());
         check_positions(&name, group, found);
         if group.gang {
-            check_gang(&name, group, job.is_cancelling(group), found);
+            check_gang(&name, group, found);
         }
         check_live(state, job, &name, group, found);
         check_outcomes(&name, group, found);
@@ -104,10 +104,9 @@ fn check_positions(name: &str, group: &Group, found: &mut Vec<String>) {
 }
 
 /// Never half a gang: what runs and what has arrived are all of it, and all in the same attempt; and nobody succeeds alone.
-/// Only a cancel may take one after the other away.
-fn check_gang(name: &str, group: &Group, is_cancelling: bool, found: &mut Vec<String>) {
+fn check_gang(name: &str, group: &Group, found: &mut Vec<String>) {
     let begun = group.live_len + group.arrived.len();
-    if begun > 0 && begun != group.len && !is_cancelling {
+    if begun > 0 && begun != group.len {
         found.push(format!("{name}: {begun} of {} members of a gang run", group.len));
     }
     let tokens: BTreeSet<_> = group.live.values().map(|live| (live.token, live.attempt)).collect();

@@ -187,6 +187,10 @@ pub struct QueueSpec {
     /// What may go before the first one. A new queue lets whatever fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill: Option<Backfill>,
+    /// Whether running tasks give way to those of a higher priority. A new queue does without; so does another order than by
+    /// priority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preempt: Option<bool>,
     /// Weights of users relative to each other, 1 to 10,000, for the order `fair`. Who is not named keeps its own; a user
     /// that is new has `WEIGHT_DEFAULT`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -208,6 +212,9 @@ pub struct Plan {
     /// Queues whose promises were moved up as far as they go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compressed: Vec<QueueId>,
+    /// What makes room for somebody of a higher priority.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preemptions: Vec<Preemption>,
 }
 
 impl Plan {
@@ -216,6 +223,7 @@ impl Plan {
             && self.reservations.is_empty()
             && self.promises.is_empty()
             && self.compressed.is_empty()
+            && self.preemptions.is_empty()
     }
 }
 
@@ -235,6 +243,15 @@ pub struct Placement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
     pub session: SessionId,
+    pub job: JobId,
+    pub task: u32,
+}
+
+/// Allocation `seq` of `session` is stopped for this task, and its tasks wait again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preemption {
+    pub session: SessionId,
+    pub seq: Seq,
     pub job: JobId,
     pub task: u32,
 }

@@ -15,9 +15,10 @@ pub mod state;
 pub mod views;
 
 pub use apply::place::{TASKS_PER_PLACEMENT_MAX, eligible};
+pub use apply::preempt::may_give_way;
 pub use command::{
-    Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, Promised,
-    QueueSpec, Report, ReportBatch, Reservation, Stamp, Target, Write,
+    Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, Preemption,
+    Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Target, Write,
 };
 pub use eligible::Ineligible;
 #[cfg(feature = "mutants")]

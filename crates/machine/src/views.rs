@@ -177,6 +177,7 @@ impl State {
                 unfinished_jobs: queue.unfinished_jobs,
                 usage: usage_seconds(queue.usage.spent(self.now(), self.half_life())),
                 oldest_wait: self.oldest_wait(queue.id),
+                preempted: queue.preempted,
                 users: self.user_views(queue),
             })
             .collect()

@@ -120,6 +120,9 @@ pub struct QueuePolicy {
     pub ageing: Duration,
     #[serde(default)]
     pub backfill: Backfill,
+    /// A task that finds no room may have running ones of a lower priority stopped, which wait again then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preempt: bool,
 }
 
 /// Shortest and longest time that adds one to a priority.
@@ -129,6 +132,10 @@ pub const AGEING_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 impl QueuePolicy {
     /// What is wrong with it: a field, and why.
     pub fn refusal(&self) -> Option<(&'static str, String)> {
+        if self.preempt && self.order != Order::Priority {
+            let message = format!("only the order priority has preemption, not {}; take it away", self.order);
+            return Some(("preempt", message));
+        }
         if self.ageing.is_zero() {
             return None;
         }

@@ -261,6 +261,9 @@ pub struct QueueView {
     /// How long its oldest ready task has waited.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
     pub oldest_wait: Option<Duration>,
+    /// Tasks that were stopped for others of a higher priority.
+    #[serde(default)]
+    pub preempted: u64,
     /// Those who share it, where its order is `fair` or was; by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserView>,

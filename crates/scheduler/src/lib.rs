@@ -12,6 +12,7 @@ mod gang;
 mod held;
 mod overlay;
 mod place;
+mod preempt;
 mod queues;
 pub mod realtime;
 mod reserve;

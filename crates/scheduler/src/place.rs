@@ -16,7 +16,7 @@ use crate::gang::{self, Sought};
 use crate::overlay::{Overlay, Taken};
 use crate::queues::{Line, lines, next_turn};
 use crate::takers::{OrderId, Takers};
-use crate::{Budget, held, reserve};
+use crate::{Budget, held, preempt, reserve};
 
 pub(crate) struct Round<'a> {
     pub state: &'a State,
@@ -87,6 +87,7 @@ impl<'a> Round<'a> {
             lines.iter_mut().for_each(Line::retry);
             self.take_turns(&mut lines, budget);
         }
+        preempt::for_waiting(self, passed_over(&lines));
         reserve::for_starving(self, passed_over(&lines));
         if self.may_send_ahead(&lines) {
             self.ahead = Some(self.given_long_work());

@@ -441,6 +441,7 @@ mod explaining;
 mod fair;
 mod gangs;
 mod held;
+mod preempting;
 mod random;
 
 /// Nobody asked for an entry, so nobody looked: it drained until something else happened.

@@ -50,6 +50,7 @@ fn policy(chance: &mut Chance) -> QueueSpec {
     QueueSpec {
         order,
         ageing: ageing.map(Duration::from_secs),
+        preempt: by_priority.then(|| chance.in_thousand(500)),
         backfill: chance.pick(Backfill::ALL).filter(|_| chance.in_thousand(500)),
         ..QueueSpec::default()
     }

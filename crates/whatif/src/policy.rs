@@ -49,7 +49,8 @@ impl FromStr for Policy {
     fn from_str(text: &str) -> Result<Policy, String> {
         let found = KNOWN.iter().find(|(name, ..)| *name == text);
         let (name, order, backfill) = found.ok_or_else(|| unknown("policy", text, &NAMES))?;
-        let queue = QueuePolicy { order: *order, ageing: Duration::ZERO, backfill: *backfill };
+        let queue =
+            QueuePolicy { order: *order, ageing: Duration::ZERO, backfill: *backfill, preempt: false };
         Ok(Policy { name: (*name).to_owned(), queue })
     }
 }

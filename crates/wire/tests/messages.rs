@@ -131,11 +131,13 @@ fn queue_worker_and_cluster_views_read_back() {
             order: Order::Priority,
             ageing: Duration::from_secs(60),
             backfill: Backfill::Easy,
+            preempt: true,
         },
         counts: counts(),
         unfinished_jobs: 4,
         usage: 1.25,
         oldest_wait: Some(Duration::from_micros(5)),
+        preempted: 3,
         users: vec![UserView { name: "u".to_owned(), weight: 7, jobs: 2, share: 0.5, past_share: 0.25 }],
     };
     assert_eq!(QueueView::from(v1::Queue::from(&queue)), queue);

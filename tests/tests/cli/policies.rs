@@ -74,6 +74,35 @@ async fn users_share_a_queue_by_what_they_take_and_took() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_running_task_gives_way_to_a_higher_priority_once_though_the_leader_dies() {
+    let (mut cluster, cli) = cluster_and_cli().await;
+    cli.ok(&["queue", "put", "default", "--preempt"]).await;
+    let low = cli.submit(&["--array", "0-3", "--", "sleep", "600"]).await;
+    let tasks = async || cli.json(&["ps", &low]).await["items"].as_array().expect("a list").clone();
+    let running = async || tasks().await.iter().all(|task| task["state"] == "running");
+    wait_until("all cores are taken", running).await;
+    let high = cli.submit(&["--priority", "5", "--cpu", "2", "--", "sleep", "1"]).await;
+    cluster.kill_leader().await;
+    cli.ok(&["wait", &high]).await;
+    wait_until("those that gave way run again", running).await;
+    let tasks = tasks().await;
+    let again: Vec<&Value> = tasks.iter().filter(|task| task["attempt"] != 1).collect();
+    assert_eq!(again.len(), 2, "two of four made room: {tasks:#?}");
+    for task in again {
+        assert_eq!((&task["attempt"], &task["round"]), (&json!(2), &json!(1)));
+        let outcome = &task["outcome"];
+        assert_eq!((&outcome["verdict"], &outcome["reason"]), (&json!("cancelled"), &json!("cancelled")));
+        assert_eq!(outcome["message"], "it gave way to a task of a higher priority");
+    }
+    let queue = cli.json(&["queue", "list"]).await["items"][0].clone();
+    assert_eq!((&queue["preempted"], &queue["policy"]["preempt"]), (&json!(2), &json!(true)), "{queue:#}");
+    cli.ok(&["cancel", &low]).await;
+    let said = cli.run(&["queue", "put", "default", "--order", "edf", "--preempt"]).await;
+    assert_says(&said, 2, &["preempt", "only the order priority has preemption", "Nothing was changed"]);
+    cli.ok(&["queue", "put", "default", "--no-preempt"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_policy_changes_nothing() {
     let (_cluster, cli) = cluster_and_cli().await;
     cli.ok(&["queue", "put", "default", "--ageing", "10m"]).await;

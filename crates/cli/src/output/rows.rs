@@ -247,7 +247,8 @@ impl Row for QueueView {
                 ageing if ageing.is_zero() => self.policy.order.to_string(),
                 ageing => format!("{}, +1 each {}", self.policy.order, format_duration(ageing)),
             };
-            let backfill = self.policy.backfill.to_string();
+            let preempt = if self.policy.preempt { ", preempt" } else { "" };
+            let backfill = format!("{}{preempt}", self.policy.backfill);
             let usage = format!("{:.1}", self.usage);
             cells.extend([order, backfill, max, usage, counts_text(&self.counts)].map(Cell::from));
         }

@@ -47,6 +47,12 @@ pub enum QueueArgs {
         /// What may go before the first that finds no room: first-fit, none, easy, conservative
         #[arg(long)]
         backfill: Option<Backfill>,
+        /// Stop running tasks of it for waiting ones of a higher priority; they wait again
+        #[arg(long)]
+        preempt: bool,
+        /// Take away --preempt
+        #[arg(long, conflicts_with = "preempt")]
+        no_preempt: bool,
         /// Weight of a user relative to the others, for --order fair: ann=300; 1 to 10000, 100 unless given
         #[arg(long = "share", value_name = "USER=WEIGHT", value_parser = share)]
         shares: Vec<(String, u32)>,
@@ -80,6 +86,8 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
             order,
             ageing,
             backfill,
+            preempt,
+            no_preempt,
             shares,
             write,
         } => {
@@ -90,6 +98,7 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
                 order: *order,
                 ageing: *ageing,
                 backfill: *backfill,
+                preempt: (*preempt || *no_preempt).then_some(*preempt),
                 shares: shares.clone(),
             };
             (name, "is set", app.writer(write).change_queue(name, &change).await)

@@ -154,6 +154,7 @@ fn unmark(state: &mut State, id: JobId) {
 }
 
 pub(crate) fn cancel_positions(state: &mut State, id: JobId, place: usize, positions: Run) {
+    let positions = gang::whole(state, id, place, positions);
     let mut gone = RunSet::new();
     let (live, timers) = state.change_group(id, place, |group| {
         gone.extend(group.blocked.take(positions));

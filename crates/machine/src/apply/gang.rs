@@ -22,6 +22,14 @@ pub(crate) fn decision(state: &State, placements: &[Placement]) -> usize {
     placements.iter().take_while(is_of_it).count()
 }
 
+/// What a change of a part of the group is of: what befalls a member befalls all, in one entry.
+pub(crate) fn whole(state: &State, id: JobId, place: usize, part: Run) -> Run {
+    match state.job(id).map(|job| &job.groups[place]) {
+        Some(group) if group.gang => group.positions(),
+        _ => part,
+    }
+}
+
 /// Whether all members may go where they are placed, together.
 pub(crate) fn eligible(state: &State, members: &[Placement]) -> Result<(), Ineligible> {
     let first = members.first().ok_or(Ineligible::NotReady)?;

@@ -7,6 +7,7 @@ pub(crate) mod gang;
 pub(crate) mod outcomes;
 pub(crate) mod parts;
 pub(crate) mod place;
+pub(crate) mod preempt;
 pub(crate) mod queues;
 pub(crate) mod report;
 pub(crate) mod retry;

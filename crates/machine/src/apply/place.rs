@@ -3,7 +3,7 @@
 use model::views::TaskState;
 use model::{Elapsed, Resources, Run, RunSet, SessionId, Token};
 
-use crate::apply::gang;
+use crate::apply::{gang, preempt};
 use crate::eligible::{Ineligible, accepts, drains_for, gate, has_credit, has_room, unreserved};
 use crate::mutants;
 use crate::state::State;
@@ -38,6 +38,9 @@ pub(crate) fn apply(state: &mut State, plan: &Plan) -> Reply {
     }
     for reservation in &plan.reservations {
         reserve(state, reservation);
+    }
+    for preemption in &plan.preemptions {
+        preempt::apply(state, preemption);
     }
     for queue in &plan.compressed {
         state.queues.get_mut(queue).into_iter().for_each(|queue| queue.loosened = false);
@@ -128,6 +131,7 @@ fn take(state: &mut State, placement: &Placement) {
         placed: stamp,
         expected,
         started: None,
+        preempted: false,
         reported: RunSet::new(),
     };
     if !placement.held {

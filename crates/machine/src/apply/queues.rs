@@ -63,11 +63,13 @@ fn forget_promises(state: &mut State, id: QueueId) {
 /// The queue's policy, with what is given of it changed.
 fn policy(spec: &QueueSpec, before: QueuePolicy) -> QueuePolicy {
     let order = spec.order.unwrap_or(before.order);
-    let kept = if order == Order::Priority { before.ageing } else { Duration::ZERO };
+    let by_priority = order == Order::Priority;
+    let kept = if by_priority { before.ageing } else { Duration::ZERO };
     QueuePolicy {
         order,
         ageing: spec.ageing.unwrap_or(kept),
         backfill: spec.backfill.unwrap_or(before.backfill),
+        preempt: spec.preempt.unwrap_or(before.preempt && by_priority),
     }
 }
 

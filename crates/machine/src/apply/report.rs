@@ -221,6 +221,8 @@ fn run_time(state: &State, allocation: &Allocation, outcome: &Outcome) -> Durati
     }
 }
 
+const PREEMPTED: &str = "it gave way to a task of a higher priority";
+
 /// A cancel took tasks away while their attempt ran. They stay as they are; that the attempt is gone, and how, is kept.
 fn remember_cancelled(
     state: &mut State,
@@ -233,7 +235,10 @@ fn remember_cancelled(
     let Some((place, gone)) = stopping(state, allocation, tasks) else { return };
     let settings = state.meta.settings.clone();
     let reason = if ended.reason == Reason::Exited { Reason::Cancelled } else { ended.reason };
-    let ended = Ended { verdict: Verdict::Cancelled, reason, result: None, ..ended.clone() };
+    let mut ended = Ended { verdict: Verdict::Cancelled, reason, result: None, ..ended.clone() };
+    if allocation.preempted && ended.message.is_empty() {
+        PREEMPTED.clone_into(&mut ended.message);
+    }
     let outcome = Arc::new(outcome(state, id, gone.len(), allocation, &ended, worker));
     let change = state.change_group(id, place, |group| {
         gone.runs().map(|run| record(group, run, &outcome, &settings.limits)).sum()

@@ -5,6 +5,7 @@ use model::{JobId, Run, RunSet};
 
 use crate::apply::cancel::merged;
 use crate::apply::deps::{open_if_free, release, skip, tell};
+use crate::apply::gang;
 use crate::apply::parts;
 use crate::apply::write::within;
 use crate::chores::{Budget, Change, Chore};
@@ -119,6 +120,7 @@ pub(crate) fn reopen_groups(
 
 /// A new round for what of the part has ended otherwise than well.
 pub(crate) fn reopen_ended(state: &mut State, id: JobId, place: usize, part: Run, failed_only: bool) {
+    let part = gang::whole(state, id, place, part);
     let Some(job) = state.job(id) else { return };
     let group = &job.groups[place];
     let mut positions: RunSet = group.failed.parts_of(part).collect();

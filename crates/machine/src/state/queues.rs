@@ -41,6 +41,9 @@ pub struct Queue {
     /// Something is free that its promises did not count with: they can be moved up.
     #[serde(default)]
     pub loosened: bool,
+    /// Tasks that were stopped for others of a higher priority.
+    #[serde(default)]
+    pub preempted: u64,
 }
 
 /// When and where a task will start, if everything that runs ends when it is expected to.
@@ -131,6 +134,7 @@ impl Queue {
             policy: QueuePolicy::default(),
             promises: BTreeMap::new(),
             loosened: false,
+            preempted: 0,
         }
     }
 

@@ -101,6 +101,9 @@ pub struct Allocation {
     pub expected: Elapsed,
     /// By the worker's clock; of the first task.
     pub started: Option<Timestamp>,
+    /// It is stopped for somebody of a higher priority.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preempted: bool,
     /// Task numbers whose end was reported.
     pub reported: RunSet,
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use machine::state::State;
 use machine::state::jobs::On;
 use machine::{
-    Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, Promise,
-    Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Target, Write,
+    Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, Preemption,
+    Promise, Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Target, Write,
 };
 use model::policy::{Backfill, Order};
 use model::spec::Backoff;
@@ -163,6 +163,11 @@ impl Chaos {
             let Placement { session, job, tasks, .. } = placement;
             plan.reservations.push(Reservation { session, job, task: tasks.first });
         }
+        if self.draw.chance(25)
+            && let Some(preemption) = self.preemption(state)
+        {
+            plan.preemptions.push(preemption);
+        }
         for _ in 0..self.draw.below(3) {
             plan.promises.push(self.promised(state));
         }
@@ -185,6 +190,14 @@ impl Chaos {
             _ => Run::new(self.draw.below(30) as u32, self.draw.below(5) as u32),
         };
         Some(Placement { job, tasks: run, session, held })
+    }
+
+    /// Of anything for anybody, as it comes.
+    fn preemption(&mut self, state: &State) -> Option<Preemption> {
+        let of = self.placement(state)?;
+        let session = self.session(state);
+        let all: Vec<Seq> = state.session(session)?.allocations.keys().copied().collect();
+        Some(Preemption { session, seq: self.draw.pick(&all)?, job: of.job, task: of.tasks.first })
     }
 
     /// Mostly the whole gang, where it is of one: on any sessions.
@@ -401,7 +414,8 @@ impl Chaos {
         let backfill =
             self.draw.chance(60).then(|| Backfill::ALL[self.draw.below(Backfill::ALL.len() as u64) as usize]);
         let ageing = self.draw.chance(30).then(|| Duration::from_secs(self.draw.below(20)));
-        QueueSpec { order, ageing, backfill, ..QueueSpec::default() }
+        let preempt = self.draw.chance(40).then(|| self.draw.chance(70));
+        QueueSpec { order, ageing, backfill, preempt, ..QueueSpec::default() }
     }
 
     /// What the next task of some ready group is promised, or no longer.

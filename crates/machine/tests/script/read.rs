@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machine::{
-    Bootstrap, Command, Edge, Ended, JobChange, News, Op, OpenSession, Placement, Plan, Promise, Promised,
-    QueueSpec, Report, ReportBatch, Reservation, Target,
+    Bootstrap, Command, Edge, Ended, JobChange, News, Op, OpenSession, Placement, Plan, Preemption, Promise,
+    Promised, QueueSpec, Report, ReportBatch, Reservation, Target,
 };
 use model::resources::parse_amount;
 use model::settings::{Failover, Lease, Limits};
@@ -41,6 +41,7 @@ pub fn line(world: &mut World, line: &str) -> Read<Step> {
         "end" => Command::EndSession { session: rest.parse().map_err(debug)? },
         "place" => Command::Place(plan(rest)?),
         "reserve" => Command::Place(reservation(rest)?),
+        "preempt" => Command::Place(preemption(rest)?),
         "promise" => Command::Place(promised(rest)?),
         "started" | "succeeded" | "failed" | "lost" | "stopped" | "recalled" => report(world, verb, rest)?,
         verb => return write(world, verb, rest),
@@ -137,6 +138,16 @@ fn reservation(rest: &str) -> Read<Plan> {
     let session = session.parse().map_err(debug)?;
     let reservation = Reservation { session, job: task.job, task: task.number };
     Ok(Plan { reservations: vec![reservation], ..Plan::default() })
+}
+
+/// `s1#2 for j3.0`
+fn preemption(rest: &str) -> Read<Plan> {
+    let (victim, task) = rest.split_once(" for ").ok_or("preempt s1#2 for j3.0")?;
+    let (session, seq) = victim.split_once('#').ok_or("name the allocation as s1#2")?;
+    let task: TaskId = task.parse().map_err(debug)?;
+    let (session, seq) = (session.parse().map_err(debug)?, seq.parse().map_err(debug)?);
+    let preemption = Preemption { session, seq, job: task.job, task: task.number };
+    Ok(Plan { preemptions: vec![preemption], ..Plan::default() })
 }
 
 /// `j1.0` or `j1.0-9`
@@ -321,6 +332,7 @@ fn queue(rest: &str) -> Read<QueueSpec> {
                 let (user, weight) = value.split_once(':').ok_or("write a share as share=USER:WEIGHT")?;
                 spec.shares.insert(user.to_owned(), weight.parse().map_err(|_| "share")?);
             }
+            "preempt" => spec.preempt = Some(value.parse().map_err(|_| "preempt")?),
             "backfill" => spec.backfill = Some(value.parse()?),
             other => return Err(format!("a queue has no `{other}`")),
         }

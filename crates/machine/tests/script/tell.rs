@@ -168,11 +168,12 @@ fn queues(state: &State) -> String {
         let paused = if queue.paused { ", paused" } else { "" };
         let max = queue.running_max.map(|max| format!(", at most {max}")).unwrap_or_default();
         let counts = counts(&queue.counts);
-        let QueuePolicy { order, ageing, backfill } = queue.policy;
+        let QueuePolicy { order, ageing, backfill, preempt } = queue.policy;
         let ageing =
             if ageing.is_zero() { String::new() } else { format!(" +1 each {}", format_duration(ageing)) };
         let policy = match queue.policy == QueuePolicy::default() {
             true => String::new(),
+            false if preempt => format!(", by {order}{ageing}, {backfill}, preempting: {}", queue.preempted),
             false => format!(", by {order}{ageing}, {backfill}"),
         };
         let row = state.queue_named(&queue.name).expect("it has a view");

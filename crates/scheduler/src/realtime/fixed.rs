@@ -143,6 +143,7 @@ fn not_preemptive(
     let mut worst = 0;
     for instance in 0..busy.div_ceil(task.period) {
         let earlier = demand(instance, task.cost).saturating_add(blocking);
+        let release = instance.saturating_mul(task.period);
         let mut start = earlier;
         loop {
             steps.take(above.len())?;
@@ -152,11 +153,12 @@ fn not_preemptive(
                 break;
             }
             start = next;
-            if start - instance * task.period > task.deadline {
-                return Ok(start - instance * task.period + task.cost);
+            if start.saturating_sub(release) > task.deadline {
+                return Ok(start - release + task.cost);
             }
         }
-        worst = worst.max(start + task.cost - instance * task.period);
+        // Where all before it is done earlier than it is released, it waits for nobody.
+        worst = worst.max(start.saturating_sub(release) + task.cost);
         if worst > task.deadline {
             break;
         }

@@ -69,6 +69,15 @@ fn edf_accepts_what_rms_misses() {
     assert!(preemptive(&tasks, Priority::Edf).accepted);
 }
 
+/// Found at random: with all of the time taken the busy period is cut off, and an instance may be released after all before it.
+#[test]
+fn an_instance_that_all_before_are_done_with_waits_for_nobody() {
+    let tasks = implicit(&[(2, 4), (3, 6)]);
+    let how = on(Priority::Rms, false, 1);
+    let found = admit(&tasks, how).unwrap();
+    assert_eq!(found.accepted, misses(&tasks, how) == 0, "{found:?}");
+}
+
 #[test]
 fn more_work_than_time_is_refused_by_all() {
     let tasks = implicit(&[(3, 4), (3, 5)]);

@@ -170,6 +170,7 @@ fn happen(w: &mut World, event: &Event) {
                 name: queue(place),
                 order: Some(Order::ALL[order % Order::ALL.len()]),
                 backfill: Some(Backfill::ALL[backfill % Backfill::ALL.len()]),
+                preempt: Some(order % Order::ALL.len() == 0 && backfill % 2 == 0),
                 ..QueueSpec::default()
             })));
         }
@@ -267,8 +268,12 @@ proptest! {
             happen(&mut w, event);
             w.round();
             // Promises, and who has waited too long for them, are brought into line with each other by a few rounds.
-            let promising = w.state.queues().any(|queue| queue.policy.promises());
-            for _ in 0..if promising { ROUNDS_TO_REST } else { 0 } {
+            // And where users take turns, what was placed makes another the first that waits.
+            let is_restless = |queue: &machine::state::queues::Queue| {
+                queue.policy.promises() || queue.policy.order == Order::Fair
+            };
+            let restless = w.state.queues().any(is_restless);
+            for _ in 0..if restless { ROUNDS_TO_REST } else { 0 } {
                 w.round();
             }
             let again = w.plan();

@@ -35,7 +35,7 @@ impl Invariant for GangsWhole {
 
     fn applied(&mut self, step: &Step, found: &mut Found) {
         for job in step.jobs().into_iter().filter_map(|id| step.state.job(id)) {
-            for group in job.groups.iter().filter(|group| group.gang && !job.is_cancelling(group)) {
+            for group in job.groups.iter().filter(|group| group.gang) {
                 let begun = group.live_len + group.arrived.len();
                 let is_half = begun > 0 && begun < group.len;
                 let is_half_done = !group.succeeded.is_empty() && !group.all_succeeded();

@@ -186,6 +186,8 @@ impl From<&QueueView> for v1::Queue {
             unfinished_jobs: queue.unfinished_jobs,
             usage: queue.usage,
             oldest_wait_us: duration_us(queue.oldest_wait),
+            preempt: queue.policy.preempt,
+            preempted: queue.preempted,
             users: queue.users.iter().map(v1::QueueUser::from).collect(),
         }
     }
@@ -203,11 +205,13 @@ impl From<v1::Queue> for QueueView {
                 order: queue.order.parse().unwrap_or_default(),
                 ageing: Duration::from_micros(queue.ageing_us),
                 backfill: queue.backfill.parse().unwrap_or_default(),
+                preempt: queue.preempt,
             },
             counts: counts(queue.counts),
             unfinished_jobs: queue.unfinished_jobs,
             usage: queue.usage,
             oldest_wait: queue.oldest_wait_us.map(Duration::from_micros),
+            preempted: queue.preempted,
             users: queue.users.into_iter().map(UserView::from).collect(),
         }
     }

@@ -136,6 +136,7 @@ pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> 
         ageing_us,
         backfill,
         shares,
+        preempt,
     } = request;
     let order = order.map(|text| errors.take("order", text.parse(), Order::default()));
     let backfill = backfill.map(|text| errors.take("backfill", text.parse(), Backfill::default()));
@@ -151,5 +152,15 @@ pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> 
     if no_running_max && running_max.is_some() {
         errors.refuse("running_max", "give either running_max or no_running_max");
     }
-    errors.finish(QueueSpec { name, weight, running_max, no_running_max, order, ageing, backfill, shares })
+    errors.finish(QueueSpec {
+        name,
+        weight,
+        running_max,
+        no_running_max,
+        order,
+        ageing,
+        backfill,
+        preempt,
+        shares,
+    })
 }
