@@ -257,7 +257,7 @@ impl<'a> Round<'a> {
             }
         }
         let asked = &row.key.resources;
-        line.charge(asked, asked.dominant_share(state.total()), tasks.len);
+        line.charge(asked, asked.dominant_share(state.total()), 1, tasks.len);
     }
 
     /// Where there is no room for all of it, it is not promised any: it waits as any task does that is passed over.
@@ -278,7 +278,7 @@ impl<'a> Round<'a> {
         match (sought, line.backfill) {
             (Sought::Placed, _) => {
                 let share = row.key.resources.dominant_share(self.state.total());
-                (0..group.len).for_each(|_| line.charge(&row.key.resources, share, 1));
+                line.charge(&row.key.resources, share, group.len, group.len);
             }
             (_, Backfill::None) => line.close(),
             (Sought::NoRoom, _) => line.pass_over(key),

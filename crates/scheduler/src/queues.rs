@@ -134,14 +134,15 @@ impl<'a> Line<'a> {
         self.unplaced.iter().filter(|_| self.room > 0).map(|(key, _)| *key)
     }
 
-    /// Something of the head was placed: so many tasks in one allocation, which takes this.
-    pub fn charge(&mut self, asked: &Resources, share: u64, tasks: u32) {
+    /// Something of the head was placed: so many tasks in so many allocations, each of which takes this.
+    pub fn charge(&mut self, asked: &Resources, share: u64, allocations: u32, tasks: u32) {
         self.passed = self.unplaced.len();
+        let share = share.saturating_mul(u64::from(allocations));
         self.spent = self.spent.saturating_add(share.saturating_mul(CHARGE_US));
         self.room = self.room.saturating_sub(u64::from(tasks));
         if let (Some(shares), Some((_, head))) = (&mut self.shares, self.heads.first_key_value()) {
             let user = head.user;
-            let (before, after) = shares.charge(user, asked, tasks);
+            let (before, after) = shares.charge(user, asked, allocations, tasks);
             let theirs = |_: &Place, head: &mut Head<'_>| head.user == user;
             let moved = self.heads.extract_if((before, ReadyKey::MIN)..=(before, ReadyKey::MAX), theirs);
             let moved: Vec<(Place, Head<'a>)> = moved.collect();
@@ -177,10 +178,10 @@ impl Shares<'_> {
     }
 
     /// The turn before and after.
-    fn charge(&mut self, id: UserId, asked: &Resources, tasks: u32) -> (u64, u64) {
+    fn charge(&mut self, id: UserId, asked: &Resources, allocations: u32, tasks: u32) -> (u64, u64) {
         let before = self.turn(id);
         let given = self.given.entry(id).or_default();
-        given.resources.add(asked);
+        (0..allocations).for_each(|_| given.resources.add(asked));
         given.tasks += u64::from(tasks);
         (before, self.turn(id))
     }

@@ -122,6 +122,21 @@ fn a_gang_that_does_not_fit_into_the_rest_of_a_plan_is_the_first_of_the_next() {
 }
 
 #[test]
+fn all_members_count_for_their_user_in_a_shared_queue() {
+    let mut w = World::new();
+    w.session("a", 8);
+    w.policy(Order::Fair, Backfill::FirstFit);
+    for user in ["ann", "bob"] {
+        w.user = user.to_owned();
+        (0..3).for_each(|_| _ = w.submit(if user == "ann" { gang(4, 1) } else { job(1) }));
+    }
+    let placed = w.round();
+    let of_bob = |task: &&String| ["j4.", "j5.", "j6."].iter().any(|job| task.starts_with(job));
+    assert_eq!((placed.len(), placed.iter().filter(of_bob).count()), (7, 3), "{placed:?}");
+    assert_eq!(placed.iter().position(|task| task.starts_with("j4.")), Some(4), "{placed:?}");
+}
+
+#[test]
 fn a_queue_that_may_run_fewer_than_its_members_runs_none() {
     let mut w = World::new();
     w.session("a", 8);
