@@ -1,7 +1,9 @@
 //! Time of one round of planning.
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use micro::world::single;
 use micro::{World, classes, load::round};
+use model::Resources;
 
 fn one_class(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("plan");
@@ -23,5 +25,24 @@ fn many_classes(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_class, many_classes);
+/// What a placement costs, by how many wait and how many workers there are; each worker has room for one.
+fn large(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("placement");
+    group.sample_size(10);
+    for waiting in [1_000, 100_000, 1_000_000] {
+        let mut world = World::new();
+        world.submit_all((0..waiting).map(single));
+        for workers in [10, 1_000, 10_000] {
+            let more = workers - world.state.sessions().count() as u64;
+            world.open_workers(more, &Resources::cores(1));
+            let placements = round(&world.state).placements.len() as u64;
+            group.throughput(Throughput::Elements(placements));
+            let id = BenchmarkId::new(format!("{workers} workers, {placements} placed"), waiting);
+            group.bench_function(id, |bencher| bencher.iter(|| round(&world.state)));
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, one_class, many_classes, large);
 criterion_main!(benches);

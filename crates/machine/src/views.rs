@@ -178,6 +178,8 @@ impl State {
                 usage: usage_seconds(queue.usage.spent(self.now(), self.half_life())),
                 oldest_wait: self.oldest_wait(queue.id),
                 preempted: queue.preempted,
+                deadlines_met: queue.deadlines_met,
+                deadlines_missed: queue.deadlines_missed,
                 users: self.user_views(queue),
             })
             .collect()

@@ -264,6 +264,11 @@ pub struct QueueView {
     /// Tasks that were stopped for others of a higher priority.
     #[serde(default)]
     pub preempted: u64,
+    /// Tasks with a deadline that succeeded or failed within it, and after it.
+    #[serde(default)]
+    pub deadlines_met: u64,
+    #[serde(default)]
+    pub deadlines_missed: u64,
     /// Those who share it, where its order is `fair` or was; by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserView>,

@@ -138,6 +138,8 @@ fn queue_worker_and_cluster_views_read_back() {
         usage: 1.25,
         oldest_wait: Some(Duration::from_micros(5)),
         preempted: 3,
+        deadlines_met: 9,
+        deadlines_missed: 2,
         users: vec![UserView { name: "u".to_owned(), weight: 7, jobs: 2, share: 0.5, past_share: 0.25 }],
     };
     assert_eq!(QueueView::from(v1::Queue::from(&queue)), queue);

@@ -222,7 +222,7 @@ impl Row for QueueView {
     }
 
     fn columns(is_wide: bool) -> Vec<&'static str> {
-        let wide = ["order", "backfill", "running max", "usage", "tasks"];
+        let wide = ["order", "backfill", "running max", "usage", "late", "tasks"];
         columns(&["queue", "weight", "state", "jobs", "ready", "running", "oldest wait"], &wide, is_wide)
     }
 
@@ -250,7 +250,11 @@ impl Row for QueueView {
             let preempt = if self.policy.preempt { ", preempt" } else { "" };
             let backfill = format!("{}{preempt}", self.policy.backfill);
             let usage = format!("{:.1}", self.usage);
-            cells.extend([order, backfill, max, usage, counts_text(&self.counts)].map(Cell::from));
+            let late = match self.deadlines_met + self.deadlines_missed {
+                0 => "-".to_owned(),
+                ended => format!("{} of {ended}", self.deadlines_missed),
+            };
+            cells.extend([order, backfill, max, usage, late, counts_text(&self.counts)].map(Cell::from));
         }
         cells
     }

@@ -429,6 +429,7 @@ impl State {
             (group.ready_since, group.passed_since) = (now, now);
         }
         let after = group.counts();
+        let ended = (after.succeeded + after.failed).saturating_sub(before.succeeded + before.failed);
         let settled = after.unfinished() == 0;
         let turned = std::mem::replace(&mut group.settled, settled) != settled;
         move_counts(&mut job.counts, &before, &after);
@@ -439,6 +440,13 @@ impl State {
         let of = job.queue;
         let queue = self.queues.get_mut(&of).expect("a job's queue exists");
         move_counts(&mut queue.counts, &before, &after);
+        if ended > 0
+            && let Some(deadline) = job.task_spec(place).timing.as_ref().and_then(|timing| timing.deadline)
+        {
+            let is_late = now > job.submitted.elapsed.plus(deadline);
+            let count = if is_late { &mut queue.deadlines_missed } else { &mut queue.deadlines_met };
+            *count += ended;
+        }
         let promised = was_ready && !ready && !queue.promises.is_empty();
         let has_room = queue.running_max.is_some() && after.running < before.running;
         if has_room || (ready && after.ready > before.ready) {

@@ -44,6 +44,11 @@ pub struct Queue {
     /// Tasks that were stopped for others of a higher priority.
     #[serde(default)]
     pub preempted: u64,
+    /// Tasks with a deadline that succeeded or failed within it, and after it.
+    #[serde(default)]
+    pub deadlines_met: u64,
+    #[serde(default)]
+    pub deadlines_missed: u64,
 }
 
 /// When and where a task will start, if everything that runs ends when it is expected to.
@@ -135,6 +140,8 @@ impl Queue {
             promises: BTreeMap::new(),
             loosened: false,
             preempted: 0,
+            deadlines_met: 0,
+            deadlines_missed: 0,
         }
     }
 

@@ -194,9 +194,12 @@ fn queues(state: &State) -> String {
                 )
             })
             .collect();
+        let (met, missed) = (row.deadlines_met, row.deadlines_missed);
+        let late =
+            if met + missed > 0 { format!(", {missed} of {} late", met + missed) } else { String::new() };
         let loosened = if row.loosened { ", loosened" } else { "" };
         format!(
-            "{}: weight {}{max}{policy}{loosened}{paused}, {} open jobs: {counts}\n{users}{promises}",
+            "{}: weight {}{max}{policy}{loosened}{paused}{late}, {} open jobs: {counts}\n{users}{promises}",
             queue.name, queue.weight, queue.unfinished_jobs
         )
     };

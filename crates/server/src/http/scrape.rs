@@ -254,6 +254,23 @@ fn queue_gauges(page: &mut Exposition, queues: &[QueueView]) {
             samples.with(&[("queue", &queue.name)], figure(queue));
         }
     }
+    let counters: [(&str, &str, Figure); 3] = [
+        ("baton_queue_preempted_total", "Tasks stopped for others of a higher priority.", |queue| {
+            queue.preempted as f64
+        }),
+        ("baton_queue_deadlines_met_total", "Tasks that ended within their deadline.", |queue| {
+            queue.deadlines_met as f64
+        }),
+        ("baton_queue_deadlines_missed_total", "Tasks that ended after their deadline.", |queue| {
+            queue.deadlines_missed as f64
+        }),
+    ];
+    for (name, help, figure) in counters {
+        let mut samples = page.counter(name, help);
+        for queue in queues {
+            samples.with(&[("queue", &queue.name)], figure(queue));
+        }
+    }
 }
 
 fn worker_gauges(page: &mut Exposition, workers: &[WorkerView]) {

@@ -188,6 +188,8 @@ impl From<&QueueView> for v1::Queue {
             oldest_wait_us: duration_us(queue.oldest_wait),
             preempt: queue.policy.preempt,
             preempted: queue.preempted,
+            deadlines_met: queue.deadlines_met,
+            deadlines_missed: queue.deadlines_missed,
             users: queue.users.iter().map(v1::QueueUser::from).collect(),
         }
     }
@@ -212,6 +214,8 @@ impl From<v1::Queue> for QueueView {
             usage: queue.usage,
             oldest_wait: queue.oldest_wait_us.map(Duration::from_micros),
             preempted: queue.preempted,
+            deadlines_met: queue.deadlines_met,
+            deadlines_missed: queue.deadlines_missed,
             users: queue.users.into_iter().map(UserView::from).collect(),
         }
     }
