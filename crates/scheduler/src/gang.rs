@@ -7,6 +7,7 @@ use machine::eligible::{Offered, has_room, misfits, standing};
 use machine::state::index::ReadyKey;
 use machine::state::sessions::{Class, ClassKey};
 use machine::{Group, Reservation, State};
+use model::validate::GANG_MEMBERS_MAX;
 use model::views::ReasonView;
 use model::{ClassId, JobId, Resources, Run, SessionId, UnitShare};
 
@@ -165,8 +166,9 @@ fn members_now(state: &State, session: &machine::Session, class: &ClassKey) -> u
 
 /// By what the round is cut short: members that are one decision do not fit into the rest of its plan.
 pub(crate) fn exceeds(state: &State, class: ClassId, placed: usize, placements_max: usize) -> bool {
-    let members = state.class(class).map_or(0, |row| row.key.gang as usize);
-    placed > 0 && placed + members > placements_max
+    // Mostly there is room for any.
+    let could = placed > 0 && placed + GANG_MEMBERS_MAX as usize > placements_max;
+    could && placed + state.class(class).map_or(0, |row| row.key.gang as usize) > placements_max
 }
 
 /// Whether the task is a member of one.

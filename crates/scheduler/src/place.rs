@@ -408,6 +408,9 @@ impl<'a> Round<'a> {
 
     /// What drained for these tasks is open again, unless they went there.
     pub fn release_served(&mut self, job: JobId, tasks: Run, went_to: &[SessionId]) {
+        if self.reserved.is_empty() {
+            return;
+        }
         let served = |(other, task): &(JobId, u32)| *other == job && tasks.contains(*task);
         for (drained, _) in self.reserved.extract_if(.., |_, task| served(task)) {
             self.released |= !went_to.contains(&drained);

@@ -13,7 +13,7 @@ use crate::state::jobs::{Group, Job};
 use crate::state::sessions::Room;
 use crate::{Event, Placement};
 
-/// How many of the first placements are one decision: all members of a gang, or one placement.
+/// How many of the first placements are of one gang; at least one.
 pub(crate) fn decision(state: &State, placements: &[Placement]) -> usize {
     let Some(first) = placements.first() else { return 0 };
     let gang = state.job(first.job).and_then(|job| job.group_of(first.tasks.first)).filter(|(_, g)| g.gang);

@@ -21,11 +21,17 @@ pub(crate) fn apply(state: &mut State, plan: &Plan) -> Reply {
     let (mut taken, mut dropped) = (0, 0);
     let reordered = mutants::reordered(state, &plan.placements);
     let mut rest = reordered.as_deref().unwrap_or(&plan.placements);
-    while !rest.is_empty() {
-        let (these, others) = rest.split_at(gang::decision(state, rest));
-        rest = others;
+    while let Some(placement) = rest.first() {
+        let mut these = std::slice::from_ref(placement);
+        let mut found = eligible(state, placement);
+        // Members of a gang stand together, and are one decision.
+        if let Err(Ineligible::NotWhole { .. }) = found {
+            these = &rest[..gang::decision(state, rest)];
+            found = gang::eligible(state, these);
+        }
         let count = these.len() as u32;
-        match all_eligible(state, these) {
+        rest = &rest[these.len()..];
+        match found {
             Ok(()) => {
                 these.iter().for_each(|placement| take(state, placement));
                 taken += count;
@@ -53,14 +59,6 @@ pub(crate) fn apply(state: &mut State, plan: &Plan) -> Reply {
         state.wake();
     }
     Reply::Placed { taken, dropped }
-}
-
-/// One decision: a placement, or all members of a gang.
-fn all_eligible(state: &State, these: &[Placement]) -> Result<(), Ineligible> {
-    match these {
-        [placement] => eligible(state, placement),
-        members => gang::eligible(state, members),
-    }
 }
 
 /// Whether these tasks may go to this session now. Of a gang none may alone, unless it is all of it.
