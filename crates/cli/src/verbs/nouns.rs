@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use client::{Event, QueueChange};
 use model::policy::{Backfill, Order};
-use model::views::ClusterView;
+use model::views::{ClusterView, QueueView};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::watch::{Watch, WatchArgs, draw};
@@ -14,7 +15,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::Format;
 use crate::output::paint::Tone;
-use crate::output::rows::counts_text;
+use crate::output::rows::{Row, counts_text};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum QueueArgs {
@@ -133,27 +134,25 @@ fn share(text: &str) -> Result<(String, u32), String> {
 }
 
 async fn list_users(name: &str, args: &WatchArgs, app: &App) -> Result<Exit, Fault> {
-    let is_relevant = |event: &Event| matches!(event, Event::Queue { .. } | Event::Tasks { .. });
-    let mut watch = Watch::new(app, is_relevant);
-    loop {
-        if args.watch {
-            watch.changed().await?;
-        }
-        let queues = app.client.queues().await;
-        let queues = queues.map_err(|error| Fault::reading("cannot list queues", error))?.value;
-        let Some(queue) = queues.into_iter().find(|queue| queue.name == name) else {
-            let what = format!("there is no queue `{name}`");
-            return Err(Fault::not_found(what).fix("`baton queue list` shows what there is"));
-        };
-        if !args.watch {
-            app.face.list(&queue.users, None)?;
-            return Ok(Exit::DONE);
-        }
-        watch.draw(&app.face.list_text(&queue.users, None)?)?;
-    }
+    let users = |queues: Vec<QueueView>| {
+        let queue = queues.into_iter().find(|queue| queue.name == name);
+        let absent = || Fault::not_found(format!("there is no queue `{name}`"));
+        let queue = queue.ok_or_else(|| absent().fix("`baton queue list` shows what there is"))?;
+        Ok(queue.users)
+    };
+    list(args, app, users).await
 }
 
 async fn list_queues(args: &WatchArgs, app: &App) -> Result<Exit, Fault> {
+    list(args, app, Ok).await
+}
+
+/// What the queues have to show, and again whenever that may have changed.
+async fn list<R: Row + Serialize>(
+    args: &WatchArgs,
+    app: &App,
+    rows: impl Fn(Vec<QueueView>) -> Result<Vec<R>, Fault>,
+) -> Result<Exit, Fault> {
     // Lists count the tasks of each queue.
     let is_relevant = |event: &Event| matches!(event, Event::Queue { .. } | Event::Tasks { .. });
     let mut watch = Watch::new(app, is_relevant);
@@ -162,12 +161,12 @@ async fn list_queues(args: &WatchArgs, app: &App) -> Result<Exit, Fault> {
             watch.changed().await?;
         }
         let queues = app.client.queues().await;
-        let queues = queues.map_err(|error| Fault::reading("cannot list queues", error))?.value;
+        let rows = rows(queues.map_err(|error| Fault::reading("cannot list queues", error))?.value)?;
         if !args.watch {
-            app.face.list(&queues, None)?;
+            app.face.list(&rows, None)?;
             return Ok(Exit::DONE);
         }
-        watch.draw(&app.face.list_text(&queues, None)?)?;
+        watch.draw(&app.face.list_text(&rows, None)?)?;
     }
 }
 
