@@ -1,7 +1,12 @@
 //! W2: the committed log, replayed through a small model of its own: what a submit is answered, which way a task may go, who
-//! owns it, what it waits for, how much a worker has. It shares no code with the product; it reads what was written.
+//! owns it, what it waits for, how much a worker has, what is a gang and who gives way to whom. It shares no code with the
+//! product; it reads what was written.
 
+mod allocations;
+mod gangs;
+mod job;
 mod order;
+mod preempt;
 mod read;
 mod task;
 mod world;
@@ -16,7 +21,8 @@ use model::RequestId;
 use crate::checks::{Evidence, Finding};
 use crate::history::{Answer, Call};
 use crate::trace::Trace;
-use world::World;
+pub use preempt::GaveWay;
+pub use world::World;
 
 /// Problems of one kind that are told one by one.
 const TOLD_MAX: usize = 50;
@@ -30,6 +36,8 @@ pub struct Found {
     pub dependencies: Vec<String>,
     pub capacity: Vec<String>,
     pub order: Vec<String>,
+    pub gangs: Vec<String>,
+    pub preemptions: Vec<String>,
 }
 
 impl Found {
@@ -40,30 +48,32 @@ impl Found {
     }
 }
 
-/// The verdicts that the log can give.
-pub fn check(evidence: &Evidence) -> Vec<Finding> {
-    let Some(trace) = &evidence.trace else {
-        // What has no hooks was not asked to.
-        return if evidence.asked.traced {
-            unknown("no replica wrote down what it applied")
-        } else {
-            Vec::new()
-        };
-    };
-    if trace.entries.is_empty() {
-        return unknown("no entry was written down");
-    }
+/// The model's state behind the last entry. `None`: nobody wrote the log down.
+pub fn replay(evidence: &Evidence) -> Option<World> {
+    let trace = evidence.trace.as_ref().filter(|trace| !trace.entries.is_empty())?;
     let mut world = World::default();
     trace.entries.values().for_each(|entry| world.apply(entry));
-    let mut found = std::mem::take(&mut world.found);
+    Some(world)
+}
+
+/// The verdicts that the log can give.
+pub fn check(evidence: &Evidence, world: Option<&World>) -> Vec<Finding> {
+    let Some((trace, world)) = evidence.trace.as_ref().zip(world) else {
+        // What has no hooks was not asked to.
+        return match (&evidence.trace, evidence.asked.traced) {
+            (None, false) => Vec::new(),
+            (None, true) => unknown("no replica wrote down what it applied"),
+            (Some(_), _) => unknown("no entry was written down"),
+        };
+    };
+    let mut found = world.found.clone();
     found.replies.extend(trace.contradictions.iter().take(TOLD_MAX).cloned());
-    found.replies.extend(against_history(evidence, &world));
-    found.replies.extend(against_end(evidence, &world));
+    found.replies.extend(against_history(evidence, world));
+    found.replies.extend(against_end(evidence, world));
     let holes = (trace.missing > 0).then(|| format!("{} entries were written down by nobody", trace.missing));
-    let looked_at = told(trace, &world);
+    let looked_at = told(trace, world);
     let judge = |id, claim, problems: Vec<String>| {
-        let finding = Finding::new(id, claim, looked_at.clone(), problems);
-        if holes.is_some() { finding.unless(holes.clone().into_iter().collect()) } else { finding }
+        Finding::new(id, claim, looked_at.clone(), problems).unless(holes.iter().cloned().collect())
     };
     vec![
         judge(
@@ -76,17 +86,20 @@ pub fn check(evidence: &Evidence) -> Vec<Finding> {
         judge("W7.log", "in the log nothing begins before what it waits for", found.dependencies),
         judge("W9.log", "in the log no worker is given more than it has", found.capacity),
         judge("W10", "what is better and waits is not passed over", found.order),
+        judge("W16.log", "in the log a gang is placed, begun anew and ended as a whole", found.gangs),
+        judge("W17", "what gives way has a lower priority than what it makes way for", found.preemptions),
     ]
 }
 
 fn told(trace: &Trace, world: &World) -> String {
     let replicas = trace.lines.len();
+    let world::Seen { placements, ends, gangs, gangs_anew } = world.seen;
+    let gave_way: usize = world.gave_way.values().map(std::collections::BTreeSet::len).sum();
     format!(
-        "{} entries of {replicas} replicas, {} jobs, {} placements, {} ends",
+        "{} entries of {replicas} replicas, {} jobs, {placements} placements, {gangs} of gangs ({gangs_anew} anew), \
+         {gave_way} preempted, {ends} ends",
         trace.entries.len(),
         world.jobs.len(),
-        world.placements,
-        world.ends
     )
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{JobId, TaskId};
 
+use crate::checks::log::GaveWay;
 use crate::checks::{Evidence, Finding, not_asked};
 use crate::ledger::{Key, Stay};
 use crate::nemesis::Outage;
@@ -62,8 +63,9 @@ fn was_away(outages: &[Outage], stay: &Stay, other: u64) -> bool {
     outages.iter().any(|outage| outage.worker == stay.worker && outage.from < other && outage.to > stay.start)
 }
 
-/// Where workers reach a majority at all times, and tasks do not fail, every second attempt is one too many.
-pub fn check_leases(evidence: &Evidence) -> Finding {
+/// Where workers reach a majority at all times, and tasks do not fail, every second attempt is one too many; but for those
+/// that follow one of which the log says that it was preempted.
+pub fn check_leases(evidence: &Evidence, gave_way: Option<GaveWay>) -> Finding {
     if evidence.installed().iter().any(|fault| fault.touches_workers()) {
         return not_asked("W6.leases");
     }
@@ -73,12 +75,22 @@ pub fn check_leases(evidence: &Evidence) -> Finding {
         .filter(|job| job.shape().is_none_or(Shape::fails) || retried.contains_key(&job.id))
         .map(|job| job.id)
         .collect();
+    let gave_way = gave_way.unwrap_or_default();
+    let is_excused = |key: &Key| {
+        let attempts = gave_way.get(&(key.task.job.0, key.task.number.into()));
+        let before = 1..key.attempt.into();
+        attempts.is_some_and(|attempts| before.into_iter().all(|attempt| attempts.contains(&attempt)))
+    };
     let again = evidence.ledger.keys().filter(|key| key.attempt > 1 && !fails.contains(&key.task.job));
+    let (excused, again): (Vec<&Key>, Vec<&Key>) = again.partition(|key| is_excused(key));
     let problems: Vec<String> =
-        again.map(|key| format!("{} was begun again as attempt {}", key.task, key.attempt)).collect();
+        again.iter().map(|key| format!("{} was begun again as attempt {}", key.task, key.attempt)).collect();
     let stall = std::time::Duration::from_nanos(evidence.kept.stall);
-    let looked_at =
-        format!("{} attempts, the machine stood still for at most {stall:?}", evidence.ledger.len());
+    let looked_at = format!(
+        "{} attempts, {} after one that was preempted, the machine stood still for at most {stall:?}",
+        evidence.ledger.len(),
+        excused.len()
+    );
     let stood_still = evidence.kept.stall > evidence.kept.lease / 4;
     let finding = Finding::new("W6.leases", "no attempt is lost to an election", looked_at, problems);
     if stood_still && !finding.problems.is_empty() {

@@ -257,6 +257,24 @@ fn a_second_start_and_a_second_owner_are_found() {
 }
 
 #[test]
+fn a_second_attempt_is_as_it_should_be_only_where_the_log_has_a_preemption() {
+    let judged = |attempts: u32, gave_way: &[u64]| {
+        let mut run = right();
+        for attempt in 2..=attempts {
+            let start = u64::from(attempt) * 10 * S;
+            run.ledger.insert(key(1, 0, attempt, 100 + u64::from(attempt)), vec![stay(start, None)]);
+        }
+        let log = log::GaveWay::from([((1, 0), gave_way.iter().copied().collect())]);
+        owners::check_leases(&run, Some(log)).verdict
+    };
+    assert_eq!(judged(2, &[1]), Verdict::True);
+    assert_eq!(judged(3, &[1, 2]), Verdict::True);
+    assert_eq!(judged(2, &[]), Verdict::False);
+    assert_eq!(judged(3, &[1]), Verdict::False, "the second was lost otherwise");
+    assert_eq!(judged(3, &[2]), Verdict::False, "so was the first");
+}
+
+#[test]
 fn a_fence_that_takes_an_old_token_is_found() {
     let add = |token, accepted| {
         move |run: &mut Evidence| {

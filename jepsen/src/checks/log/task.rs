@@ -1,5 +1,7 @@
 //! Which way a task may go.
 
+use super::allocations::Key;
+
 /// Where a task is. `New`: accepted, and nothing has been told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -37,6 +39,10 @@ impl State {
         matches!(self, Succeeded | Failed | Cancelled | Skipped)
     }
 
+    pub fn is_good(self) -> bool {
+        self == Succeeded
+    }
+
     pub fn is_owned(self) -> bool {
         matches!(self, Placed | Running)
     }
@@ -70,8 +76,8 @@ pub struct Task {
     pub since: u64,
     /// The entry that made it so.
     pub since_entry: u64,
-    /// Of its placement: the session, and the index of the entry, which its token names.
-    pub owner: Option<(u64, u64)>,
+    /// What it runs in.
+    pub owner: Option<Key>,
     /// Which retry of its job was the last when it became final.
     pub ended_in_round: u64,
     /// The last entry that gave it a new round.

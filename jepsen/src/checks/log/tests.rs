@@ -7,15 +7,17 @@ use super::world::World;
 use super::*;
 use crate::trace::Applied;
 
+mod together;
+
 const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
-/// A log in the making.
-struct Log(Vec<Applied>);
+/// A log in the making, and how many allocations `s1` has had.
+struct Log(Vec<Applied>, u64);
 
 impl Log {
     /// A worker with two cores, and a job of `a` and `b`, which waits for `a`.
     fn new() -> Log {
-        let mut log = Log(Vec::new());
+        let mut log = Log(Vec::new(), 0);
         let open =
             json!({"open_session": {"session": "s1", "worker": "w1", "capacity": {"total": {"cpu": 2}}}});
         log.entry(open, json!({"session_opened": {"session": "s1"}}), json!([]));
@@ -39,32 +41,46 @@ impl Log {
     }
 
     fn submit(&mut self, job: u64, tasks: Value) -> &mut Log {
+        self.submit_of("ann", job, json!({"tasks": tasks}), 1)
+    }
+
+    /// A user's job, of which so many tasks are ready.
+    fn submit_of(&mut self, user: &str, job: u64, spec: Value, ready: u64) -> &mut Log {
         let id = format!("{ID}{job}");
-        let op = json!({"submit": {"job": format!("j{job}"), "spec": {"tasks": tasks}}});
-        let write = json!({"write": {"request": id, "body_hash": job, "op": op}});
-        self.entry(write, json!({"submitted": {"job": format!("j{job}")}}), json!([task(job, 0, "ready", 0)]))
+        let op = json!({"submit": {"job": format!("j{job}"), "spec": spec}});
+        let write = json!({"write": {"request": id, "body_hash": job, "actor": {"user": user}, "op": op}});
+        let events: Vec<Value> = (0..ready).map(|number| task(job, number, "ready", 0)).collect();
+        self.entry(write, json!({"submitted": {"job": format!("j{job}")}}), json!(events))
     }
 
     fn place(&mut self, job: u64, number: u64, attempt: u64) -> &mut Log {
+        self.1 += 1;
         let placement =
             json!({"job": format!("j{job}"), "tasks": {"first": number, "len": 1}, "session": "s1"});
         let plan = json!({"place": {"placements": [placement]}});
         self.entry(plan, json!({"placed": {"taken": 1, "dropped": 0}}), json!([on_w1(job, number, attempt)]))
     }
 
-    /// The end of what the entry at `token` has placed.
+    /// The good end of the last that was placed, under the token of that entry.
     fn end(&mut self, job: u64, number: u64, token: u64, more: Option<Value>) -> &mut Log {
-        let report =
-            json!({"seq": 1, "token": token.to_string(), "tasks": {"first": number, "len": 1}, "news": {}});
-        let batch = json!({"report": {"session": "s1", "reports": [report]}});
-        let events: Vec<Value> = [task(job, number, "succeeded", 1)].into_iter().chain(more).collect();
-        self.entry(batch, json!({"reported": {"fenced": []}}), json!(events))
+        let events = [task(job, number, "succeeded", 1)].into_iter().chain(more).collect();
+        self.report(self.1, token, number, "succeeded", events)
+    }
+
+    /// The end of an allocation, and what came of it.
+    fn report(&mut self, seq: u64, token: u64, number: u64, verdict: &str, events: Vec<Value>) -> &mut Log {
+        let batch = json!({"session": "s1", "reports": [ended(seq, token, number, verdict)]});
+        self.entry(json!({"report": batch}), json!({"reported": {"fenced": []}}), json!(events))
     }
 
     fn found(&self) -> Found {
+        self.world().found
+    }
+
+    fn world(&self) -> World {
         let mut world = World::default();
         self.0.iter().for_each(|entry| world.apply(entry));
-        world.found
+        world
     }
 }
 
@@ -73,38 +89,81 @@ fn task(job: u64, number: u64, state: &str, attempt: u64) -> Value {
                      "attempt": attempt, "worker": null}})
 }
 
+fn ended(seq: u64, token: u64, number: u64, verdict: &str) -> Value {
+    json!({"seq": seq, "token": token.to_string(), "tasks": {"first": number, "len": 1},
+           "news": {"ended": {"verdict": verdict}}})
+}
+
 fn on_w1(job: u64, number: u64, attempt: u64) -> Value {
     json!({"Tasks": {"job": format!("j{job}"), "tasks": {"first": number, "len": 1}, "state": "placed",
                      "attempt": attempt, "worker": "w1"}})
 }
 
-fn kinds(found: &Found) -> [usize; 6] {
-    [&found.replies, &found.rounds, &found.owners, &found.dependencies, &found.capacity, &found.order]
-        .map(Vec::len)
+fn kinds(found: &Found) -> [usize; 8] {
+    let Found { replies, rounds, owners, dependencies, capacity, order, gangs, preemptions } = found;
+    [replies, rounds, owners, dependencies, capacity, order, gangs, preemptions].map(Vec::len)
 }
 
 #[test]
 fn a_log_that_is_right_is_found_right() {
     let mut log = Log::new();
     log.place(1, 0, 1).end(1, 0, 3, Some(task(1, 1, "ready", 0))).place(1, 1, 1).end(1, 1, 5, None);
-    assert_eq!(kinds(&log.found()), [0; 6], "{:?}", log.found());
+    assert_eq!(kinds(&log.found()), [0; 8], "{:?}", log.found());
 }
 
 #[test]
 fn a_dependent_that_begins_too_early_is_found() {
     let mut log = Log::new();
     log.place(1, 0, 1).entry(json!("tick"), json!("done"), json!([task(1, 1, "ready", 0)]));
-    assert_eq!(kinds(&log.found()), [0, 0, 0, 1, 0, 0]);
+    assert_eq!(kinds(&log.found()), [0, 0, 0, 1, 0, 0, 0, 0]);
 }
 
 #[test]
 fn a_second_owner_and_an_end_by_a_stranger_are_found() {
     let mut log = Log::new();
     log.place(1, 0, 1).place(1, 0, 2);
-    assert_eq!(kinds(&log.found())[2], 1);
+    assert_eq!(kinds(&log.found())[2], 2, "from one to the other, while the one may still run");
     let mut log = Log::new();
     log.place(1, 0, 1).end(1, 0, 77, None);
-    assert_eq!(kinds(&log.found())[2], 1, "a report under another token counts for nothing");
+    assert_eq!(kinds(&log.found())[2], 2, "a report under another token counts for nothing");
+}
+
+#[test]
+fn a_report_that_is_refused_without_reason_is_found() {
+    let refused = |token: u64| {
+        let mut log = Log::new();
+        log.place(1, 0, 1);
+        let batch = json!({"session": "s1", "reports": [ended(1, token, 0, "succeeded")]});
+        log.entry(json!({"report": batch}), json!({"reported": {"fenced": [1]}}), json!([]));
+        kinds(&log.found())[2]
+    };
+    assert_eq!(refused(77), 0);
+    assert_eq!(refused(3), 1);
+}
+
+#[test]
+fn what_is_cancelled_takes_its_room_until_its_worker_says_that_it_is_over() {
+    let cancelled = || {
+        let mut log = Log::new();
+        log.submit(2, json!([{"name": "c"}])).place(1, 0, 1);
+        let cancel = json!({"write": {"request": "x", "body_hash": 3, "op": {"cancel": {"targets": [{"job": "j1"}]}}}});
+        log.entry(cancel, json!({"changed": {"tasks": 2}}), json!([task(1, 0, "cancelled", 1)]));
+        log
+    };
+    let mut log = cancelled();
+    log.place(2, 0, 1);
+    assert_eq!(kinds(&log.found())[4], 1, "1.5 and 1 of 2 cores");
+    let mut log = cancelled();
+    log.report(1, 4, 0, "cancelled", Vec::new()).place(2, 0, 1);
+    assert_eq!(kinds(&log.found()), [0; 8], "{:?}", log.found());
+}
+
+#[test]
+fn a_plan_that_is_told_otherwise_than_it_was_taken_is_found() {
+    let mut log = Log::new();
+    log.place(1, 0, 1);
+    log.0.last_mut().unwrap().replies = vec![json!({"placed": {"taken": 0, "dropped": 1}})];
+    assert_eq!(kinds(&log.found())[0], 1);
 }
 
 #[test]

@@ -1,13 +1,18 @@
 //! The model's state, and what each entry does to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use serde_json::Value;
 
 use super::Found;
+use super::allocations::{Allocations, Key};
+use super::gangs;
+use super::job::Job;
 use super::order::Waiting;
-use super::read::{members, number, run, texts, thousandths, variant};
-use super::task::{State, Task};
+use super::preempt::{self, GaveWay, Preemption, Queues};
+use super::read::{number, run, variant};
+use super::task::State;
 use crate::trace::Applied;
 
 #[derive(Default)]
@@ -15,17 +20,29 @@ pub struct World {
     pub jobs: BTreeMap<u64, Job>,
     /// By the id's text.
     pub requests: BTreeMap<String, Request>,
-    sessions: BTreeMap<u64, Session>,
-    /// What is taken of sessions, by (session, index of the entry, job, first task).
-    taken: BTreeMap<Allocation, Taken>,
+    allocations: Allocations,
+    queues: Queues,
     waiting: Waiting,
     last_job: u64,
-    pub placements: u64,
-    pub ends: u64,
+    /// What the plans of this entry would stop.
+    preemptions: Vec<Preemption>,
+    /// Gangs of which this entry has told something, by job and first task.
+    touched: BTreeSet<(u64, u64)>,
+    /// What was preempted.
+    pub gave_way: GaveWay,
+    pub seen: Seen,
     pub found: Found,
 }
 
-type Allocation = (u64, u64, u64, u64);
+/// How much there was to look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub placements: u64,
+    pub ends: u64,
+    /// Times that a gang was placed, and of these such as were not the first of that gang.
+    pub gangs: u64,
+    pub gangs_anew: u64,
+}
 
 /// The first use of a request id.
 pub struct Request {
@@ -35,72 +52,24 @@ pub struct Request {
     pub job: Option<u64>,
 }
 
-#[derive(Default)]
-struct Session {
-    worker: String,
-    cpu: u64,
-}
-
-struct Taken {
-    cpu: u64,
-    tasks: std::ops::Range<u64>,
-    /// Sent ahead: it takes nothing until it starts.
-    held: bool,
-}
-
-#[derive(Default)]
-pub struct Job {
-    pub state: String,
-    pub queue: String,
-    pub priority: i64,
-    groups: Vec<Group>,
-    pub tasks: Vec<Task>,
-    after: Vec<u64>,
-    /// Retries that were accepted.
-    rounds: u64,
-    /// The last entry with some, and how many there were before it.
-    retried_in: (u64, u64),
-    pub is_held_back: bool,
-}
-
-struct Group {
-    name: String,
-    first: u64,
-    len: u64,
-    cpu: u64,
-    /// Groups of the job, and other jobs.
-    after: Vec<String>,
-    after_each: Vec<String>,
-}
-
-impl Job {
-    fn group_of(&self, task: u64) -> Option<&Group> {
-        self.groups.iter().find(|group| (group.first..group.first + group.len).contains(&task))
-    }
-
-    fn group(&self, name: &str) -> Option<&Group> {
-        self.groups.iter().find(|group| group.name == name)
-    }
-
-    pub fn cpu_of(&self, task: u64) -> u64 {
-        self.group_of(task).map_or(0, |group| group.cpu)
-    }
-
-    fn state_of(&self, task: u64) -> State {
-        self.tasks.get(task as usize).map_or(State::New, |task| task.state)
-    }
-}
-
 impl World {
     pub fn apply(&mut self, entry: &Applied) {
+        let mut taken = 0;
         for (command, reply) in entry.commands.iter().zip(&entry.replies) {
             match variant(command) {
                 ("write", write) => self.write(entry, write, reply),
-                ("place", plan) => self.place(entry, plan),
+                ("place", plan) => {
+                    self.allocations.plan(plan);
+                    self.preemptions.extend(Preemption::all_of(plan));
+                    taken += variant(reply).1["taken"].as_u64().unwrap_or(0);
+                }
                 ("open_session", open) => self.open_session(open, reply),
+                ("end_session", end) => self.end_session(end, reply),
+                ("report", batch) => self.report(entry.index, batch, reply),
                 _ => {}
             }
         }
+        let before = self.seen.placements;
         for event in &entry.events {
             match variant(event) {
                 ("Job" | "job", event) => self.job_event(event),
@@ -108,7 +77,12 @@ impl World {
                 _ => {}
             }
         }
-        self.check_capacity(entry.index);
+        let told = self.seen.placements - before;
+        if taken != told {
+            let what = format!("entry {}: {taken} placements were taken, {told} are told of", entry.index);
+            Found::note(&mut self.found.replies, what);
+        }
+        self.settle(entry.index);
     }
 
     fn write(&mut self, entry: &Applied, write: &Value, reply: &Value) {
@@ -133,7 +107,8 @@ impl World {
         if name == "rejected" && reply.to_string().contains("request_") {
             return;
         }
-        let job = if kind == "submit" && name == "submitted" { self.submit(index, op, reply) } else { None };
+        let job =
+            if kind == "submit" && name == "submitted" { self.submit(index, write, reply) } else { None };
         if name == "changed" || name == "done" {
             self.changed(index, kind, op);
         }
@@ -141,7 +116,8 @@ impl World {
         self.requests.insert(id.to_owned(), request);
     }
 
-    fn submit(&mut self, index: u64, op: &Value, reply: &Value) -> Option<u64> {
+    fn submit(&mut self, index: u64, write: &Value, reply: &Value) -> Option<u64> {
+        let (_, op) = variant(&write["op"]);
         let (asked, told) = (number(&op["job"])?, number(&variant(reply).1["job"])?);
         if asked != told || told <= self.last_job {
             let what = format!(
@@ -151,11 +127,19 @@ impl World {
             Found::note(&mut self.found.replies, what);
         }
         self.last_job = self.last_job.max(told);
-        self.jobs.insert(told, job(&op["spec"]));
+        let mut job = Job::of(&op["spec"]);
+        // The suite makes its queues before any job comes, and leaves them as they are.
+        if self.queues.is_fair(&job.queue) {
+            job.user = write["actor"]["user"].as_str().unwrap_or_default().to_owned();
+        }
+        self.jobs.insert(told, job);
         Some(told)
     }
 
     fn changed(&mut self, index: u64, kind: &str, op: &Value) {
+        if kind == "put_queue" {
+            return self.queues.put(op);
+        }
         let targets =
             op["targets"].as_array().into_iter().flatten().filter_map(|target| number(&target["job"]));
         let jobs = op["jobs"].as_array().into_iter().flatten().filter_map(number);
@@ -181,25 +165,24 @@ impl World {
         }
     }
 
-    fn place(&mut self, entry: &Applied, plan: &Value) {
-        for placement in plan["placements"].as_array().into_iter().flatten() {
-            let read = || {
-                Some((number(&placement["session"])?, number(&placement["job"])?, run(&placement["tasks"])?))
-            };
-            let Some((session, id, tasks)) = read() else { continue };
-            let cpu = self.jobs.get(&id).map_or(0, |job| job.cpu_of(tasks.start));
-            let held = placement["held"].as_bool().unwrap_or(false);
-            let key = (session, entry.index, id, tasks.start);
-            self.taken.insert(key, Taken { cpu, tasks, held });
-        }
-    }
-
     fn open_session(&mut self, open: &Value, reply: &Value) {
         let ("session_opened", told) = variant(reply) else { return };
         let Some(session) = number(&told["session"]) else { return };
-        let total = open["capacity"].get("total").unwrap_or(&open["capacity"]);
-        let worker = open["worker"].as_str().unwrap_or_default().to_owned();
-        self.sessions.insert(session, Session { worker, cpu: thousandths(&total["cpu"]) });
+        self.allocations.open(session, open["worker"].as_str().unwrap_or_default(), &open["capacity"]);
+    }
+
+    fn end_session(&mut self, end: &Value, reply: &Value) {
+        if variant(reply).0 == "done"
+            && let Some(session) = number(&end["session"])
+        {
+            self.allocations.end(session);
+        }
+    }
+
+    fn report(&mut self, index: u64, batch: &Value, reply: &Value) {
+        for problem in self.allocations.report(batch, reply) {
+            Found::note(&mut self.found.owners, format!("entry {index}: {problem}"));
+        }
     }
 
     fn job_event(&mut self, event: &Value) {
@@ -215,15 +198,18 @@ impl World {
         };
         let Some((id, tasks, state)) = read() else { return };
         let attempt = event["attempt"].as_u64().unwrap_or(0);
-        let worker = event["worker"].as_str().unwrap_or_default();
+        let placed = (state == State::Placed).then(|| self.placed(entry, id, &tasks, event)).flatten();
         for task in tasks {
-            self.step(entry, id, task, state, attempt, worker);
+            self.step(entry, id, task, state, attempt);
+            if let Some(key) = placed {
+                self.owns(entry, key, id, task);
+            }
         }
     }
 
-    fn step(&mut self, entry: &Applied, id: u64, number: u64, to: State, attempt: u64, worker: &str) {
+    fn step(&mut self, entry: &Applied, id: u64, number: u64, to: State, attempt: u64) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let (rounds, held_back) = (job.rounds, job.is_held_back);
+        let rounds = job.rounds;
         // What ends in the entry of a retry did so before it, unless it was reopened in it.
         let before = if job.retried_in.0 == entry.index { job.retried_in.1 } else { rounds };
         let Some(task) = job.tasks.get_mut(number as usize) else { return };
@@ -250,28 +236,19 @@ impl World {
                 format!("{} has attempt {attempt} after {}", name(), task.attempt),
             );
         }
-        if from.is_owned()
-            && matches!(to, State::Succeeded | State::Failed)
-            && let Some(owner) = task.owner
-            && !(is_reported(entry, owner, number) || to == State::Failed)
-        {
-            let what = format!("{} became {to:?}, which its owner s{} did not report", name(), owner.0);
-            Found::note(&mut self.found.owners, what);
-        }
+        let owner = task.owner;
         (task.state, task.attempt) = (to, task.attempt.max(attempt));
         (task.since, task.since_entry) = (entry.elapsed, entry.index);
         if to.is_final() {
             task.ended_in_round = if task.reopened_in == entry.index { rounds } else { before };
-            self.ends += 1;
+            self.seen.ends += 1;
         }
         self.waiting.note(&self.jobs[&id], (id, number), to == State::Ready);
-        if to == State::Placed {
-            self.placed(entry, id, number, worker, held_back);
-        } else if !to.is_owned() {
-            self.let_go(id, number);
+        if let Some(owner) = owner.filter(|_| from.is_owned()) {
+            self.moves_on(entry.index, (id, number), owner, to);
         }
-        if to == State::Running {
-            self.starts(id, number);
+        if let Some(gang) = self.jobs[&id].gang_of(number) {
+            self.touched.insert((id, gang.first));
         }
         let begins = from.waits() && matches!(to, State::Ready | State::Placed);
         if begins || (reopens && to != State::Blocked) {
@@ -279,61 +256,97 @@ impl World {
         }
     }
 
-    fn placed(&mut self, entry: &Applied, id: u64, number: u64, worker: &str, held_back: bool) {
-        self.placements += 1;
-        let by_this_entry = |key: &&Allocation| key.1 == entry.index && key.2 == id;
-        let mine =
-            self.taken.iter().filter(|(key, taken)| by_this_entry(key) && taken.tasks.contains(&number));
-        let mine: Vec<Allocation> = mine.map(|(key, _)| *key).collect();
-        let Some(key) =
-            mine.iter().find(|key| self.sessions.get(&key.0).is_some_and(|session| session.worker == worker))
-        else {
+    /// What was owned starts, ends, or is taken away.
+    fn moves_on(&mut self, index: u64, (id, number): (u64, u64), owner: Key, to: State) {
+        if to == State::Running {
+            return self.allocations.start(owner);
+        }
+        let job = &self.jobs[&id];
+        let is_good = match job.gang_of(number) {
+            // Its end was reported when it came; this is that of the last of them.
+            Some(gang) => gang.numbers().zip(job.tasks_of(gang)).all(|(member, task)| {
+                task.state == to || task.owner.is_some_and(|owner| self.allocations.is_well(owner, member))
+            }),
+            None => self.allocations.is_well(owner, number),
+        };
+        if to == State::Succeeded && !is_good {
+            let what = format!("j{id}.{number} became {to:?}, which its owner s{} did not report", owner.0);
+            Found::note(&mut self.found.owners, format!("entry {index}: {what}"));
+        }
+        if to == State::Blocked {
+            self.gives_way(index, (id, number), owner);
+        }
+        if to != State::Placed
+            && let Some(task) = self.jobs.get_mut(&id).and_then(|job| job.tasks.get_mut(number as usize))
+        {
+            task.owner = None;
+        }
+    }
+
+    /// What goes from its owner back to where it waits, without having ended, was preempted; or it is of a gang that begins
+    /// anew.
+    fn gives_way(&mut self, index: u64, (id, number): (u64, u64), owner: Key) {
+        let job = &self.jobs[&id];
+        let mut named = self.preemptions.iter().filter(|preemption| preemption.victim == owner).peekable();
+        let is_named = named.peek().is_some();
+        if !is_named && job.gang_of(number).is_some() {
+            return;
+        }
+        let objections: Vec<Option<String>> =
+            named.map(|to| preempt::objection(&self.jobs, &self.queues, (job, number), to)).collect();
+        if objections.iter().all(Option::is_some) {
+            let why = objections.into_iter().flatten().next();
+            let why = why.unwrap_or_else(|| "gives way, and no plan says to whom".to_owned());
+            Found::note(&mut self.found.preemptions, format!("entry {index}: j{id}.{number} {why}"));
+        }
+        if is_named {
+            let attempt = job.tasks[number as usize].attempt;
+            self.gave_way.entry((id, number)).or_default().insert(attempt);
+        }
+    }
+
+    /// The allocation that an event tells of.
+    fn placed(&mut self, entry: &Applied, id: u64, tasks: &Range<u64>, event: &Value) -> Option<Key> {
+        self.seen.placements += 1;
+        let worker = event["worker"].as_str().unwrap_or_default();
+        let cpu = self.jobs.get(&id).map_or(0, |job| job.cpu_of(tasks.start));
+        let key = self.allocations.give(entry.index, id, tasks, worker, cpu);
+        if key.is_none() {
+            let first = tasks.start;
             let what = format!(
-                "entry {}: j{id}.{number} is placed on {worker}, which no placement says",
+                "entry {}: j{id}.{first} is placed on {worker}, which no placement says",
                 entry.index
             );
-            return Found::note(&mut self.found.owners, what);
-        };
-        let held = self.taken[key].held;
+            Found::note(&mut self.found.owners, what);
+        }
+        key
+    }
+
+    fn owns(&mut self, entry: &Applied, key: Key, id: u64, number: u64) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        job.tasks[number as usize].owner = Some((key.0, entry.index));
-        if !held && !held_back {
-            let better = self.waiting.passed_over(&self.jobs, (id, number), entry);
-            if let Some(better) = better {
-                let what = format!("entry {}: j{id}.{number} is placed while {better} waits", entry.index);
-                Found::note(&mut self.found.order, what);
-            }
+        let Some(task) = job.tasks.get_mut(number as usize) else { return };
+        task.owner = Some(key);
+        let (job, index) = (&self.jobs[&id], entry.index);
+        if let Some(other) = self.allocations.other(key, id, number) {
+            let what = format!("entry {index}: j{id}.{number} is placed, and may still run at s{}", other.0);
+            let is_gang = job.gang_of(number).is_some();
+            Found::note(if is_gang { &mut self.found.gangs } else { &mut self.found.owners }, what);
+        }
+        let held = self.allocations.get(key).is_some_and(|allocation| allocation.held);
+        if held || job.is_held_back || self.has_drained(job, id, number, key) {
+            return;
+        }
+        if let Some(better) = self.waiting.passed_over(&self.jobs, (id, number), entry) {
+            let what = format!("entry {index}: j{id}.{number} is placed while {better} waits");
+            Found::note(&mut self.found.order, what);
         }
     }
 
-    fn allocation(&self, id: u64, number: u64) -> Option<Allocation> {
-        let (session, index) = self.jobs.get(&id)?.tasks.get(number as usize)?.owner?;
-        let of_entry = self.taken.range((session, index, id, 0)..=(session, index, id, u64::MAX));
-        of_entry.filter(|(_, taken)| taken.tasks.contains(&number)).map(|(key, _)| *key).next()
-    }
-
-    fn starts(&mut self, id: u64, number: u64) {
-        if let Some(taken) = self.allocation(id, number).and_then(|key| self.taken.get_mut(&key)) {
-            taken.held = false;
-        }
-    }
-
-    /// The last of an allocation's tasks gives back what it has taken.
-    fn let_go(&mut self, id: u64, number: u64) {
-        if let Some(key) = self.allocation(id, number) {
-            let job = &self.jobs[&id];
-            let (session, index) = (key.0, key.1);
-            let still = |task: u64| {
-                job.tasks
-                    .get(task as usize)
-                    .is_some_and(|task| task.owner == Some((session, index)) && task.state.is_owned())
-            };
-            if !self.taken[&key].tasks.clone().any(still) {
-                self.taken.remove(&key);
-            }
-        }
-        if let Some(task) = self.jobs.get_mut(&id).and_then(|job| job.tasks.get_mut(number as usize)) {
-            task.owner = None;
+    /// Whether it takes what was kept free for it. Nobody else may have that, whoever comes meanwhile.
+    fn has_drained(&self, job: &Job, id: u64, number: u64, key: Key) -> bool {
+        match job.gang_of(number) {
+            Some(gang) => self.allocations.is_reserved(id, &gang.numbers(), None),
+            None => self.allocations.is_reserved(id, &(number..number + 1), Some(key.0)),
         }
     }
 
@@ -372,73 +385,29 @@ impl World {
         (state != Some("succeeded")).then(|| format!("j{job}"))
     }
 
-    fn check_capacity(&mut self, index: u64) {
-        let mut used: BTreeMap<u64, u64> = BTreeMap::new();
-        let owned = |(key, taken): &(&Allocation, &Taken)| {
-            let job = self.jobs.get(&key.2);
-            let is = |task: u64| {
-                job.and_then(|job| job.tasks.get(task as usize))
-                    .is_some_and(|task| task.owner == Some((key.0, key.1)) && task.state.is_owned())
-            };
-            !taken.held && taken.tasks.clone().any(is)
+    /// What is to hold when all of an entry is done.
+    fn settle(&mut self, index: u64) {
+        let jobs = &self.jobs;
+        let owns = |key: Key, tasks: Range<u64>, id: u64| {
+            let job = jobs.get(&id);
+            let is = |task: &u64| job.and_then(|job| job.tasks.get(*task as usize)?.owner) == Some(key);
+            tasks.into_iter().any(|task| is(&task))
         };
-        for (key, taken) in self.taken.iter().filter(owned) {
-            *used.entry(key.0).or_default() += taken.cpu;
+        for problem in self.allocations.settle(|key, of| owns(key, of.tasks.clone(), of.job)) {
+            Found::note(&mut self.found.capacity, format!("entry {index}: {problem}"));
         }
-        for (session, cpu) in used {
-            let Some(has) = self.sessions.get(&session) else { continue };
-            if cpu > has.cpu {
-                let what = format!("entry {index}: {} has {} and is given {cpu}", has.worker, has.cpu);
-                Found::note(&mut self.found.capacity, what);
+        for (id, first) in std::mem::take(&mut self.touched) {
+            let job = &self.jobs[&id];
+            let Some(gang) = job.gang_of(first) else { continue };
+            if let Some(problem) = gangs::objection(job, gang, &self.allocations) {
+                Found::note(&mut self.found.gangs, format!("entry {index}: gang j{id}.{first}: {problem}"));
             }
+            let task = &job.tasks[first as usize];
+            let owner = task.owner.and_then(|owner| self.allocations.get(owner));
+            let is_placed = owner.is_some_and(|allocation| allocation.entry == index);
+            self.seen.gangs += u64::from(is_placed);
+            self.seen.gangs_anew += u64::from(is_placed && task.attempt > 1);
         }
-        // Placements that were dropped when they were applied.
-        self.taken.retain(|key, taken| {
-            let job = self.jobs.get(&key.2);
-            let is = |task: u64| {
-                job.and_then(|job| job.tasks.get(task as usize))
-                    .is_some_and(|task| task.owner == Some((key.0, key.1)))
-            };
-            taken.tasks.clone().any(is)
-        });
+        self.preemptions.clear();
     }
-}
-
-/// Whether the entry has a report of the owner, under the token of its placement.
-fn is_reported(entry: &Applied, (session, index): (u64, u64), task: u64) -> bool {
-    const INDEX: u64 = (1 << 48) - 1;
-    entry.commands.iter().any(|command| {
-        let ("report", batch) = variant(command) else { return false };
-        number(&batch["session"]) == Some(session)
-            && batch["reports"].as_array().into_iter().flatten().any(|report| {
-                let token = number(&report["token"]).map(|token| token & INDEX);
-                token == Some(index) && run(&report["tasks"]).is_some_and(|tasks| tasks.contains(&task))
-            })
-    })
-}
-
-fn job(spec: &Value) -> Job {
-    let mut job = Job {
-        state: "waiting".to_owned(),
-        queue: spec["queue"].as_str().unwrap_or("default").to_owned(),
-        priority: spec["priority"].as_i64().unwrap_or(0),
-        after: spec["after"].as_array().into_iter().flatten().filter_map(number).collect(),
-        ..Job::default()
-    };
-    let mut first = 0;
-    for task in spec["tasks"].as_array().into_iter().flatten() {
-        let len = task["array"].as_str().and_then(members).unwrap_or(1);
-        let cpu = task["resources"].get("cpu").map_or(1_000, thousandths);
-        job.groups.push(Group {
-            name: task["name"].as_str().unwrap_or_default().to_owned(),
-            first,
-            len,
-            cpu,
-            after: texts(task.get("after")),
-            after_each: texts(task.get("after_each")),
-        });
-        first += len;
-    }
-    job.tasks = vec![Task::default(); first as usize];
-    job
 }
