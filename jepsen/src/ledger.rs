@@ -24,6 +24,18 @@ pub struct Stay {
     pub start: u64,
     /// Absent: it was killed, or still runs.
     pub end: Option<u64>,
+    /// What a member of a gang was told of its place among the others.
+    pub place: Option<Place>,
+}
+
+/// The place of a process in its gang.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub rank: u32,
+    /// How many members there are.
+    pub size: u32,
+    /// Address and port of the first of them.
+    pub meets_at: String,
 }
 
 pub type Ledger = BTreeMap<Key, Vec<Stay>>;
@@ -54,11 +66,20 @@ pub const FENCE: &str = "fence";
 impl Desk {
     /// A task that writes a line when it starts and another when it ends, each in one piece, and does `work` between.
     pub fn script(&self, cpu: u64, work: &str) -> String {
+        self.lines(cpu, work, "")
+    }
+
+    /// The same for a member of a gang: its lines say its place too.
+    pub fn member_script(&self, cpu: u64, work: &str) -> String {
+        self.lines(cpu, work, " $BATON_GANG_RANK $BATON_GANG_SIZE $MASTER_ADDR:$MASTER_PORT")
+    }
+
+    fn lines(&self, cpu: u64, work: &str, place: &str) -> String {
         let ledger = self.folder.join(LEDGER);
         let (ledger, worker, clock) = (ledger.display(), &self.worker, &self.clock);
         let line = |what: &str| {
             format!(
-                "echo \"{what} $BATON_TASK $BATON_ATTEMPT $BATON_TOKEN $$ $w {cpu} $({clock})\" >> {ledger}\n"
+                "echo \"{what} $BATON_TASK $BATON_ATTEMPT $BATON_TOKEN $$ $w {cpu} $({clock}){place}\" >> {ledger}\n"
             )
         };
         format!("#!/bin/sh\nw=$({worker})\n{}{work}\n{}", line("start"), line("end"))
@@ -136,7 +157,16 @@ enum What {
 
 fn stay(line: &str) -> Option<(What, Key, Stay)> {
     let words: Vec<&str> = line.split(' ').collect();
+    let (words, place) = words.split_at_checked(8)?;
     let [what, task, attempt, token, pid, worker, cpu, time] = words[..] else { return None };
+    let place = match place {
+        [] => None,
+        [rank, size, meets_at] => {
+            let (rank, size) = (rank.parse().ok()?, size.parse().ok()?);
+            Some(Place { rank, size, meets_at: (*meets_at).to_owned() })
+        }
+        _ => return None,
+    };
     let what = match what {
         "start" => What::Start,
         "end" => What::End,
@@ -144,7 +174,7 @@ fn stay(line: &str) -> Option<(What, Key, Stay)> {
     };
     let key = Key { task: task.parse().ok()?, attempt: attempt.parse().ok()?, token: token.parse().ok()? };
     let (pid, cpu, start) = (pid.parse().ok()?, cpu.parse().ok()?, time.parse().ok()?);
-    Some((what, key, Stay { pid, worker: worker.to_owned(), cpu, start, end: None }))
+    Some((what, key, Stay { pid, worker: worker.to_owned(), cpu, start, end: None, place }))
 }
 
 #[cfg(test)]
@@ -156,10 +186,19 @@ mod tests {
         let text = "start j1.0 1 9 77 w1 500 100\nstart j1.1 1 9 78 w2 500 101\nend j1.0 1 9 77 w1 500 200\nstart j1.";
         let ledger = parse(text).unwrap();
         let key = Key { task: "j1.0".parse().unwrap(), token: 9, attempt: 1 };
-        let stay = Stay { pid: 77, worker: "w1".to_owned(), cpu: 500, start: 100, end: Some(200) };
+        let stay =
+            Stay { pid: 77, worker: "w1".to_owned(), cpu: 500, start: 100, end: Some(200), place: None };
         assert_eq!(ledger[&key], [stay]);
         assert_eq!(ledger.len(), 2);
         assert!(parse("start j1.0 1\n").is_err() && parse("end j1.0 1 9 77 w1 500 1\n").is_err());
+    }
+
+    #[test]
+    fn a_member_of_a_gang_says_its_place() {
+        let ledger = parse("start j1.2 1 9 77 w1 500 100 2 3 10.0.0.4:20009\n").unwrap();
+        let place = Place { rank: 2, size: 3, meets_at: "10.0.0.4:20009".to_owned() };
+        assert_eq!(ledger.values().flatten().next().unwrap().place, Some(place));
+        assert!(parse("start j1.2 1 9 77 w1 500 100 2 3\n").is_err());
     }
 
     #[test]

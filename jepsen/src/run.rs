@@ -58,6 +58,10 @@ pub async fn run(plan: &Plan, ground: &mut Ground, say: &dyn Fn(&str)) -> Result
     }
     let setting = ground.client().put_setting("limits.finished_jobs_max", FINISHED_MAX).await;
     setting.map_err(|error| format!("a setting cannot be changed: {error}"))?;
+    for queue in plan.workload.queues() {
+        let put = queue.put(&ground.client()).await;
+        put.map_err(|error| format!("the queue {} cannot be made: {error}", queue.name()))?;
+    }
     let clock = Clock::start();
     let history = Arc::new(History::new(clock));
     let shared = Shared::new(history.clone(), ground.desk(), ground.addresses(), plan.workload);

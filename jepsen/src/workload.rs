@@ -3,6 +3,7 @@
 
 mod mix;
 mod process;
+mod queue;
 mod shape;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 
 pub use mix::{Op, Workload};
 pub use process::Process;
+pub use queue::{Queue, USERS};
 pub use shape::{Shape, spec};
 
 use crate::history::History;
@@ -124,9 +126,15 @@ impl Shared {
 
 /// A client that knows only this replica, and gives up soon: what is down is a result too.
 pub fn client_of(address: &str) -> Client {
+    client_as(address, "")
+}
+
+/// The same, of a user.
+fn client_as(address: &str, user: &str) -> Client {
     Client::with(Options {
         deadline: Duration::from_secs(2),
         patience: Duration::from_millis(500),
+        user: user.to_owned(),
         ..Options::new(vec![address.to_owned()])
     })
 }

@@ -21,6 +21,7 @@ use model::RequestId;
 use crate::checks::{Evidence, Finding};
 use crate::history::{Answer, Call};
 use crate::trace::Trace;
+use crate::workload::Workload;
 pub use preempt::GaveWay;
 pub use world::World;
 
@@ -86,9 +87,17 @@ pub fn check(evidence: &Evidence, world: Option<&World>) -> Vec<Finding> {
         judge("W7.log", "in the log nothing begins before what it waits for", found.dependencies),
         judge("W9.log", "in the log no worker is given more than it has", found.capacity),
         judge("W10", "what is better and waits is not passed over", found.order),
-        judge("W16.log", "in the log a gang is placed, begun anew and ended as a whole", found.gangs),
-        judge("W17", "what gives way has a lower priority than what it makes way for", found.preemptions),
+        judge("W16.log", "in the log a gang is placed, begun anew and ended as a whole", found.gangs)
+            .unless(none_of(evidence, Workload::Gang, world.seen.gangs, "gang was placed")),
+        judge("W17", "what gives way has a lower priority than what it makes way for", found.preemptions)
+            .unless(none_of(evidence, Workload::Preempt, world.gave_way.len() as u64, "task gave way")),
     ]
+}
+
+/// A workload that is about something, and in which it did not happen, says nothing of it.
+fn none_of(evidence: &Evidence, workload: Workload, count: u64, what: &str) -> Vec<String> {
+    let is_missed = evidence.asked.workload == workload && count == 0;
+    is_missed.then(|| format!("no {what}")).into_iter().collect()
 }
 
 fn told(trace: &Trace, world: &World) -> String {

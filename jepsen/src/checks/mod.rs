@@ -1,6 +1,7 @@
 //! Judges a run by its evidence. Each checker answers for one claim: true, false, or unknown where it saw too little.
 
 mod coverage;
+mod gangs;
 mod growth;
 mod jobs;
 pub mod log;
@@ -219,6 +220,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("W12", "watchers see every event once, in order"),
     ("W14", "after the heal it is one cluster and it works"),
     ("W15", "a minority answers nothing"),
+    ("W16", "a gang runs whole or not at all"),
     ("W16.log", "in the log a gang is placed, begun anew and ended as a whole"),
     ("W17", "what gives way has a lower priority than what it makes way for"),
     ("growth", "memory, files and disk do not grow without bound"),
@@ -242,6 +244,7 @@ pub fn all(evidence: &Evidence) -> Vec<Finding> {
         owners::check_fence(evidence),
         tasks::check_order(evidence),
         tasks::check_capacity(evidence),
+        gangs::check(evidence),
         requests::check(evidence),
         streams::check(evidence),
         settle::check(evidence),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{JobId, TaskId};
 
 use crate::checks::log::GaveWay;
-use crate::checks::{Evidence, Finding, not_asked};
+use crate::checks::{Evidence, FinalJob, Finding, not_asked};
 use crate::ledger::{Key, Stay};
 use crate::nemesis::Outage;
 use crate::workload::{Op, Shape};
@@ -70,18 +70,22 @@ pub fn check_leases(evidence: &Evidence, gave_way: Option<GaveWay>) -> Finding {
         return not_asked("W6.leases");
     }
     let (last, retried) = (evidence.last(), evidence.retried());
-    let fails: BTreeSet<JobId> = last
-        .values()
-        .filter(|job| job.shape().is_none_or(Shape::fails) || retried.contains_key(&job.id))
-        .map(|job| job.id)
-        .collect();
+    let workload = evidence.asked.workload;
+    let is_judged = |job: &FinalJob| {
+        // Without its log nobody can say who gave way.
+        let may_give_way = job.key.is_some_and(|key| workload.queue_of(key).preempts());
+        job.shape().is_some_and(|shape| !shape.fails())
+            && !retried.contains_key(&job.id)
+            && (gave_way.is_some() || !may_give_way)
+    };
+    let unjudged: BTreeSet<JobId> = last.values().filter(|job| !is_judged(job)).map(|job| job.id).collect();
     let gave_way = gave_way.unwrap_or_default();
     let is_excused = |key: &Key| {
         let attempts = gave_way.get(&(key.task.job.0, key.task.number.into()));
         let before = 1..key.attempt.into();
         attempts.is_some_and(|attempts| before.into_iter().all(|attempt| attempts.contains(&attempt)))
     };
-    let again = evidence.ledger.keys().filter(|key| key.attempt > 1 && !fails.contains(&key.task.job));
+    let again = evidence.ledger.keys().filter(|key| key.attempt > 1 && !unjudged.contains(&key.task.job));
     let (excused, again): (Vec<&Key>, Vec<&Key>) = again.partition(|key| is_excused(key));
     let problems: Vec<String> =
         again.iter().map(|key| format!("{} was begun again as attempt {}", key.task, key.attempt)).collect();

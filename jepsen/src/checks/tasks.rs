@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{JobId, TaskId};
 
-use crate::checks::{Evidence, Finding, not_asked};
+use crate::checks::{Evidence, FinalJob, Finding, not_asked};
 use crate::ledger::Stay;
 use crate::workload::{Op, Shape};
 
@@ -14,7 +14,8 @@ const GRAIN: u64 = 10_000_000;
 
 /// W7. Every start of a task lies behind an end of each task that it waits for.
 pub fn check_order(evidence: &Evidence) -> Finding {
-    if !evidence.asked.workload.has(|op| op == Op::Submit(Shape::Graph)) {
+    let is_ordered = |op: Op| matches!(op, Op::Submit(shape) if !shape.edges().is_empty());
+    if !evidence.asked.workload.has(is_ordered) {
         return not_asked("W7");
     }
     let mut first_end: BTreeMap<TaskId, u64> = BTreeMap::new();
@@ -29,11 +30,12 @@ pub fn check_order(evidence: &Evidence) -> Finding {
         }
     }
     let last = evidence.last();
-    let graphs: Vec<JobId> =
-        last.values().filter(|job| job.shape() == Some(Shape::Graph)).map(|job| job.id).collect();
+    let edges = |job: &&FinalJob| job.shape().map(Shape::edges).filter(|edges| !edges.is_empty());
+    let graphs: Vec<(JobId, Vec<(u32, u32)>)> =
+        last.values().filter_map(|job| Some((job.id, edges(job)?))).collect();
     let (mut problems, mut looked_at) = (Vec::new(), 0);
-    for job in &graphs {
-        for (before, after) in Shape::Graph.edges() {
+    for (job, edges) in &graphs {
+        for (before, after) in edges.iter().copied() {
             let [before, after] = [before, after].map(|number| TaskId { job: *job, number });
             for start in starts.get(&after).into_iter().flatten() {
                 looked_at += 1;

@@ -11,6 +11,8 @@ use crate::nemesis::{Done, Fault, Isolation, Outage, Outcome};
 use crate::observe::{Reign, Sample};
 use crate::watcher::Told;
 
+mod gangs;
+
 fn view(id: u64, state: JobState) -> FinalJob {
     let succeeded = u64::from(state == JobState::Succeeded);
     let shape = Some("one".to_owned());
@@ -49,7 +51,7 @@ fn key(job: u64, number: u32, attempt: u32, token: u64) -> Key {
 }
 
 fn stay(start: u64, end: Option<u64>) -> Stay {
-    Stay { pid: 7, worker: "w1".to_owned(), cpu: 500, start, end }
+    Stay { pid: 7, worker: "w1".to_owned(), cpu: 500, start, end, place: None }
 }
 
 const S: u64 = 1_000_000_000;
@@ -137,6 +139,7 @@ fn nothing_is_wrong_with_what_is_right() {
         "W11",
         "W12",
         "W14",
+        "W16",
     ];
     for id in all {
         assert_eq!(verdict(id, |_| {}), Verdict::True, "{id}");
@@ -152,6 +155,8 @@ fn too_little_is_unknown_and_what_was_not_tried_is_not_judged() {
     assert_eq!(said("W15", |_| {}), None);
     assert_eq!(said("growth", |_| {}), None);
     assert_eq!(said("W7", |run| run.asked.workload = Workload::Register), None);
+    assert_eq!(said("W16", |run| run.asked.workload = Workload::Register), None);
+    assert_eq!(verdict("W16", |run| run.asked.workload = Workload::Gang), Verdict::Unknown, "no gang ran");
     assert_eq!(verdict("W11", |run| run.operations.retain(|op| op.invoked < 30)), Verdict::Unknown);
     assert_eq!(verdict("W12", |run| run.streams.clear()), Verdict::Unknown);
 }
@@ -258,20 +263,24 @@ fn a_second_start_and_a_second_owner_are_found() {
 
 #[test]
 fn a_second_attempt_is_as_it_should_be_only_where_the_log_has_a_preemption() {
-    let judged = |attempts: u32, gave_way: &[u64]| {
+    let judged = |attempts: u32, gave_way: &[u64], key_of_job: u64, is_logged: bool| {
         let mut run = right();
+        run.kept.jobs[0][0].key = Some(key_of_job);
         for attempt in 2..=attempts {
             let start = u64::from(attempt) * 10 * S;
             run.ledger.insert(key(1, 0, attempt, 100 + u64::from(attempt)), vec![stay(start, None)]);
         }
         let log = log::GaveWay::from([((1, 0), gave_way.iter().copied().collect())]);
-        owners::check_leases(&run, Some(log)).verdict
+        owners::check_leases(&run, is_logged.then_some(log)).verdict
     };
-    assert_eq!(judged(2, &[1]), Verdict::True);
-    assert_eq!(judged(3, &[1, 2]), Verdict::True);
-    assert_eq!(judged(2, &[]), Verdict::False);
-    assert_eq!(judged(3, &[1]), Verdict::False, "the second was lost otherwise");
-    assert_eq!(judged(3, &[2]), Verdict::False, "so was the first");
+    assert_eq!(judged(2, &[1], 1, true), Verdict::True);
+    assert_eq!(judged(3, &[1, 2], 1, true), Verdict::True);
+    assert_eq!(judged(2, &[], 1, true), Verdict::False);
+    assert_eq!(judged(3, &[1], 1, true), Verdict::False, "the second was lost otherwise");
+    assert_eq!(judged(3, &[2], 1, true), Verdict::False, "so was the first");
+    // Where nobody wrote the log down, those are judged that are in no queue with preemption.
+    let urgent = (0..).find(|key| Workload::Mixed.queue_of(*key).preempts()).expect("a part of them");
+    assert_eq!((judged(2, &[], urgent, false), judged(2, &[], 1, false)), (Verdict::True, Verdict::False));
 }
 
 #[test]

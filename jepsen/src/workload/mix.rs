@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::Shape;
+use super::{Queue, Shape};
 
 /// One kind of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +36,14 @@ pub enum Workload {
     Rounds,
     /// Tasks that write to a resource which checks their tokens.
     Fence,
+    /// Tasks that start together or not at all.
+    Gang,
+    /// Running tasks that give way to more urgent ones, and users who share a queue.
+    Preempt,
 }
 
 impl Workload {
-    pub const ALL: [Workload; 7] = [
+    pub const ALL: [Workload; 9] = [
         Workload::Mixed,
         Workload::Submit,
         Workload::Register,
@@ -47,6 +51,8 @@ impl Workload {
         Workload::Capacity,
         Workload::Rounds,
         Workload::Fence,
+        Workload::Gang,
+        Workload::Preempt,
     ];
 
     pub fn name(self) -> &'static str {
@@ -58,12 +64,14 @@ impl Workload {
             Workload::Capacity => "capacity",
             Workload::Rounds => "rounds",
             Workload::Fence => "fence",
+            Workload::Gang => "gang",
+            Workload::Preempt => "preempt",
         }
     }
 
     pub fn about(self) -> &'static str {
         match self {
-            Workload::Mixed => "all of the others together (W1 to W7, W9 to W12)",
+            Workload::Mixed => "all of the others together (W1 to W7, W9 to W12, W16, W17)",
             Workload::Submit => {
                 "submits, repeats under their request ids, other bodies under used ids (W3, W11)"
             }
@@ -72,6 +80,8 @@ impl Workload {
             Workload::Capacity => "tasks that together ask for more than there is (W9, W10)",
             Workload::Rounds => "cancels and retries of what runs, failed or was cancelled (W4)",
             Workload::Fence => "tasks that write to a resource which checks their tokens (W5, W6)",
+            Workload::Gang => "gangs of several widths, some with a member that fails (W16)",
+            Workload::Preempt => "tasks that give way to others, and users who share a queue (W10, W17)",
         }
     }
 
@@ -81,7 +91,8 @@ impl Workload {
 
     fn parts(self) -> &'static [(Op, u32)] {
         use Op::{Again, Cancel, Conflict, Get, Read, Retry, Set, Submit};
-        use Shape::{Array, Doomed, Failing, Fenced, Graph, Noop, One, Wide};
+        use Shape::{Array, Doomed, Failing, Fenced, Graph, Long, Noop, One, Wide};
+        use Shape::{Gang, GangDoomed, GangFailing, GangStaged, GangWide};
         match self {
             Workload::Mixed => &[
                 (Submit(One), 9),
@@ -91,6 +102,9 @@ impl Workload {
                 (Submit(Failing), 1),
                 (Submit(Doomed), 1),
                 (Submit(Wide), 2),
+                (Submit(Long), 1),
+                (Submit(Gang), 1),
+                (Submit(GangFailing), 1),
                 (Submit(Noop), 8),
                 (Again, 8),
                 (Conflict, 6),
@@ -118,7 +132,49 @@ impl Workload {
                 (Read, 35),
             ],
             Workload::Fence => &[(Submit(Fenced), 30), (Cancel, 5), (Retry, 5), (Read, 60)],
+            Workload::Gang => &[
+                (Submit(Gang), 4),
+                (Submit(GangWide), 2),
+                (Submit(GangStaged), 2),
+                (Submit(GangFailing), 2),
+                (Submit(GangDoomed), 1),
+                (Submit(One), 5),
+                (Submit(Wide), 2),
+                (Again, 6),
+                (Conflict, 3),
+                (Cancel, 8),
+                (Retry, 8),
+                (Read, 57),
+            ],
+            Workload::Preempt => &[
+                (Submit(Long), 3),
+                (Submit(Wide), 4),
+                (Submit(One), 8),
+                (Submit(Array), 1),
+                (Submit(Gang), 1),
+                // So that there is something to retry.
+                (Submit(Doomed), 1),
+                (Again, 6),
+                (Conflict, 3),
+                (Cancel, 6),
+                (Retry, 6),
+                (Read, 61),
+            ],
         }
+    }
+
+    /// Where the job of that key goes: a part of them to each queue that the workload is about.
+    pub fn queue_of(self, key: u64) -> Queue {
+        match (self, key % 8) {
+            (Workload::Mixed | Workload::Gang, 0) | (Workload::Preempt, 0..4) => Queue::Urgent,
+            (Workload::Mixed | Workload::Gang, 1) | (Workload::Preempt, 4 | 5) => Queue::Shared,
+            _ => Queue::Default,
+        }
+    }
+
+    /// All that its jobs go to.
+    pub fn queues(self) -> impl Iterator<Item = Queue> {
+        Queue::ALL.into_iter().filter(move |queue| (0..8).any(|key| self.queue_of(key) == *queue))
     }
 
     pub fn draw(self, chance: &mut SmallRng) -> Op {
@@ -144,6 +200,15 @@ mod tests {
     use rand::SeedableRng;
 
     use super::*;
+
+    #[test]
+    fn only_some_workloads_need_more_queues_than_the_one_that_is_there() {
+        let names = |workload: Workload| workload.queues().map(Queue::name).collect::<Vec<_>>();
+        assert_eq!(names(Workload::Submit), ["default"]);
+        for workload in [Workload::Mixed, Workload::Gang, Workload::Preempt] {
+            assert_eq!(names(workload), ["default", "urgent", "shared"]);
+        }
+    }
 
     #[test]
     fn every_part_is_drawn_about_as_often_as_its_share() {

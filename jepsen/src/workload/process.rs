@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::{Op, Shape, Shared, Submit, lock, register_name, spec};
+use super::{Op, Shape, Shared, Submit, USERS, client_as, lock, register_name, spec};
 use crate::history::{Answer, Call, Kind, failed, kind_of};
 
 /// The deadline of one that is in a hurry.
@@ -35,13 +35,16 @@ impl Process {
     pub fn new(shared: &Arc<Shared>, node: usize, seed: u64) -> Process {
         let number = shared.fresh_process();
         let chance = SmallRng::seed_from_u64(seed ^ (number << 32));
-        let client = shared.client_of(node);
+        let (user, _) = USERS[number as usize % USERS.len()];
+        let client = client_as(&shared.addresses[node], user);
         Process { shared: shared.clone(), node, client, number, chance, pause: Duration::from_millis(100) }
     }
 
     /// One that goes on with another replica when one does not answer.
     pub fn anywhere(shared: &Arc<Shared>, seed: u64) -> Process {
-        let client = Client::with(Options { deadline: PATIENT, ..Options::new(shared.addresses.clone()) });
+        let user = USERS[0].0.to_owned();
+        let options = Options { deadline: PATIENT, user, ..Options::new(shared.addresses.clone()) };
+        let client = Client::with(options);
         Process { client, node: shared.anywhere(), ..Process::new(shared, 0, seed) }
     }
 
@@ -88,7 +91,8 @@ impl Process {
     pub async fn submit(&mut self, submit: Submit, body: u8) {
         let call = Call::Submit { key: submit.key, id: submit.id, body, shape: submit.shape };
         let open = self.shared.history.invoke(self.number, self.node, call);
-        let spec = spec(&self.shared.desk, submit.shape, submit.key, body);
+        let queue = self.shared.workload.queue_of(submit.key);
+        let spec = spec(&self.shared.desk, submit.shape, queue, submit.key, body);
         let answer = self.client.with_request_id(submit.id).submit(&spec).await;
         let (kind, answer) = match answer {
             Ok(done) => {
@@ -132,11 +136,8 @@ impl Process {
 
     /// Mostly of what has failed for certain: of the rest there is seldom anything to retry.
     async fn retry(&mut self) {
-        let doomed = if self.chance.random_bool(0.7) {
-            self.pick_of(|submit| submit.shape == Shape::Doomed)
-        } else {
-            None
-        };
+        let doomed =
+            if self.chance.random_bool(0.7) { self.pick_of(|submit| submit.shape.is_doomed()) } else { None };
         let Some((_, job)) = doomed.or_else(|| self.pick()) else { return };
         let client = self.client.clone();
         let asked = async { client.retry(&[Target::job(job)], false).await };

@@ -1,10 +1,12 @@
 //! The jobs that clients submit: few kinds, each for what it can show.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use model::spec::Backoff;
 use model::{ArrayRange, Blob, Dependency, FileSpec, JobSpec, TaskSpec, Work};
 
+use super::Queue;
 use crate::ledger::Desk;
 
 /// A kind of job.
@@ -24,6 +26,18 @@ pub enum Shape {
     Doomed,
     /// One task of two cores.
     Wide,
+    /// One task of two cores that runs for so long that somebody more urgent comes meanwhile.
+    Long,
+    /// Three members that start together.
+    Gang,
+    /// Six of them, for which a busy worker alone has no room.
+    GangWide,
+    /// `split`, then a gang of three, then `merge`.
+    GangStaged,
+    /// A gang with a member that fails in its first attempt, so that all begin anew.
+    GangFailing,
+    /// A gang with a member that fails for good.
+    GangDoomed,
     /// Nothing to run: it ends where it is placed.
     Noop,
     /// A noop that carries as much in line as a job may.
@@ -31,7 +45,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    pub const ALL: [Shape; 9] = [
+    pub const ALL: [Shape; 15] = [
         Shape::One,
         Shape::Array,
         Shape::Graph,
@@ -39,6 +53,12 @@ impl Shape {
         Shape::Failing,
         Shape::Doomed,
         Shape::Wide,
+        Shape::Long,
+        Shape::Gang,
+        Shape::GangWide,
+        Shape::GangStaged,
+        Shape::GangFailing,
+        Shape::GangDoomed,
         Shape::Noop,
         Shape::Giant,
     ];
@@ -52,6 +72,12 @@ impl Shape {
             Shape::Failing => "failing",
             Shape::Doomed => "doomed",
             Shape::Wide => "wide",
+            Shape::Long => "long",
+            Shape::Gang => "gang",
+            Shape::GangWide => "gang-wide",
+            Shape::GangStaged => "gang-staged",
+            Shape::GangFailing => "gang-failing",
+            Shape::GangDoomed => "gang-doomed",
             Shape::Noop => "noop",
             Shape::Giant => "giant",
         }
@@ -68,34 +94,58 @@ impl Shape {
 
     /// Whether a second attempt of a task of it is to be expected.
     pub fn fails(self) -> bool {
-        matches!(self, Shape::Failing | Shape::Doomed)
+        matches!(self, Shape::Failing | Shape::Doomed | Shape::GangFailing | Shape::GangDoomed)
     }
 
-    /// Which task of it waits for which: numbers, as in `GRAPH`.
-    pub fn edges(self) -> Vec<(u32, u32)> {
-        if self != Shape::Graph {
-            return Vec::new();
+    /// Whether it never succeeds.
+    pub fn is_doomed(self) -> bool {
+        matches!(self, Shape::Doomed | Shape::GangDoomed)
+    }
+
+    /// The numbers of those of its tasks that start together or not at all.
+    pub fn gang(self) -> Option<Range<u32>> {
+        match self {
+            Shape::Gang | Shape::GangFailing | Shape::GangDoomed => Some(0..GANG_MEMBERS),
+            Shape::GangWide => Some(0..GANG_MEMBERS_WIDE),
+            Shape::GangStaged => Some(1..1 + GANG_MEMBERS),
+            _ => None,
         }
-        let b = 1..=GRAPH_WIDTH;
-        let each = |b: u32| [(0, b), (b, b + GRAPH_WIDTH), (b + GRAPH_WIDTH, 1 + 2 * GRAPH_WIDTH)];
-        b.flat_map(each).collect()
+    }
+
+    /// Which task of it waits for which, by their numbers.
+    pub fn edges(self) -> Vec<(u32, u32)> {
+        match self {
+            Shape::Graph => {
+                let b = 1..=GRAPH_WIDTH;
+                let each = |b: u32| [(0, b), (b, b + GRAPH_WIDTH), (b + GRAPH_WIDTH, 1 + 2 * GRAPH_WIDTH)];
+                b.flat_map(each).collect()
+            }
+            Shape::GangStaged => {
+                let merge = 1 + GANG_MEMBERS;
+                (1..merge).flat_map(|member| [(0, member), (member, merge)]).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 }
 
 const ARRAY_TASKS: u32 = 8;
 const GRAPH_WIDTH: u32 = 4;
+const GANG_MEMBERS: u32 = 3;
+const GANG_MEMBERS_WIDE: u32 = 6;
 const HALF_A_CORE: u64 = 500;
 /// Bytes of a giant's file: close to the product's limit of 256 KiB a job.
 const GIANT_BYTES: usize = 200 << 10;
 
 /// The job of that shape under a key. Another `body` is another job.
-pub fn spec(desk: &Desk, shape: Shape, key: u64, body: u8) -> JobSpec {
+pub fn spec(desk: &Desk, shape: Shape, queue: Queue, key: u64, body: u8) -> JobSpec {
     let tasks = tasks(desk, shape);
     let labels = [("key", key.to_string()), ("shape", shape.name().to_owned())];
     let labels: BTreeMap<String, String> = labels.map(|(name, value)| (name.to_owned(), value)).into();
     // So that there is an order to keep, and another body differs.
     let priority = i32::from(body) * 100 + (key % 5) as i32;
-    JobSpec { priority, labels: labels.into(), ..JobSpec::of("jepsen", tasks) }
+    let queue = queue.name().to_owned();
+    JobSpec { queue, priority, labels: labels.into(), ..JobSpec::of("jepsen", tasks) }
 }
 
 fn tasks(desk: &Desk, shape: Shape) -> Vec<TaskSpec> {
@@ -108,13 +158,23 @@ fn tasks(desk: &Desk, shape: Shape) -> Vec<TaskSpec> {
         Shape::Failing => vec![failing(desk, "[ $BATON_ATTEMPT -ge 2 ] || exit 1")],
         Shape::Doomed => vec![failing(desk, "exit 1")],
         Shape::Wide => vec![task(desk, "work", 4 * HALF_A_CORE, "sleep 0.2")],
+        Shape::Long => vec![task(desk, "work", 4 * HALF_A_CORE, "sleep 1")],
+        Shape::Gang => vec![gang(desk, GANG_MEMBERS, "sleep 0.2")],
+        Shape::GangWide => vec![gang(desk, GANG_MEMBERS_WIDE, "sleep 0.2")],
+        Shape::GangStaged => staged(desk),
+        Shape::GangFailing => vec![failing_gang(desk, "[ $BATON_ATTEMPT -ge 2 ] || exit 1")],
+        Shape::GangDoomed => vec![failing_gang(desk, "exit 1")],
         Shape::Noop => vec![noop()],
         Shape::Giant => vec![TaskSpec { files: vec![giant()].into(), ..noop() }],
     }
 }
 
 fn task(desk: &Desk, name: &str, cpu: u64, work: &str) -> TaskSpec {
-    let mut task = TaskSpec::new(name, Work::Script(desk.script(cpu, work)));
+    scripted(name, cpu, desk.script(cpu, work))
+}
+
+fn scripted(name: &str, cpu: u64, script: String) -> TaskSpec {
+    let mut task = TaskSpec::new(name, Work::Script(script));
     task.resources.cpu = task.resources.cpu * cpu / 1_000;
     // Enough for every lease that faults can cost it.
     task.retry.lost_max = 1_000;
@@ -144,11 +204,35 @@ fn fenced(desk: &Desk) -> TaskSpec {
 }
 
 fn failing(desk: &Desk, work: &str) -> TaskSpec {
-    let mut task = task(desk, "work", HALF_A_CORE, work);
+    retried(task(desk, "work", HALF_A_CORE, work))
+}
+
+fn retried(mut task: TaskSpec) -> TaskSpec {
     task.retry.max = 2;
     let ms = std::time::Duration::from_millis;
     task.retry.backoff = Backoff { first: ms(100), cap: ms(500) };
     task
+}
+
+fn gang(desk: &Desk, members: u32, work: &str) -> TaskSpec {
+    let member = scripted("gang", HALF_A_CORE, desk.member_script(HALF_A_CORE, work));
+    TaskSpec { array: Some(array(members)), gang: true, ..member }
+}
+
+/// One fails while the others run.
+fn failing_gang(desk: &Desk, failing: &str) -> TaskSpec {
+    let work = format!("if [ $BATON_GANG_RANK -eq 1 ]; then {failing}; fi\nsleep 0.2");
+    retried(gang(desk, GANG_MEMBERS, &work))
+}
+
+fn staged(desk: &Desk) -> Vec<TaskSpec> {
+    let quick = |name: &str| task(desk, name, HALF_A_CORE, ":");
+    let on = |name: &str| vec![Dependency::Task(name.to_owned())].into();
+    vec![
+        quick("split"),
+        TaskSpec { after: on("split"), ..gang(desk, GANG_MEMBERS, "sleep 0.1") },
+        TaskSpec { after: on("gang"), ..quick("merge") },
+    ]
 }
 
 fn noop() -> TaskSpec {
@@ -166,6 +250,18 @@ fn giant() -> FileSpec {
 mod tests {
     use super::*;
 
+    /// The numbers of the members, by the job itself.
+    fn gang_of(spec: &JobSpec) -> Option<Range<u32>> {
+        let mut first = 0;
+        for task in &spec.tasks {
+            if let Some(size) = task.gang_size() {
+                return Some(first..first + size);
+            }
+            first += task.count();
+        }
+        None
+    }
+
     #[test]
     fn names_are_read_back_and_the_graph_is_what_its_edges_say() {
         assert!(Shape::ALL.iter().all(|shape| Shape::named(shape.name()) == Some(*shape)));
@@ -173,6 +269,7 @@ mod tests {
         assert_eq!(edges.len(), 12);
         assert!(edges.contains(&(0, 1)) && edges.contains(&(4, 8)) && edges.contains(&(8, 9)));
         assert!(edges.iter().all(|(before, after)| before < after));
+        assert_eq!(Shape::GangStaged.edges(), [(0, 1), (1, 4), (0, 2), (2, 4), (0, 3), (3, 4)]);
     }
 
     #[test]
@@ -185,9 +282,11 @@ mod tests {
         };
         let limits = model::settings::Limits::default();
         for shape in Shape::ALL {
-            let spec = spec(&desk, shape, 7, 0);
+            let spec = spec(&desk, shape, Queue::Urgent, 7, 0);
             assert_eq!(model::validate::validate(&spec, &limits), [], "{}", shape.name());
-            assert_ne!(spec, super::spec(&desk, shape, 7, 1), "another body is another job");
+            let other = super::spec(&desk, shape, Queue::Urgent, 7, 1);
+            assert_ne!(spec, other, "another body is another job");
+            assert_eq!(gang_of(&spec), shape.gang(), "{}", shape.name());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Gangs, preemptions, and users who share a queue.
 
 use super::*;
+use crate::checks::Verdict;
 
 /// What the events of an entry say of tasks of one job.
 fn told(job: u64, events: &[(u64, &str, u64)]) -> Vec<Value> {
@@ -246,4 +247,25 @@ fn who_takes_what_was_kept_free_for_it_passes_over_nobody() {
         kinds(&log.found())[5]
     };
     assert_eq!((reserved(true), reserved(false)), (0, 1));
+}
+
+#[test]
+fn a_workload_in_which_what_it_is_about_did_not_happen_says_nothing() {
+    let verdicts = |log: &Log, workload: Workload| {
+        let mut run = Evidence::default();
+        run.asked.workload = workload;
+        let entries = log.0.iter().map(|entry| (entry.index, entry.clone())).collect();
+        run.trace = Some(Trace { entries, ..Trace::default() });
+        let findings = check(&run, replay(&run).as_ref());
+        let of = |id: &str| findings.iter().find(|finding| finding.id == id).map(|finding| finding.verdict);
+        [of("W16.log"), of("W17")]
+    };
+    let (happened, missed) = (Some(Verdict::True), Some(Verdict::Unknown));
+    let mut log = Log::with_gang();
+    log.seat(&[0, 1, 2], 1);
+    assert_eq!(verdicts(&log, Workload::Mixed), [happened, happened]);
+    assert_eq!(verdicts(&log, Workload::Gang), [happened, happened]);
+    assert_eq!(verdicts(&log, Workload::Preempt), [happened, missed]);
+    assert_eq!(verdicts(&RIGHT.log(), Workload::Preempt), [happened, happened]);
+    assert_eq!(verdicts(&RIGHT.log(), Workload::Gang), [missed, happened]);
 }
