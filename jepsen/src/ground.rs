@@ -234,27 +234,33 @@ impl Ground {
         futures::future::join_all(looks).await
     }
 
-    /// Whether all replicas follow one leader in one term and have applied the same, and all workers are there.
-    pub async fn is_settled(&self) -> bool {
-        let views: Option<Vec<ClusterView>> = self.views().await.into_iter().collect();
-        let Some(views) = views else { return false };
+    /// What all replicas say of themselves, if they follow one leader in one term, have applied the same and raise no alarm,
+    /// and all workers are there.
+    pub async fn settled(&self) -> Option<Vec<ClusterView>> {
+        let views: Vec<ClusterView> = self.views().await.into_iter().collect::<Option<_>>()?;
         let first = &views[0];
         let agrees = |view: &ClusterView| {
             (view.term, &view.leader, view.applied) == (first.term, &first.leader, first.applied)
+                && view.alarms.is_empty()
         };
-        first.leader.is_some()
+        let is_settled = first.leader.is_some()
             && views.iter().all(agrees)
             && first.workers_live == self.layout().workers as u64
-            && self.client().queues().await.is_ok()
+            && self.client().queues().await.is_ok();
+        is_settled.then_some(views)
     }
 
-    pub async fn wait_settled(&self, patience: Duration) -> bool {
+    /// The first look at which they are so.
+    pub async fn wait_settled(&self, patience: Duration) -> Option<Vec<ClusterView>> {
         let settle = async {
-            while !self.is_settled().await {
+            loop {
+                if let Some(views) = self.settled().await {
+                    return views;
+                }
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
-        tokio::time::timeout(patience, settle).await.is_ok()
+        tokio::time::timeout(patience, settle).await.ok()
     }
 }
 
