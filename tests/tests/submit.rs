@@ -357,3 +357,24 @@ async fn many_submits_in_flight_are_each_accepted_once() {
     })
     .await;
 }
+
+/// Its replies told clients its own clock, by which their ids were refused: nothing could be written through it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_clock_is_an_hour_off_takes_writes_all_the_same() {
+    for offset in ["3600000", "-3600000"] {
+        let mut cluster = Cluster::start(3, 1).await;
+        let leader = cluster.leader().await;
+        let other = (leader + 1) % 3;
+        cluster.replicas[other].kill();
+        let again = cluster.twin(other, &[]).env("BATON_CLOCK_OFFSET_MS", offset);
+        cluster.replicas[other] = again;
+        cluster.replicas[other].start();
+        cluster.wait_ready(1).await;
+        let client = cluster.client_of(other);
+        for round in 0..4 {
+            let name = format!("job-{round}");
+            let submitted = client.submit(&command_job(&name, &["true"])).await;
+            finished(&cluster.client_of(leader), submitted.expect("accepted").job).await;
+        }
+    }
+}

@@ -1,9 +1,10 @@
 //! What is known of a call before its body is looked at, and how its failure goes back.
 
+use model::Timestamp;
 use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 use tracing::debug;
-use wire::error::{CLOCK, FORWARDED, Failure};
+use wire::error::{CLOCK, FORWARDED, Failure, code};
 
 use crate::api::Api;
 use crate::deadline::Deadline;
@@ -41,21 +42,30 @@ impl Api {
         match result {
             Ok(reply) => {
                 let mut response = Response::new(reply);
-                self.tell_clock(response.metadata_mut());
+                tell_clock(response.metadata_mut(), self.shared.clock.wall());
                 Ok(response)
             }
             // With an error, too: a client whose request ids are refused for their time has nothing else to learn from.
             Err(failure) => {
+                let of_cluster =
+                    (failure.code == code::REQUEST_EXPIRED).then(|| self.cluster_clock()).flatten();
                 let mut status = Status::from(self.refuse(failure));
-                self.tell_clock(status.metadata_mut());
+                tell_clock(status.metadata_mut(), of_cluster.unwrap_or_else(|| self.shared.clock.wall()));
                 Err(status)
             }
         }
     }
 
-    fn tell_clock(&self, metadata: &mut MetadataMap) {
-        if let Ok(clock) = self.shared.clock.wall().0.to_string().parse() {
-            metadata.insert(CLOCK, clock);
-        }
+    /// As of the last entry, which may be the very one that the id was refused by: this replica's own clock may be what
+    /// misled the client.
+    fn cluster_clock(&self) -> Option<Timestamp> {
+        let running = self.shared.running.get()?;
+        Some(running.replica.read(|state| state.stamp().wall))
+    }
+}
+
+fn tell_clock(metadata: &mut MetadataMap, clock: Timestamp) {
+    if let Ok(clock) = clock.0.to_string().parse() {
+        metadata.insert(CLOCK, clock);
     }
 }
