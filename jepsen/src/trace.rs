@@ -64,7 +64,12 @@ impl Reader {
         // A line without its end was being written when the process was killed.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let mut count = 0;
-        for line in whole.lines() {
+        let mut lines = whole.lines().map(since_boot).peekable();
+        while let Some(line) = lines.next() {
+            // So it was when its process was killed; what it tells of was applied once more afterwards.
+            if lines.peek().is_some_and(|next| next.starts_with(BOOT)) && !is_whole(line) {
+                continue;
+            }
             self.line(node, line).map_err(|why| format!("{}: {why}: {line:.200}", path.display()))?;
             count += 1;
         }
@@ -112,6 +117,18 @@ impl Reader {
         }
         self.trace
     }
+}
+
+/// What the next life of a replica says first.
+const BOOT: &str = "{\"boot\":";
+
+/// Where a life began behind a line that was torn, that life's.
+fn since_boot(line: &str) -> &str {
+    line.rfind(BOOT).map_or(line, |at| &line[at..])
+}
+
+fn is_whole(line: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(line).is_ok()
 }
 
 fn applied(index: u64, line: &str) -> Result<Option<Applied>, String> {
@@ -166,6 +183,18 @@ mod tests {
         assert_eq!((trace.entries.len(), trace.last, trace.missing), (2, 4, 0));
         assert_eq!(trace.snapshots_installed, 1);
         assert_eq!(trace.entries[&4].elapsed, 5);
+    }
+
+    #[test]
+    fn a_line_that_was_torn_between_two_lives_tells_nothing() {
+        let boot = "{\"boot\":{\"index\":1,\"digest\":\"a\"}}\n";
+        let torn = entry(3, "b").trim_end().trim_end_matches(']').trim_end_matches("events\":[").to_owned();
+        for between in ["", "\n"] {
+            let one = entry(2, "a") + &torn + between + boot + &entry(3, "b");
+            let trace = read(&[&one, &(entry(2, "a") + &entry(3, "b"))]);
+            assert_eq!(trace.contradictions, Vec::<String>::new());
+            assert_eq!((trace.entries.len(), trace.missing), (2, 0));
+        }
     }
 
     #[test]

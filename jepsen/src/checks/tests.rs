@@ -380,6 +380,25 @@ fn growth_without_bound_is_found_in_a_long_run() {
     };
     assert_eq!(verdict("growth", run(0)), Verdict::True);
     assert_eq!(verdict("growth", run(8 << 20)), Verdict::False);
+    // The same, while as many more jobs came that are all kept.
+    let jobs = |run: &mut Evidence| {
+        let like = run
+            .operations
+            .iter()
+            .find(|operation| matches!(operation.answer, Some(Answer::Submitted { .. })));
+        let like = like.expect("one was accepted").clone();
+        run.operations.clear();
+        run.operations.extend((0..100).map(|n| Operation {
+            completed: n,
+            answer: Some(Answer::Submitted { job: model::JobId(n + 1), index: n }),
+            ..like.clone()
+        }));
+    };
+    let grown = |evidence: &mut Evidence| {
+        run(8 << 20)(evidence);
+        jobs(evidence);
+    };
+    assert_eq!(verdict("growth", grown), Verdict::True);
     let nothing = |run: &mut Evidence| run.asked.seconds = 3_600;
     assert_eq!(verdict("growth", nothing), Verdict::Unknown);
     let counts: BTreeMap<_, _> = crate::nemesis::counted(&[done(Fault::Jam, Outcome::Installed)]);

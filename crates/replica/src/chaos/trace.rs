@@ -1,10 +1,11 @@
 //! One line of JSON for everything that this replica applies, on the file before anybody can see that it is applied.
 //!
-//! Each line is one `write` to a file opened for appending, with nothing buffered: a process that is killed neither tears
-//! a line nor loses one whose entry somebody has seen. Lines of several lives of one replica follow each other.
+//! Each line is one `write` to a file opened for appending, with nothing buffered: a process that is killed loses no line
+//! whose entry somebody has seen. The last one of a life may be torn, where it is long; the next life begins a line of its
+//! own. Lines of several lives of one replica follow each other.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,15 @@ use crate::env::Env;
 use crate::types::{Entry, LogId};
 
 pub fn open(path: &Path) -> io::Result<File> {
-    File::options().create(true).append(true).open(path)
+    let mut file = File::options().create(true).read(true).append(true).open(path)?;
+    let mut last = [b'\n'];
+    if file.seek(SeekFrom::End(-1)).is_ok() {
+        file.read_exact(&mut last)?;
+    }
+    if last != *b"\n" {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
 }
 
 #[derive(Serialize)]
