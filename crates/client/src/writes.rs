@@ -72,6 +72,8 @@ pub struct QueueChange {
     pub backfill: Option<Backfill>,
     /// Whether running tasks give way to those of a higher priority.
     pub preempt: Option<bool>,
+    /// A time slice of the order `round-robin`, 10 ms to 24 h.
+    pub quantum: Option<Duration>,
     /// Weights of users for the order `fair`, 1 to 10,000. Who is not named keeps its own.
     pub shares: Vec<(String, u32)>,
 }
@@ -220,6 +222,7 @@ impl Client {
             ageing_us: change.ageing.map(micros),
             backfill: change.backfill.map(|backfill| backfill.to_string()),
             preempt: change.preempt,
+            quantum_us: change.quantum.map(micros),
             shares: change.shares.iter().cloned().collect(),
         })
         .await

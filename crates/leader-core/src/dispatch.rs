@@ -12,7 +12,7 @@ use machine::{Applied, Effect, Event as Change, Group};
 use model::blob::{hex, sha256};
 use model::constraint::LABEL_ADDRESS;
 use model::spec::lines;
-use model::{JobId, Run, Seq, SessionId, Token};
+use model::{JobId, Pace, Run, Seq, SessionId, Token};
 
 use crate::sessions::Stage;
 use crate::{Action, Gang, Leader, Now, Order, StreamId, ToWorker};
@@ -24,6 +24,7 @@ impl Leader {
             match effect {
                 Effect::Run { session, seq } => self.send_up_to(*session, *seq, state, out),
                 Effect::Stop { session, seq } => self.send_stop(*session, *seq, state, out),
+                Effect::Switch { session, seq } => self.send_switch(*session, *seq, state, out),
                 Effect::SessionOpened { session } => self.opened(*session, state, now),
                 Effect::SessionEnded { session } => self.ended(*session, out),
                 Effect::Wake => self.planning.wake(),
@@ -49,6 +50,9 @@ impl Leader {
             let stopping =
                 session.allocations.values().filter(|allocation| allocation.phase == Phase::Stopping);
             stopping.for_each(|allocation| self.send_stop(session.id, allocation.seq, state, out));
+            if let Some(stream) = self.attached.get(&session.id) {
+                send_paces(*stream, session, |_| true, out);
+            }
             self.send_standing(&session.worker, state, out);
         }
         self.planning.wake();
@@ -64,6 +68,9 @@ impl Leader {
         for allocation in row.allocations.range(first..=last).map(|(_, allocation)| allocation) {
             self.note_wait(allocation, state);
             out.extend(self.order(allocation, row, state).map(|message| Action::Send { stream, message }));
+            if allocation.is_suspended() {
+                out.push(Action::Send { stream, message: pace(allocation) });
+            }
         }
     }
 
@@ -112,6 +119,13 @@ impl Leader {
         }
     }
 
+    fn send_switch(&mut self, session: SessionId, seq: Seq, state: &State, out: &mut Vec<Action>) {
+        // What has not been sent yet will be sent with it.
+        let Some((stream, _)) = self.sent(session, seq, state) else { return };
+        let row = state.session(session).and_then(|row| row.allocations.get(&seq));
+        out.extend(row.map(|allocation| Action::Send { stream, message: pace(allocation) }));
+    }
+
     /// Whether there was somebody to ask.
     pub(crate) fn send_recall(
         &self,
@@ -140,6 +154,26 @@ impl Leader {
         let message = if row.draining { ToWorker::Drain } else { ToWorker::Resume };
         out.push(Action::Send { stream: *stream, message });
     }
+}
+
+/// Says of each of these that runs by slices whether it stands still: those that do first, for others have their room.
+pub(crate) fn send_paces(
+    stream: StreamId,
+    session: &Session,
+    has: impl Fn(Seq) -> bool,
+    out: &mut Vec<Action>,
+) {
+    let sliced = |allocation: &&Allocation| {
+        allocation.phase == Phase::Running && allocation.slice.is_some() && has(allocation.seq)
+    };
+    let mut all: Vec<&Allocation> = session.allocations.values().filter(sliced).collect();
+    all.sort_by_key(|allocation| !allocation.is_suspended());
+    out.extend(all.into_iter().map(|allocation| Action::Send { stream, message: pace(allocation) }));
+}
+
+fn pace(allocation: &Allocation) -> ToWorker {
+    let to = if allocation.is_suspended() { Pace::StandsStill } else { Pace::Runs };
+    ToWorker::Switch { seq: allocation.seq, token: allocation.token, to }
 }
 
 /// Ports that the first members of gangs listen at: below those that systems give out by themselves.

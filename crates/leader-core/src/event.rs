@@ -7,7 +7,8 @@ use std::time::Duration;
 use machine::{Applied, Entry, Reply, Report, Write};
 use model::settings::Lease;
 use model::{
-    Capacity, JobId, JobSpec, Kind, LogIndex, Moment, Run, Seq, SessionId, Term, Timestamp, Token, UnitShare,
+    Capacity, JobId, JobSpec, Kind, LogIndex, Moment, Pace, Run, Seq, SessionId, Term, Timestamp, Token,
+    UnitShare,
 };
 
 /// The two clocks of the leader's process, read once per step.
@@ -189,6 +190,12 @@ pub enum ToWorker {
     Stop {
         seq: Seq,
         token: Token,
+    },
+    /// Its process stands still from now on, or goes on. May be said again.
+    Switch {
+        seq: Seq,
+        token: Token,
+        to: Pace,
     },
     /// Give it back, unless it has begun.
     Recall {

@@ -59,8 +59,11 @@ impl Planning {
     pub fn bytes(&self) -> Option<usize> {
         let (_, plan) = self.made.as_ref()?;
         // The others are no larger than a placement.
-        let others =
-            plan.reservations.len() + plan.promises.len() + plan.compressed.len() + plan.preemptions.len();
+        let others = plan.reservations.len()
+            + plan.promises.len()
+            + plan.compressed.len()
+            + plan.preemptions.len()
+            + plan.switches.len();
         Some(PLACEMENT_BYTES * (1 + plan.placements.len() + others))
     }
 
@@ -81,7 +84,8 @@ impl Planning {
         jobs: &[(JobId, &JobSpec)],
         room: &mut Room,
     ) -> (Option<(u64, Plan)>, bool) {
-        if self.made.is_some() || !state.ready().is_empty() {
+        let waits = !state.ready().is_empty() || state.with_suspended().next().is_some();
+        if self.made.is_some() || waits {
             return (None, jobs.is_empty() && !scheduler::frees_anybody(state, over));
         }
         let placements_max = (room.left() / PLACEMENT_BYTES).saturating_sub(1).min(PLACEMENTS_AHEAD_MAX);

@@ -5,6 +5,7 @@ use machine::state::sessions::{Allocation, Phase};
 use machine::{Command, Ended, News, Reply, Report, ReportBatch, TASKS_PER_PLACEMENT_MAX};
 use model::{Reason, RunSet, SessionId, Timestamp, Token, Verdict};
 
+use crate::dispatch::send_paces;
 use crate::lanes::ENTRY_BYTES_MAX;
 use crate::propose::Item;
 use crate::sessions::Stage;
@@ -82,11 +83,16 @@ impl Leader {
                 });
             }
         }
+        // Before the orders that it has not had, which may need the room.
+        send_paces(stream, session, |seq| hello.has_received(seq), out);
         for allocation in session.allocations.values() {
             if !hello.has_received(allocation.seq) {
                 out.extend(
                     self.order(allocation, session, state).map(|message| Action::Send { stream, message }),
                 );
+                if allocation.is_suspended() {
+                    send_paces(stream, session, |seq| seq == allocation.seq, out);
+                }
             } else if !hello.holds(allocation.seq) {
                 self.report_lost(id, allocation, now.wall);
             }

@@ -11,7 +11,7 @@ use crate::state::State;
 use crate::state::index::{Index, is_ready};
 use crate::state::jobs::{Group, Job, On};
 use crate::state::queues::Queue;
-use crate::state::sessions::{Phase, Session};
+use crate::state::sessions::{Allocation, Phase, Session};
 use crate::state::users::{EVERYBODY, UserId};
 
 /// Every broken invariant, in words; none is a sound state.
@@ -252,11 +252,11 @@ fn check_session(state: &State, session: &Session, found: &mut Vec<String>) {
     let (mut used, mut granted) = (model::Resources::default(), model::Resources::default());
     for allocation in session.allocations.values() {
         if allocation.takes_capacity() {
-            used.add(&allocation.resources);
+            used.add(&allocation.takes());
         }
         // Work sent ahead takes what the worker has by then, which the state hears of later.
         if !allocation.ahead {
-            granted.add(&allocation.resources);
+            granted.add(&allocation.takes());
         }
         if allocation.seq > session.last_seq {
             found.push(format!("{}: allocation {} is above the last number", session.id, allocation.seq));
@@ -276,9 +276,8 @@ fn check_session(state: &State, session: &Session, found: &mut Vec<String>) {
 
 fn check_queues(state: &State, found: &mut Vec<String>) {
     let mut rates: BTreeMap<u32, u64> = BTreeMap::new();
-    for allocation in
-        state.sessions().flat_map(|session| session.allocations.values()).filter(|a| a.takes_capacity())
-    {
+    let counts = |row: &&Allocation| row.takes_capacity() && !row.is_suspended();
+    for allocation in state.sessions().flat_map(|session| session.allocations.values()).filter(counts) {
         *rates.entry(allocation.queue).or_default() += allocation.share;
     }
     let mut unfinished = 0;
@@ -317,8 +316,9 @@ fn check_queues(state: &State, found: &mut Vec<String>) {
 /// Whose jobs they are, and what each of the users takes.
 fn check_users(state: &State, queue: &Queue, jobs: &[&Job], found: &mut Vec<String>) {
     let mut used: BTreeMap<UserId, model::Resources> = BTreeMap::new();
+    let counts = |row: &Allocation| row.takes_capacity() && !row.is_suspended();
     for allocation in state.sessions().flat_map(|session| session.allocations.values()) {
-        if allocation.queue == queue.id && allocation.takes_capacity() && allocation.user != EVERYBODY {
+        if allocation.queue == queue.id && counts(allocation) && allocation.user != EVERYBODY {
             used.entry(allocation.user).or_default().add(&allocation.resources);
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use model::policy::{Backfill, Order};
 use model::{
-    Actor, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, NodeId, Reason, RequestId, Run, RunSet,
-    Seq, SessionId, Settings, Timestamp, Token, Verdict,
+    Actor, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, NodeId, Pace, Reason, RequestId, Run,
+    RunSet, Seq, SessionId, Settings, Timestamp, Token, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -191,6 +191,9 @@ pub struct QueueSpec {
     /// priority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preempt: Option<bool>,
+    /// A time slice of the order `round-robin`, 10ms to 24h. One without has 1s; so has no other order any.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "model::time::optional_duration")]
+    pub quantum: Option<Duration>,
     /// Weights of users relative to each other, 1 to 10,000, for the order `fair`. Who is not named keeps its own; a user
     /// that is new has `WEIGHT_DEFAULT`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -215,6 +218,9 @@ pub struct Plan {
     /// What makes room for somebody of a higher priority.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preemptions: Vec<Preemption>,
+    /// What stands still from now on, and what goes on. Before the placements, which may need the room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub switches: Vec<Switch>,
 }
 
 impl Plan {
@@ -224,6 +230,7 @@ impl Plan {
             && self.promises.is_empty()
             && self.compressed.is_empty()
             && self.preemptions.is_empty()
+            && self.switches.is_empty()
     }
 }
 
@@ -254,6 +261,14 @@ pub struct Preemption {
     pub seq: Seq,
     pub job: JobId,
     pub task: u32,
+}
+
+/// The time slice of allocation `seq` of `session` is over, or it begins another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    pub session: SessionId,
+    pub seq: Seq,
+    pub to: Pace,
 }
 
 /// What the next task of a group is promised from now on; `None`: nothing any more.

@@ -112,6 +112,11 @@ pub enum Effect {
         session: SessionId,
         seq: Seq,
     },
+    /// The allocation stands still from now on, or goes on.
+    Switch {
+        session: SessionId,
+        seq: Seq,
+    },
     SessionOpened {
         session: SessionId,
     },

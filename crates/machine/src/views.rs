@@ -11,7 +11,7 @@ use crate::apply::sessions::worker_state;
 use crate::state::State;
 use crate::state::jobs::{Cause, Group, Hold, Job, On};
 use crate::state::queues::{Queue, usage_seconds};
-use crate::state::sessions::Phase;
+use crate::state::sessions::{Allocation, Phase};
 use crate::state::users::{User, UserId};
 
 /// Rows looked at for one page, found or not: jobs, and groups of those that are found. Apply waits meanwhile.
@@ -178,6 +178,8 @@ impl State {
                 usage: usage_seconds(queue.usage.spent(self.now(), self.half_life())),
                 oldest_wait: self.oldest_wait(queue.id),
                 preempted: queue.preempted,
+                suspensions: queue.suspensions,
+                suspended: self.suspended(queue.id).count() as u64,
                 deadlines_met: queue.deadlines_met,
                 deadlines_missed: queue.deadlines_missed,
                 users: self.user_views(queue),
@@ -277,6 +279,7 @@ pub fn task_state(state: &State, job: &Job, group: &Group, position: u32) -> Tas
 }
 
 const ARRIVED: &str = "has ended well and waits for the rest of its gang";
+const SUSPENDED: &str = "stands still, for others of its queue have their turn";
 const STOPPING: &str = "its earlier attempt is still being stopped";
 
 fn note(state: &State, job: &Job, place: usize, position: u32, at: TaskState) -> String {
@@ -290,6 +293,9 @@ fn note(state: &State, job: &Job, place: usize, position: u32, at: TaskState) ->
             None => String::new(),
         },
         TaskState::Running if group.arrived.contains(position) => ARRIVED.to_owned(),
+        TaskState::Placed | TaskState::Running if is_suspended(state, group, position) => {
+            SUSPENDED.to_owned()
+        }
         TaskState::Blocked if group.stopping.contains(position) => STOPPING.to_owned(),
         TaskState::Blocked => waits_for(state, job, place),
         TaskState::Ready => match expected_start(state, job, place) {
@@ -298,6 +304,12 @@ fn note(state: &State, job: &Job, place: usize, position: u32, at: TaskState) ->
         },
         _ => String::new(),
     }
+}
+
+fn is_suspended(state: &State, group: &Group, position: u32) -> bool {
+    let live = group.live_at(position).map(|(_, live)| live);
+    let allocation = live.and_then(|live| state.session(live.session)?.allocations.get(&live.seq));
+    allocation.is_some_and(Allocation::is_suspended)
 }
 
 /// When the next task of the group will have started, as it was promised, by the wall clock; none if its worker is gone since.

@@ -26,7 +26,7 @@ pub use constraint::Constraint;
 pub use ids::{AttemptId, ClassId, JobId, LogIndex, NodeId, RequestId, Seq, SessionId, TaskId, Term, Token};
 pub use lean::Lean;
 pub use outcome::{Outcome, Reason, Verdict};
-pub use policy::QueuePolicy;
+pub use policy::{Pace, QueuePolicy};
 pub use resources::{Capacity, Offer, Resources, UnitShare};
 pub use runs::{Run, RunSet};
 pub use settings::Settings;

@@ -17,6 +17,9 @@ pub enum Order {
     Priority,
     /// The earlier submit.
     Fifo,
+    /// The earlier submit, and each for a `quantum` at a time: whoever has had one stands still while others wait, and comes
+    /// after those who wait by then.
+    RoundRobin,
     /// The shorter estimate (shortest job first); what has none is last.
     Sjf,
     /// The earlier deadline, counted from the submit (earliest deadline first); what has none is last.
@@ -83,6 +86,7 @@ named!(
     "order",
     Priority = "priority",
     Fifo = "fifo",
+    RoundRobin = "round-robin",
     Sjf = "sjf",
     Edf = "edf",
     Rms = "rms",
@@ -108,6 +112,14 @@ pub fn unknown(what: &str, text: &str, names: &[&str]) -> String {
     }
 }
 
+/// Whether a running task makes progress, in a queue that slices time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    Runs,
+    StandsStill,
+}
+
 /// The policy of one queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -123,11 +135,19 @@ pub struct QueuePolicy {
     /// A task that finds no room may have running ones of a lower priority stopped, which wait again then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub preempt: bool,
+    /// For how long a task of an order that slices time runs at a time, while others wait. Zero: the order has none.
+    #[serde(default, with = "crate::time::duration", skip_serializing_if = "Duration::is_zero")]
+    pub quantum: Duration,
 }
 
 /// Shortest and longest time that adds one to a priority.
 pub const AGEING_MIN: Duration = Duration::from_millis(10);
 pub const AGEING_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Shortest and longest time slice: a switch costs an entry of the log and two messages, so that less would be mostly that.
+pub const QUANTUM_MIN: Duration = Duration::from_millis(10);
+pub const QUANTUM_MAX: Duration = Duration::from_secs(24 * 3600);
+pub const QUANTUM_DEFAULT: Duration = Duration::from_secs(1);
 
 impl QueuePolicy {
     /// What is wrong with it: a field, and why.
@@ -136,6 +156,28 @@ impl QueuePolicy {
             let message = format!("only the order priority has preemption, not {}; take it away", self.order);
             return Some(("preempt", message));
         }
+        self.quantum_refusal().or_else(|| self.ageing_refusal())
+    }
+
+    fn quantum_refusal(&self) -> Option<(&'static str, String)> {
+        if !self.slices() {
+            let message =
+                format!("only the order round-robin has a quantum, not {}; leave it out", self.order);
+            return (!self.quantum.is_zero()).then_some(("quantum", message));
+        }
+        if self.promises() {
+            let message = format!(
+                "the order round-robin promises no start; give first-fit or none, not {}",
+                self.backfill
+            );
+            return Some(("backfill", message));
+        }
+        let fits = (QUANTUM_MIN..=QUANTUM_MAX).contains(&self.quantum);
+        let nearest = if self.quantum < QUANTUM_MIN { "10ms" } else { "24h" };
+        (!fits).then(|| ("quantum", format!("a quantum is 10ms to 24h; the nearest is {nearest}")))
+    }
+
+    fn ageing_refusal(&self) -> Option<(&'static str, String)> {
         if self.ageing.is_zero() {
             return None;
         }
@@ -145,6 +187,11 @@ impl QueuePolicy {
         }
         let fits = (AGEING_MIN..=AGEING_MAX).contains(&self.ageing);
         (!fits).then(|| ("ageing", "an ageing is 10ms to 30days, or 0s for none".to_owned()))
+    }
+
+    /// Whether tasks run for a quantum at a time.
+    pub fn slices(&self) -> bool {
+        self.order == Order::RoundRobin
     }
 
     /// Whether estimates decide anything.
@@ -188,5 +235,23 @@ mod tests {
         assert_eq!(ageing("1ms", Order::Priority), Some("ageing"));
         assert_eq!(ageing("31days", Order::Priority), Some("ageing"));
         assert_eq!(ageing("10m", Order::Fifo), Some("ageing"));
+    }
+
+    #[test]
+    fn a_quantum_is_within_its_range_and_of_round_robin() {
+        let quantum = |text: &str, order, backfill| {
+            let quantum = crate::time::parse_duration(text).unwrap();
+            QueuePolicy { order, quantum, backfill, ..QueuePolicy::default() }.refusal()
+        };
+        let field = |text, order| quantum(text, order, Backfill::FirstFit).map(|(field, _)| field);
+        assert_eq!(field("10ms", Order::RoundRobin), None);
+        assert_eq!(field("24h", Order::RoundRobin), None);
+        assert_eq!(field("25h", Order::RoundRobin), Some("quantum"));
+        assert_eq!(field("0s", Order::RoundRobin), Some("quantum"));
+        assert_eq!(field("1s", Order::Fifo), Some("quantum"));
+        let (_, why) = quantum("9ms", Order::RoundRobin, Backfill::FirstFit).unwrap();
+        assert!(why.contains("the nearest is 10ms"), "{why}");
+        let promising = quantum("1s", Order::RoundRobin, Backfill::Easy).unwrap();
+        assert_eq!(promising.0, "backfill");
     }
 }

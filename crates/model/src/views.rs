@@ -264,6 +264,12 @@ pub struct QueueView {
     /// Tasks that were stopped for others of a higher priority.
     #[serde(default)]
     pub preempted: u64,
+    /// Time slices that ended because others waited.
+    #[serde(default)]
+    pub suspensions: u64,
+    /// Running tasks that stand still now.
+    #[serde(default)]
+    pub suspended: u64,
     /// Tasks with a deadline that succeeded or failed within it, and after it.
     #[serde(default)]
     pub deadlines_met: u64,

@@ -16,6 +16,7 @@ mod preempt;
 mod queues;
 pub mod realtime;
 mod reserve;
+mod slices;
 mod takers;
 
 pub use ahead::{Ahead, Asked, Over, frees_anybody, plan_new};
@@ -67,7 +68,8 @@ impl Scratch {
 pub fn plan(state: &State, scratch: &mut Scratch, overlay: &Overlay, budget: Budget) -> Plan {
     let as_of = Some((state.index(), overlay.version()));
     scratch.more = false;
-    if state.ready().is_empty() || scratch.full == as_of {
+    let waits = !state.ready().is_empty() || state.with_suspended().next().is_some();
+    if !waits || scratch.full == as_of {
         return Plan::default();
     }
     let mut round = Round::new(state, overlay);

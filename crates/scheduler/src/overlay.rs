@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use machine::state::queues::QueueId;
 use machine::state::users::{EVERYBODY, UserId};
 use machine::{Placement, Plan, Promise, State};
-use model::{Elapsed, JobId, Resources, RunSet, SessionId};
+use model::{Elapsed, JobId, Pace, Resources, RunSet, Seq, SessionId};
 
 use crate::ahead::Asked;
 
@@ -65,6 +65,9 @@ impl Overlay {
             let reservations = plan.reservations.iter();
             taken.reserved.extend(reservations.map(|r| (r.session, (r.job, r.task))));
             taken.compressed.extend(&plan.compressed);
+            taken
+                .switched
+                .extend(plan.switches.iter().map(|switch| ((switch.session, switch.seq), switch.to)));
             taken.promised.extend(plan.promises.iter().map(|p| ((p.job, p.group), p.promise)));
         }
         taken
@@ -89,6 +92,8 @@ pub(crate) struct Taken {
     pub held: BTreeMap<SessionId, u32>,
     pub reserved: BTreeMap<SessionId, (JobId, u32)>,
     pub compressed: BTreeSet<QueueId>,
+    /// What stands still from then on, and what goes on.
+    pub switched: BTreeMap<(SessionId, Seq), Pace>,
     pub promised: BTreeMap<(JobId, u32), Option<Promise>>,
     /// When what is placed should end, where that is known.
     pub ends: Vec<(SessionId, (Elapsed, Resources))>,

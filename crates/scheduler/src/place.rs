@@ -9,14 +9,14 @@ use machine::state::queues::QueueId;
 use machine::state::sessions::{Class, Room};
 use machine::{Group, Placement, Plan, Session, State, TASKS_PER_PLACEMENT_MAX};
 use model::policy::Backfill;
-use model::{ClassId, JobId, Kind, Run, SessionId, UnitShare};
+use model::{ClassId, JobId, Kind, Pace, Resources, Run, Seq, SessionId, UnitShare};
 
 use crate::backfill::{Book, Whose};
 use crate::gang::{self, Sought};
 use crate::overlay::{Overlay, Taken};
 use crate::queues::{Line, lines, next_turn};
 use crate::takers::{OrderId, Takers};
-use crate::{Budget, held, preempt, reserve};
+use crate::{Budget, held, preempt, reserve, slices};
 
 pub(crate) struct Round<'a> {
     pub state: &'a State,
@@ -87,6 +87,14 @@ impl<'a> Round<'a> {
             lines.iter_mut().for_each(Line::retry);
             self.take_turns(&mut lines, budget);
         }
+        let mut has_turned = false;
+        for line in lines.iter_mut().filter(|line| line.is_sliced) {
+            has_turned |= slices::rotate(self, line);
+        }
+        if has_turned {
+            lines.iter_mut().for_each(Line::retry);
+            self.take_turns(&mut lines, budget);
+        }
         preempt::for_waiting(self, passed_over(&lines));
         reserve::for_starving(self, passed_over(&lines));
         if self.may_send_ahead(&lines) {
@@ -100,6 +108,8 @@ impl<'a> Round<'a> {
         let loosened = self.state.queues().filter(|queue| queue.loosened && !in_flight.contains(&queue.id));
         self.plan.compressed = loosened.map(|queue| queue.id).collect();
         self.plan.promises = std::mem::take(&mut self.book).changes();
+        // What goes on may need the room of any of those that stop.
+        self.plan.switches.sort_by_key(|switch| switch.to == Pace::Runs);
         std::mem::take(&mut self.plan)
     }
 
@@ -115,6 +125,12 @@ impl<'a> Round<'a> {
                 continue;
             };
             let line = &mut lines[turn];
+            if let Some(standing) = line.take_standing() {
+                if !slices::resume(self, standing) {
+                    line.standing.push(standing);
+                }
+                continue;
+            }
             let head = if line.room > 0 { line.head() } else { None };
             match head {
                 Some((class, _)) if gang::exceeds(self.state, class, self.plan.placements.len(), max) => {
@@ -145,10 +161,12 @@ impl<'a> Round<'a> {
             return false;
         }
         // Where not everything may go before what waits, it does not.
-        if lines
-            .iter()
-            .any(|line| line.backfill != Backfill::FirstFit && line.without_room().next().is_some())
-        {
+        let in_order = |line: &Line<'_>| line.backfill != Backfill::FirstFit || line.is_sliced;
+        if lines.iter().any(|line| in_order(line) && line.without_room().next().is_some()) {
+            return false;
+        }
+        // What stands still would have to wait for it.
+        if lines.iter().any(|line| !line.standing.is_empty()) {
             return false;
         }
         let is_short = |key: ReadyKey| {
@@ -293,7 +311,7 @@ impl<'a> Round<'a> {
     }
 
     /// The next ready tasks of the group that no plan has taken yet.
-    fn next_tasks(&self, job: JobId, group: &Group, longest: u32) -> Option<Run> {
+    pub fn next_tasks(&self, job: JobId, group: &Group, longest: u32) -> Option<Run> {
         let taken = self.taken.tasks.get(&job);
         let mut from = 0;
         loop {
@@ -379,7 +397,34 @@ impl<'a> Round<'a> {
             && self.rooms.get(&session).is_some_and(|room| room.fit(&row.key.resources).is_some())
     }
 
-    fn take(&mut self, job: JobId, group: u32, tasks: Run, session: SessionId, row: &Class) {
+    /// Whether something that is there already may take this too.
+    pub fn allows(&self, session: SessionId, whose: Whose, more: &Resources, left: Option<Duration>) -> bool {
+        let fits = self.rooms.get(&session).is_some_and(|room| room.free.covers(more));
+        fits && (self.book.is_empty() || self.book.allows(session, whose, more, self.now(), left))
+    }
+
+    pub fn use_more(&mut self, session: SessionId, whose: Whose, more: &Resources, left: Option<Duration>) {
+        if self.taken.promises {
+            self.book.take(session, whose, more, self.now(), left);
+        }
+        self.use_again(session, more);
+    }
+
+    pub fn use_again(&mut self, session: SessionId, more: &Resources) {
+        if let Some(room) = self.rooms.get_mut(&session) {
+            room.take(more, &[]);
+            self.takers.changed(self.state, session, room);
+        }
+    }
+
+    pub fn use_less(&mut self, session: SessionId, less: &Resources) {
+        if let Some(room) = self.rooms.get_mut(&session) {
+            room.give_back(less, &[]);
+            self.takers.changed(self.state, session, room);
+        }
+    }
+
+    pub fn take(&mut self, job: JobId, group: u32, tasks: Run, session: SessionId, row: &Class) {
         self.occupy(job, group, session, row);
         self.release_served(job, tasks, &[session]);
         self.note(job, tasks, session);
@@ -450,6 +495,14 @@ pub(crate) fn room(state: &State, session: &Session, taken: &Taken) -> Room {
     let mut room = session.room();
     // What was sent ahead begins as soon as there is room.
     state.held(session.id).for_each(|allocation| room.free.subtract(&allocation.resources));
+    for ((_, seq), to) in taken.switched.range((session.id, 0)..=(session.id, Seq::MAX)) {
+        let Some(allocation) = session.allocations.get(seq) else { continue };
+        match to {
+            Pace::StandsStill if !allocation.is_suspended() => room.free.add(&allocation.processor()),
+            Pace::Runs if allocation.is_suspended() => room.free.subtract(&allocation.processor()),
+            Pace::StandsStill | Pace::Runs => {}
+        }
+    }
     for class in taken.classes.get(&session.id).into_iter().flatten() {
         let Some(class) = state.class(*class) else { continue };
         if let Some(units) = room.fit(&class.key.resources) {

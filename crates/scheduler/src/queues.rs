@@ -1,6 +1,6 @@
 //! Turns: which queue's head comes next, and which task is at its head.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use machine::State;
 use machine::state::index::ReadyKey;
@@ -10,12 +10,13 @@ use model::policy::{Backfill, Order};
 use model::{ClassId, Resources};
 
 use crate::overlay::Taken;
+use crate::slices::Standing;
 
 /// What of a list comes after its head.
 type Rest<'a> = std::collections::btree_set::Iter<'a, ReadyKey>;
 
 /// The first group of a class, or of what of it is one user's.
-struct Head<'a> {
+pub(crate) struct Head<'a> {
     class: ClassId,
     user: UserId,
     rest: Rest<'a>,
@@ -47,6 +48,12 @@ pub(crate) struct Line<'a> {
     is_waiting: bool,
     /// How many more may be skipped in this round.
     skips_left: usize,
+    /// Its tasks run for a quantum at a time.
+    pub is_sliced: bool,
+    /// Of those that stand still, the ones that were not looked at yet in this turn, in order; and those that must go on
+    /// standing.
+    next_standing: VecDeque<Standing>,
+    pub standing: Vec<Standing>,
 }
 
 /// Millionths of the cluster for a second: what a placement counts before it is known how long it takes.
@@ -63,6 +70,20 @@ impl<'a> Line<'a> {
         let first = self.heads.first_entry().filter(|first| first.key().1 == key)?;
         let ((turn, _), head) = first.remove_entry();
         Some((turn, head))
+    }
+
+    /// What stands still and comes before the first ready group; each is told once.
+    pub fn take_standing(&mut self) -> Option<Standing> {
+        let first = self.next_standing.front()?;
+        // What may not start now does not go before it either.
+        let head = if self.room > 0 { self.head() } else { None };
+        let is_first = head.is_none_or(|(_, key)| first.behind < key.job);
+        if is_first { self.next_standing.pop_front() } else { None }
+    }
+
+    /// Groups that found no room, by class: the first of each.
+    pub fn waiting(&self) -> impl Iterator<Item = (ReadyKey, ClassId)> + '_ {
+        self.unplaced.iter().map(|(key, head)| (*key, head.class))
     }
 
     /// Done with the group that is at the head of its class: the next one of the class is.
@@ -118,6 +139,7 @@ impl<'a> Line<'a> {
             let turn = self.shares.as_ref().map_or(0, |shares| shares.turn(head.user));
             self.heads.insert((turn, key), head);
         }
+        self.next_standing.extend(self.standing.drain(..));
         self.passed = 0;
         self.is_waiting = false;
     }
@@ -208,6 +230,7 @@ fn shares<'a>(state: &'a State, queue: &'a Queue, taken: &Taken) -> Option<Share
 /// Every queue that has ready work and may run it.
 pub(crate) fn lines<'a>(state: &'a State, taken: &Taken, skips_max: usize) -> Vec<Line<'a>> {
     let mut by_queue: BTreeMap<QueueId, Vec<(ReadyKey, Head<'a>)>> = BTreeMap::new();
+    by_queue.extend(state.with_suspended().map(|queue| (queue, Vec::new())));
     for (list, keys) in state.ready() {
         let mut rest = keys.iter();
         if let Some(first) = rest.next() {
@@ -216,8 +239,16 @@ pub(crate) fn lines<'a>(state: &'a State, taken: &Taken, skips_max: usize) -> Ve
         }
     }
     let (now, half_life) = (state.stamp().elapsed, state.half_life());
-    let line = |(id, unplaced): (QueueId, Vec<(ReadyKey, Head<'a>)>)| {
-        let queue = state.queue(id).filter(|queue| !queue.paused)?;
+    let line = |(id, mut unplaced): (QueueId, Vec<(ReadyKey, Head<'a>)>)| {
+        let queue = state.queue(id)?;
+        let standing = Standing::all_of(state, taken, id);
+        if queue.paused {
+            // What has begun goes on.
+            unplaced.clear();
+        }
+        if unplaced.is_empty() && standing.is_empty() {
+            return None;
+        }
         let room = queue.room().saturating_sub(taken.running.get(&id).copied().unwrap_or(0));
         // What runs now counts as if it went on for a second, so that a queue that has just begun takes its turn.
         let spent = queue.usage.spent(now, half_life) + queue.usage.rate().saturating_mul(CHARGE_US);
@@ -234,6 +265,9 @@ pub(crate) fn lines<'a>(state: &'a State, taken: &Taken, skips_max: usize) -> Ve
             skipped: Vec::new(),
             is_waiting: false,
             skips_left: skips_max,
+            is_sliced: queue.policy.slices(),
+            next_standing: VecDeque::new(),
+            standing,
         };
         line.retry();
         Some(line)

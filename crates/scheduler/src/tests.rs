@@ -112,7 +112,7 @@ impl World {
             .map(|p| format!("{}.{}@{}", p.job, p.tasks.first, name(p.session)))
             .collect();
         let reply = self.apply(Command::Place(plan.clone()));
-        let taken = plan.placements.len() as u32;
+        let taken = (plan.placements.len() + plan.switches.len()) as u32;
         assert_eq!(reply, machine::Reply::Placed { taken, dropped: 0 });
         placed
     }
@@ -443,6 +443,7 @@ mod gangs;
 mod held;
 mod preempting;
 mod random;
+mod slicing;
 
 /// Nobody asked for an entry, so nobody looked: it drained until something else happened.
 #[test]

@@ -67,6 +67,7 @@ pub fn to_worker(message: ToWorker, replicas: Vec<String>, leader: Option<String
         ToWorker::Renewed { number } => Message::Renewed { number },
         ToWorker::Run(order) => Message::Run(Arc::new(worker_order(*order))),
         ToWorker::Stop { seq, token } => Message::Stop { seq, token },
+        ToWorker::Switch { seq, token, to } => Message::Switch { seq, token, to },
         ToWorker::Recall { seq, token } => Message::Recall { seq, token },
         ToWorker::Acked { number, fenced } => Message::Acked { number, fenced },
         ToWorker::NotLeader => Message::NotLeader { leader },

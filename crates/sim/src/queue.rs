@@ -60,6 +60,11 @@ pub enum Happening {
         worker: usize,
         execution: u64,
     },
+    /// It ends by itself, if it was not made to stand still meanwhile.
+    Done {
+        worker: usize,
+        execution: u64,
+    },
     Ended {
         worker: usize,
         execution: u64,
@@ -121,7 +126,9 @@ impl Happening {
             Happening::Deliver { stream, end } => 4_002 + 8 * stream + *end as u64,
             Happening::Closed { stream, end } => 4_004 + 8 * stream + *end as u64,
             Happening::Began { worker, execution } => 5_000 + *worker as u64 + 16 * execution,
-            Happening::Ended { worker, execution } => 6_000 + *worker as u64 + 16 * execution,
+            Happening::Done { worker, execution } | Happening::Ended { worker, execution } => {
+                6_000 + *worker as u64 + 16 * execution
+            }
             Happening::KeeperLooks { worker } => 7_000 + *worker as u64,
             Happening::Restart(process) => 8_000 + process.code(),
             Happening::Heal(heal) => 9_000 + heal.code(),

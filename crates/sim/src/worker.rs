@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use leader_core::Offer;
 use model::{
-    Capacity, Kind, LogIndex, Moment, OnDisconnect, Reason, Resources, Run, Seq, Term, Timestamp, Token,
-    Verdict, Work,
+    Capacity, Kind, LogIndex, Moment, OnDisconnect, Pace, Reason, Resources, Run, Seq, Term, Timestamp,
+    Token, Verdict, Work,
 };
 use worker_core::{Action, Config, Core, Ended, Event, Leave, Message, Order, Saved};
 
@@ -46,7 +46,17 @@ pub struct Execution {
     pub order: Arc<Order>,
     pub tasks: Run,
     began: Option<Timestamp>,
+    /// Since when it stands still.
+    suspended: Option<Micros>,
+    /// When it ends by itself, if it runs on.
+    due: Micros,
     ended: Option<Box<Ended>>,
+}
+
+impl Execution {
+    pub fn is_suspended(&self) -> bool {
+        self.suspended.is_some()
+    }
 }
 
 impl Worker {
@@ -238,6 +248,7 @@ impl World {
                 self.end_soon(id, seq, grace);
             }
             Action::Kill { seq } => self.end_soon(id, seq, 5),
+            Action::Switch { seq, to } => self.switch(id, seq, to),
             Action::Lease { until } => {
                 self.workers[id].keeper.lease = Some(until);
                 let at = until.0.saturating_sub(self.workers[id].offset);
@@ -278,12 +289,48 @@ impl World {
         let number = self.executions;
         let begins = self.chance.between(100, 3_000);
         let lasts = self.lasting(&order, tasks);
-        let execution =
-            Execution { seq: order.seq, token: order.token, order, tasks, began: None, ended: None };
+        let execution = Execution {
+            seq: order.seq,
+            token: order.token,
+            order,
+            tasks,
+            began: None,
+            suspended: None,
+            due: self.now + begins + lasts,
+            ended: None,
+        };
         self.watch.started(self.now, id, &execution);
         self.workers[id].keeper.executions.insert(number, execution);
         self.queue.push(self.now + begins, Happening::Began { worker: id, execution: number });
-        self.queue.push(self.now + begins + lasts, Happening::Ended { worker: id, execution: number });
+        self.queue.push(self.now + begins + lasts, Happening::Done { worker: id, execution: number });
+    }
+
+    /// What stands still takes that much longer.
+    fn switch(&mut self, id: usize, seq: Seq, to: Pace) {
+        let now = self.now;
+        for (number, execution) in &mut self.workers[id].keeper.executions {
+            if execution.seq != seq || execution.ended.is_some() {
+                continue;
+            }
+            match (to, execution.suspended) {
+                (Pace::StandsStill, None) => execution.suspended = Some(now),
+                (Pace::Runs, Some(since)) => {
+                    execution.suspended = None;
+                    execution.due = execution.due.max(since) + (now - since);
+                    self.queue.push(execution.due, Happening::Done { worker: id, execution: *number });
+                }
+                (Pace::StandsStill | Pace::Runs, _) => continue,
+            }
+            self.watch.switched(now, id, execution);
+        }
+    }
+
+    /// It would have ended by now, had it run all the time.
+    pub fn done(&mut self, id: usize, number: u64) {
+        let execution = self.workers[id].keeper.executions.get(&number);
+        if execution.is_some_and(|execution| execution.suspended.is_none() && execution.due <= self.now) {
+            self.ended(id, number);
+        }
     }
 
     fn lasting(&mut self, order: &Order, tasks: Run) -> Micros {

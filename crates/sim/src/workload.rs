@@ -47,6 +47,12 @@ fn policy(chance: &mut Chance) -> QueueSpec {
     let order = chance.pick(Order::ALL).filter(|_| chance.in_thousand(500));
     let by_priority = order.is_none_or(|order| order == Order::Priority);
     let ageing = chance.pick(&[0u64, 1, 10]).filter(|_| order == Some(Order::Priority) && by_priority);
+    if order == Some(Order::RoundRobin) {
+        // All else that a queue may have goes with another.
+        let (ageing, backfill, preempt) = (Some(Duration::ZERO), Some(Backfill::FirstFit), Some(false));
+        let quantum = chance.pick(&[10u64, 50, 300]).map(Duration::from_millis);
+        return QueueSpec { order, ageing, backfill, preempt, quantum, ..QueueSpec::default() };
+    }
     QueueSpec {
         order,
         ageing: ageing.map(Duration::from_secs),

@@ -150,6 +150,7 @@ impl World {
             Happening::Deliver { stream, end } => self.deliver(stream, end),
             Happening::Closed { stream, end } => self.closed(stream, end),
             Happening::Began { worker, execution } => self.began(worker, execution),
+            Happening::Done { worker, execution } => self.done(worker, execution),
             Happening::Ended { worker, execution } => self.ended(worker, execution),
             Happening::KeeperLooks { worker } => self.keeper_looks(worker),
             Happening::Restart(process) => self.restart(process),
@@ -173,6 +174,7 @@ impl World {
             Happening::Connect { stream } => of_stream(stream, &End::Replica),
             Happening::Deliver { stream, end } | Happening::Closed { stream, end } => of_stream(stream, end),
             Happening::Began { worker, .. }
+            | Happening::Done { worker, .. }
             | Happening::Ended { worker, .. }
             | Happening::KeeperLooks { worker } => Some(Process::Worker(*worker)),
             Happening::Restart(_) | Happening::Heal(_) => None,

@@ -33,16 +33,18 @@ pub struct Figures {
     /// Tasks that were promised a start, and those that started later than they were promised first.
     pub promised: u64,
     pub promises_broken: u64,
+    /// Times that a running task stood still for others.
+    pub suspensions: u64,
 }
 
 pub fn figures(workload: &Workload, run: &Run) -> Figures {
-    let mut waits: Vec<f64> = run.tasks.iter().map(wait).collect();
+    let mut waits: Vec<f64> = run.tasks.iter().map(|ran| ran.wait().as_secs_f64()).collect();
     let slowdowns: Vec<f64> = run.tasks.iter().map(slowdown).collect();
     let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len().max(1) as f64;
     let first = workload.jobs.iter().map(|job| job.submit).min().unwrap_or_default();
     let last = run.tasks.iter().map(|ran| ran.end).max().unwrap_or_default();
     let makespan = last.saturating_sub(first).as_secs_f64();
-    let work: f64 = run.tasks.iter().map(|ran| (ran.end - ran.start).as_secs_f64() * ran.cores as f64).sum();
+    let work: f64 = run.tasks.iter().map(|ran| ran.took().as_secs_f64() * ran.cores as f64).sum();
     let late = |ran: &&Ran| ran.deadline.is_some_and(|deadline| ran.end > deadline);
     let broken = |ran: &&Ran| ran.promised.is_some_and(|promised| ran.start > promised);
     let (mean_wait_s, mean_bounded_slowdown) = (mean(&waits), mean(&slowdowns));
@@ -64,16 +66,13 @@ pub fn figures(workload: &Workload, run: &Run) -> Figures {
         overtook: count(&|ran| ran.overtook),
         promised: count(&|ran| ran.promised.is_some()),
         promises_broken: count(&broken),
+        suspensions: run.tasks.iter().map(|ran| ran.pauses.len() as u64).sum(),
     }
 }
 
-fn wait(ran: &Ran) -> f64 {
-    (ran.start - ran.ready).as_secs_f64()
-}
-
 fn slowdown(ran: &Ran) -> f64 {
-    let run = (ran.end - ran.start).as_secs_f64();
-    ((wait(ran) + run) / run.max(BOUND_S)).max(1.0)
+    let run = ran.took().as_secs_f64();
+    ((ran.wait().as_secs_f64() + run) / run.max(BOUND_S)).max(1.0)
 }
 
 /// Of sorted values; the lower of two where it lies between.
@@ -128,6 +127,7 @@ mod tests {
             ready: at(10),
             start: at(start),
             end: at(end),
+            pauses: Vec::new(),
             deadline: Some(at(30)),
             promised: promised.map(at),
             overtook: job == 1,

@@ -13,11 +13,15 @@ pub struct Policy {
     pub queue: QueuePolicy,
 }
 
+/// The quantum of `round-robin`, unless another is given after a colon, as in `round-robin:4s`.
+pub const QUANTUM: Duration = Duration::from_secs(600);
+
 /// Order and backfill of each. `fcfs` and `sjf` are strict: nothing overtakes the first that waits.
-const KNOWN: [(&str, Order, Backfill); 16] = [
+const KNOWN: [(&str, Order, Backfill); 17] = [
     ("fcfs", Order::Fifo, Backfill::None),
     ("sjf", Order::Sjf, Backfill::None),
     ("first-fit", Order::Fifo, Backfill::FirstFit),
+    ("round-robin", Order::RoundRobin, Backfill::FirstFit),
     ("sjf-first-fit", Order::Sjf, Backfill::FirstFit),
     ("easy", Order::Fifo, Backfill::Easy),
     ("easy-sjf", Order::Sjf, Backfill::Easy),
@@ -47,11 +51,19 @@ pub const NAMES: [&str; KNOWN.len()] = {
 impl FromStr for Policy {
     type Err = String;
     fn from_str(text: &str) -> Result<Policy, String> {
-        let found = KNOWN.iter().find(|(name, ..)| *name == text);
-        let (name, order, backfill) = found.ok_or_else(|| unknown("policy", text, &NAMES))?;
-        let queue =
-            QueuePolicy { order: *order, ageing: Duration::ZERO, backfill: *backfill, preempt: false };
-        Ok(Policy { name: (*name).to_owned(), queue })
+        let (known, quantum) = match text.split_once(':') {
+            Some((known, quantum)) => (known, Some(model::time::parse_duration(quantum)?)),
+            None => (text, None),
+        };
+        let found = KNOWN.iter().find(|(name, ..)| *name == known);
+        let (_, order, backfill) = found.ok_or_else(|| unknown("policy", known, &NAMES))?;
+        let own = if *order == Order::RoundRobin { QUANTUM } else { Duration::ZERO };
+        let quantum = quantum.unwrap_or(own);
+        let queue = QueuePolicy { order: *order, backfill: *backfill, quantum, ..QueuePolicy::default() };
+        match queue.refusal() {
+            Some((_, why)) => Err(why),
+            None => Ok(Policy { name: text.to_owned(), queue }),
+        }
     }
 }
 
@@ -70,6 +82,13 @@ mod tests {
         for name in NAMES {
             assert_eq!(name.parse::<Policy>().unwrap().to_string(), name);
         }
+        let sliced: Policy = "round-robin:4s".parse().unwrap();
+        assert_eq!(
+            (sliced.queue.quantum, sliced.to_string()),
+            (Duration::from_secs(4), "round-robin:4s".to_owned())
+        );
+        assert!("round-robin:9ms".parse::<Policy>().unwrap_err().contains("the nearest is 10ms"));
+        assert!("easy:4s".parse::<Policy>().unwrap_err().contains("only the order round-robin"));
         assert!("fcsf".parse::<Policy>().unwrap_err().contains("did you mean `fcfs`"));
     }
 }

@@ -1,7 +1,7 @@
 //! One run: submits, rounds of the planner and ends, in virtual time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,11 +42,26 @@ pub struct Ran {
     pub ready: Duration,
     pub start: Duration,
     pub end: Duration,
+    /// From when until when it stood still meanwhile, for others to run.
+    pub pauses: Vec<(Duration, Duration)>,
     pub deadline: Option<Duration>,
     /// The first start that it was promised.
     pub promised: Option<Duration>,
     /// An earlier job waited when it started.
     pub overtook: bool,
+}
+
+impl Ran {
+    /// Of the time since it was ready, that in which it did not run.
+    pub fn wait(&self) -> Duration {
+        let paused: Duration = self.pauses.iter().map(|(from, to)| *to - *from).sum();
+        self.start - self.ready + paused
+    }
+
+    /// For how long it ran.
+    pub fn took(&self) -> Duration {
+        self.end - self.ready - self.wait()
+    }
 }
 
 /// Who sets the queue up.
@@ -75,6 +90,8 @@ struct World<'a> {
     next: usize,
     /// What runs, by when it ends; then by when it started, with its place in `done`.
     running: BinaryHeap<Reverse<(Duration, Seq, usize)>>,
+    /// Of what stands still: since when.
+    suspended: BTreeMap<Seq, (Duration, usize)>,
     /// Of every task when it became ready, `None` before.
     ready: Vec<Vec<Option<Duration>>>,
     promised: Vec<Vec<Option<Duration>>>,
@@ -96,6 +113,7 @@ impl<'a> World<'a> {
             requests: 0,
             next: 0,
             running: BinaryHeap::new(),
+            suspended: BTreeMap::new(),
             ready: workload.jobs.iter().map(|job| vec![None; job.tasks.len()]).collect(),
             promised: workload.jobs.iter().map(|job| vec![None; job.tasks.len()]).collect(),
             open: workload.jobs.iter().map(open).collect(),
@@ -110,6 +128,7 @@ impl<'a> World<'a> {
             order: Some(policy.queue.order),
             ageing: Some(policy.queue.ageing),
             backfill: Some(policy.queue.backfill),
+            quantum: Some(policy.queue.quantum).filter(|quantum| !quantum.is_zero()),
             ..QueueSpec::default()
         };
         let put = world.write(OPERATOR, Op::PutQueue(put));
@@ -123,7 +142,8 @@ impl<'a> World<'a> {
         let submit = self.workload.jobs.get(self.next).map(|job| job.submit.max(self.now));
         // Somebody may have been promised a start at a time at which nothing else happens.
         let start = self.state.next_due().and_then(|due| due.elapsed).map(|at| Duration::from_micros(at.0));
-        let start = start.filter(|at| *at > self.now && !self.waiting.is_empty());
+        let waits = !self.waiting.is_empty() || !self.suspended.is_empty();
+        let start = start.filter(|at| *at > self.now && waits);
         end.into_iter().chain(submit).chain(start).min()
     }
 
@@ -179,8 +199,10 @@ impl<'a> World<'a> {
         // Nobody compares digests here, so the entry is not hashed.
         let applied = self.state.apply_hashed(index, &Entry { stamp, commands }, 0);
         for effect in applied.effects {
-            if let Effect::Run { seq, .. } = effect {
-                self.start(seq);
+            match effect {
+                Effect::Run { seq, .. } => self.start(seq),
+                Effect::Switch { seq, .. } => self.switch(seq),
+                _ => {}
             }
         }
         // What one entry has left to do is done before anything else happens.
@@ -230,10 +252,32 @@ impl<'a> World<'a> {
             ready: self.ready[job][task].unwrap_or(start),
             start,
             end,
+            pauses: Vec::new(),
             deadline: of.tasks[task].deadline.map(|deadline| of.submit + deadline),
             promised: self.promised[job][task],
             overtook,
         });
+    }
+
+    /// What stands still ends that much later. Looked for among all that runs: few run, of what is sliced.
+    fn switch(&mut self, seq: Seq) {
+        let now = self.now;
+        if let Some((since, place)) = self.suspended.remove(&seq) {
+            let ran = &mut self.done[place];
+            ran.end += now - since;
+            ran.pauses.push((since, now));
+            self.running.push(Reverse((ran.end, seq, place)));
+            return;
+        }
+        let place = self
+            .running
+            .iter()
+            .find(|Reverse((_, other, _))| *other == seq)
+            .map(|Reverse((.., place))| *place);
+        if let Some(place) = place {
+            self.running.retain(|Reverse((_, other, _))| *other != seq);
+            self.suspended.insert(seq, (now, place));
+        }
     }
 
     fn end(&mut self, place: usize) {

@@ -54,6 +54,13 @@ fn bursts_wait_as_the_textbook_says() {
     let bursts = jobs(&[(0, 1, 24), (0, 1, 3), (0, 1, 3)]);
     assert_eq!(under(&bursts, 1, "fcfs").mean_wait_s, 17.0);
     assert_eq!(under(&bursts, 1, "sjf").mean_wait_s, 3.0);
+    let ran = run(&bursts, 1, &"round-robin:4s".parse().unwrap());
+    let mut ends: Vec<(usize, u64)> = ran.tasks.iter().map(|ran| (ran.job, ran.end.as_secs())).collect();
+    ends.sort_unstable();
+    assert_eq!(ends, [(0, 30), (1, 7), (2, 10)]);
+    let sliced = under(&bursts, 1, "round-robin:4s");
+    assert!((sliced.mean_wait_s - 17.0 / 3.0).abs() < 1e-9, "{}", sliced.mean_wait_s);
+    assert_eq!((sliced.suspensions, sliced.utilisation), (1, 1.0));
 }
 
 /// Mean wait, longest wait, mean bounded slowdown, makespan.

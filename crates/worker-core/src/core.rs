@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Moment, Reason, Resources, Run, Seq, Term, Timestamp, Token, Verdict};
+use model::{Moment, Pace, Reason, Resources, Run, Seq, Term, Timestamp, Token, Verdict};
 
 use crate::lanes::Lanes;
 use crate::link::{Dial, Heart, Link};
@@ -175,6 +175,7 @@ impl Core {
             Message::Unreadable(report) => self.decline(*report, now),
             Message::Stop { seq, token } => self.stop(seq, token, now),
             Message::Recall { seq, token } => self.recall(seq, token, now),
+            Message::Switch { seq, token, to } => self.switch(seq, token, to),
             Message::Acked { number, fenced: _ } => self.acknowledge(number, now),
             Message::FetchLog(fetch) => self.push(Action::FetchLog(fetch)),
             Message::CloseFetch { fetch } => self.push(Action::CloseFetch { fetch }),
@@ -223,6 +224,19 @@ impl Core {
         if begun.is_some_and(|taken| taken.stop.is_none()) {
             self.save(Record::Stopping { seq, stop: Stop::Ordered });
             self.push(Action::Stop { seq });
+        }
+    }
+
+    /// What has not begun does so once it may go on.
+    fn switch(&mut self, seq: Seq, token: Token, to: Pace) {
+        let suspends = to == Pace::StandsStill;
+        let taken = self.saved.orders.get(&seq).filter(|taken| taken.order.token == token);
+        let Some(taken) = taken.filter(|taken| taken.suspended != suspends) else { return };
+        let (order, has_begun) = (taken.order.clone(), taken.running.is_some());
+        self.lanes.switch(&order, to);
+        self.save(Record::Switched { seq, to });
+        if has_begun {
+            self.push(Action::Switch { seq, to });
         }
     }
 

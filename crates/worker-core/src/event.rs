@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::settings::Lease;
-use model::{JobId, LogIndex, Moment, Run, Seq, SessionId, Term, Timestamp, Token};
+use model::{JobId, LogIndex, Moment, Pace, Run, Seq, SessionId, Term, Timestamp, Token};
 
 use crate::outbox::Batch;
 use crate::{Ended, Order, Record, Report};
@@ -42,6 +42,12 @@ pub enum Message {
     Stop {
         seq: Seq,
         token: Token,
+    },
+    /// Stand still, or go on.
+    Switch {
+        seq: Seq,
+        token: Token,
+        to: Pace,
     },
     /// Give it back, unless it has begun.
     Recall {
@@ -116,6 +122,11 @@ pub enum Action {
     /// Kill it at once.
     Kill {
         seq: Seq,
+    },
+    /// Make it stand still, or go on.
+    Switch {
+        seq: Seq,
+        to: Pace,
     },
     /// The keeper kills what must not outlive this.
     Lease {

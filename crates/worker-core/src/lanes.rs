@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Moment, Resources, Run, Seq, Timestamp};
+use model::{Moment, Pace, Resources, Run, Seq, Timestamp};
 
 use crate::core::Core;
 use crate::{Action, Order, Record, Taken};
@@ -19,6 +19,8 @@ pub(crate) struct Lanes {
     active: BTreeSet<Seq>,
     /// Of those, the ones between two of their tasks.
     paused: BTreeSet<Seq>,
+    /// Those that stand still: they leave their processor time to others, and do not begin.
+    suspended: BTreeSet<Seq>,
     /// Reported as started before their process was.
     announced: BTreeSet<Seq>,
 }
@@ -31,12 +33,31 @@ impl Lanes {
 
     /// After a restart.
     pub fn restore(&mut self, taken: &Taken) {
-        if !taken.has_begun() {
-            return self.wait(&taken.order);
+        if taken.has_begun() {
+            self.occupy(&taken.order);
+            if taken.running.is_none() {
+                self.paused.insert(taken.order.seq);
+            }
+        } else {
+            self.wait(&taken.order);
         }
-        self.occupy(&taken.order);
-        if taken.running.is_none() {
-            self.paused.insert(taken.order.seq);
+        if taken.suspended {
+            self.switch(&taken.order, Pace::StandsStill);
+        }
+    }
+
+    pub fn switch(&mut self, order: &Order, to: Pace) {
+        let changed = match to {
+            Pace::StandsStill => self.suspended.insert(order.seq),
+            Pace::Runs => self.suspended.remove(&order.seq),
+        };
+        if !changed || !self.active.contains(&order.seq) {
+            return;
+        }
+        let processor = Resources { cpu: order.spec.resources.cpu, ..Resources::default() };
+        match to {
+            Pace::StandsStill => self.used.subtract(&processor),
+            Pace::Runs => self.used.add(&processor),
         }
     }
 
@@ -58,6 +79,7 @@ impl Lanes {
     }
 
     pub fn leave(&mut self, order: &Order) {
+        self.switch(order, Pace::Runs);
         for set in [&mut self.placed, &mut self.held, &mut self.paused, &mut self.announced] {
             set.remove(&order.seq);
         }
@@ -68,7 +90,14 @@ impl Lanes {
 
     /// A held order may only begin when no placed one waits: that was promised the room.
     fn next(&self) -> Option<Seq> {
-        self.placed.first().or(self.held.first()).copied()
+        let may_begin = |seq: &&Seq| !self.suspended.contains(*seq);
+        self.placed.iter().find(may_begin).or(self.held.first()).copied()
+    }
+
+    fn next_paused(&mut self) -> Option<Seq> {
+        let seq = self.paused.iter().find(|seq| !self.suspended.contains(*seq)).copied()?;
+        self.paused.remove(&seq);
+        Some(seq)
     }
 
     pub fn waiting(&self) -> Vec<Seq> {
@@ -88,7 +117,7 @@ impl Core {
     /// reported as started together with it, so that the leader does not give the room away again.
     pub(crate) fn begin_waiting(&mut self, freed: Option<Timestamp>, now: Moment) {
         while self.may_go_on(now)
-            && let Some(seq) = self.lanes.paused.pop_first()
+            && let Some(seq) = self.lanes.next_paused()
         {
             self.begin(seq);
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::settings::Lease;
-use model::{Run, Seq, SessionId, Term};
+use model::{Pace, Run, Seq, SessionId, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::{News, Order, Report};
@@ -45,6 +45,9 @@ pub struct Taken {
     pub running: Option<Run>,
     /// Nothing more of it begins.
     pub stop: Option<Stop>,
+    /// Others have their turn: it stands still, or is not begun yet.
+    #[serde(default)]
+    pub suspended: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +72,10 @@ pub enum Record {
     Stopping {
         seq: Seq,
         stop: Stop,
+    },
+    Switched {
+        seq: Seq,
+        to: Pace,
     },
     /// The next report's.
     Reported(Report),
@@ -100,8 +107,13 @@ impl Saved {
             Record::SessionEnded => *self = Saved { term: self.term, ..Saved::default() },
             Record::Taken(order) => {
                 self.receive(order.seq);
-                let taken =
-                    Taken { order: order.clone(), next: order.tasks.first, running: None, stop: None };
+                let taken = Taken {
+                    order: order.clone(),
+                    next: order.tasks.first,
+                    running: None,
+                    stop: None,
+                    suspended: false,
+                };
                 self.orders.insert(order.seq, taken);
             }
             Record::Void(seq) => self.receive(*seq),
@@ -113,6 +125,11 @@ impl Saved {
             Record::Stopping { seq, stop } => {
                 if let Some(taken) = self.orders.get_mut(seq) {
                     taken.stop = Some(*stop);
+                }
+            }
+            Record::Switched { seq, to } => {
+                if let Some(taken) = self.orders.get_mut(seq) {
+                    taken.suspended = *to == Pace::StandsStill;
                 }
             }
             Record::Reported(report) => self.report(report),

@@ -3,6 +3,7 @@
 mod drains;
 mod leaders;
 mod orders;
+mod slices;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -151,6 +151,11 @@ impl Group {
         inside.lines().filter_map(|pid| pid.parse().ok()).for_each(sys::kill_process);
     }
 
+    pub fn signal(&self, signal: i32) {
+        let inside = fs::read_to_string(self.procs()).unwrap_or_default();
+        inside.lines().filter_map(|pid| pid.parse().ok()).for_each(|pid| sys::signal_process(pid, signal));
+    }
+
     pub fn out_of_memory(&self) -> bool {
         let file = if self.is_v2 { "memory.events" } else { "memory.oom_control" };
         let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();

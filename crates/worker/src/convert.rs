@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::settings::Lease;
 use model::time::micros;
-use model::{JobId, Kind, OnDisconnect, Reason, Run, SessionId, TaskSpec, Token, Verdict};
+use model::{JobId, Kind, OnDisconnect, Pace, Reason, Run, SessionId, TaskSpec, Token, Verdict};
 use wire::v1;
 use wire::v1::leader_message::Message as Said;
 use wire::v1::worker_message::Message as Word;
@@ -36,6 +36,10 @@ pub fn heard(said: v1::LeaderMessage) -> Option<Heard> {
         Said::Renewed(said) => Message::Renewed { number: said.number },
         Said::Run(said) => run(said),
         Said::Stop(said) => Message::Stop { seq: said.seq, token: Token(said.token) },
+        Said::Switch(said) => {
+            let to = if said.runs { Pace::Runs } else { Pace::StandsStill };
+            Message::Switch { seq: said.seq, token: Token(said.token), to }
+        }
         Said::Recall(said) => Message::Recall { seq: said.seq, token: Token(said.token) },
         Said::Acked(said) => Message::Acked { number: said.number, fenced: said.fenced },
         Said::FetchLog(said) => Message::FetchLog(fetch(&said)),

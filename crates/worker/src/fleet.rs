@@ -208,7 +208,11 @@ impl Member {
                 self.counts.sessions_lost.fetch_add(1, Ordering::Relaxed);
             }
             // Nothing of it outlives the process, and what runs has ended already.
-            Action::Save(_) | Action::Lease { .. } | Action::Stop { .. } | Action::Kill { .. } => {}
+            Action::Save(_)
+            | Action::Lease { .. }
+            | Action::Stop { .. }
+            | Action::Kill { .. }
+            | Action::Switch { .. } => {}
             Action::Connect { address } => self.connect(address),
             Action::Disconnect => self.disconnect(),
             Action::Send(outgoing) => {

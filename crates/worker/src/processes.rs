@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use model::{Moment, Reason, Seq, Timestamp, Verdict};
+use model::{Moment, Pace, Reason, Seq, Timestamp, Verdict};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Span;
@@ -71,13 +71,15 @@ pub struct Processes {
 struct Process {
     order: Arc<Order>,
     phase: Phase,
+    /// Others have their turn: it stands still as soon as it is there.
+    is_suspended: bool,
     /// Set when it need no longer be laid out.
     is_unwanted: Arc<AtomicBool>,
 }
 
 impl Process {
     fn new(order: Arc<Order>, phase: Phase) -> Process {
-        Process { order, phase, is_unwanted: Arc::default() }
+        Process { order, phase, is_suspended: false, is_unwanted: Arc::default() }
     }
 }
 
@@ -177,6 +179,15 @@ impl Processes {
         self.end(seq, |key| Request::Kill { key });
     }
 
+    pub fn switch(&mut self, seq: Seq, to: Pace) {
+        let Some((key, process)) = self.table.iter_mut().find(|(key, _)| key.seq == seq) else { return };
+        process.is_suspended = to == Pace::StandsStill;
+        if matches!(process.phase, Phase::Running { .. }) {
+            let request = Request::Switch { key: *key, to };
+            self.ask(request);
+        }
+    }
+
     // By number alone: attempts of two sessions are never here at once, and of one that has ended the id is gone.
     fn end(&mut self, seq: Seq, request: impl Fn(Key) -> Request) {
         let Some((key, process)) = self.table.iter_mut().find(|(key, _)| key.seq == seq) else { return };
@@ -258,6 +269,9 @@ impl Processes {
             Notice::Spawned { key, pid, at } => {
                 let Some(process) = self.table.get_mut(&key) else { return Vec::new() };
                 process.phase = Phase::Running { pid };
+                if process.is_suspended {
+                    self.ask(Request::Switch { key, to: Pace::StandsStill });
+                }
                 vec![Told::Started { seq: key.seq, task: key.task, at }]
             }
             Notice::NotSpawned { key, why, lease_ended, hosts_fault } => {
@@ -343,6 +357,8 @@ impl Processes {
         match held.exit.clone() {
             Some(exit) => self.finish(key, exit),
             None if taken.stop.is_some() => self.ask(Request::Stop { key }),
+            // A keeper may not have heard of it before this worker ended.
+            None if taken.suspended => self.switch(key.seq, Pace::StandsStill),
             None => {}
         }
         let running = held.exit.is_none();

@@ -222,6 +222,7 @@ impl Shell {
             Action::Start { order, tasks } => self.start(order, tasks),
             Action::Stop { seq } => self.stop(seq),
             Action::Kill { seq } => self.kill(seq),
+            Action::Switch { seq, to } => self.processes.switch(seq, to),
             Action::Lease { until } => self.processes.lease(until),
             Action::FetchLog(fetch) => self.fetch(fetch),
             Action::CloseFetch { fetch } => {

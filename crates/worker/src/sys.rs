@@ -28,6 +28,8 @@ pub type ProcessId = i32;
 
 pub const SIGTERM: i32 = libc::SIGTERM;
 pub const SIGKILL: i32 = libc::SIGKILL;
+pub const SIGSTOP: i32 = libc::SIGSTOP;
+pub const SIGCONT: i32 = libc::SIGCONT;
 
 /// Orphans among the descendants of this process become its children.
 pub fn become_subreaper() -> io::Result<()> {
@@ -201,8 +203,14 @@ pub fn signal_group(group: ProcessId, signal: i32) -> bool {
 }
 
 pub fn kill_process(pid: ProcessId) {
-    if pid > 1 {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    signal_process(pid, SIGKILL);
+}
+
+pub fn signal_process(pid: ProcessId, signal: i32) {
+    if let Ok(signal) = Signal::try_from(signal)
+        && pid > 1
+    {
+        let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 
@@ -231,7 +239,7 @@ fn parent_of(pid: ProcessId) -> Option<ProcessId> {
 }
 
 /// Field `number` of /proc/PID/stat as proc(5) counts them, from 3.
-fn stat_field(pid: ProcessId, number: usize) -> Option<String> {
+pub fn stat_field(pid: ProcessId, number: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the name in brackets, and may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;

@@ -163,6 +163,8 @@ impl Worker {
             | Said::CloseFetch(_)
             | Said::Drain(_)
             | Said::Resume(_)
+            // Nothing here is worth standing still.
+            | Said::Switch(_)
             // What was sent ahead begins at once here, so there is nothing to give back.
             | Said::Recall(_) => None,
         }

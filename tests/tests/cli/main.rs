@@ -6,6 +6,7 @@ mod jobs;
 mod looking;
 mod policies;
 mod run;
+mod slices;
 
 use std::process::Stdio;
 

@@ -243,9 +243,14 @@ impl Row for QueueView {
         ];
         if view.is_wide {
             let max = self.running_max.map_or_else(|| "-".to_owned(), |max| max.to_string());
-            let order = match self.policy.ageing {
-                ageing if ageing.is_zero() => self.policy.order.to_string(),
-                ageing => format!("{}, +1 each {}", self.policy.order, format_duration(ageing)),
+            let order = match (self.policy.ageing, self.policy.quantum) {
+                (ageing, _) if !ageing.is_zero() => {
+                    format!("{}, +1 each {}", self.policy.order, format_duration(ageing))
+                }
+                (_, quantum) if !quantum.is_zero() => {
+                    format!("{}, {} each", self.policy.order, format_duration(quantum))
+                }
+                _ => self.policy.order.to_string(),
             };
             let preempt = if self.policy.preempt { ", preempt" } else { "" };
             let backfill = format!("{}{preempt}", self.policy.backfill);

@@ -39,7 +39,7 @@ pub enum QueueArgs {
         /// Take away --running-max
         #[arg(long, conflicts_with = "running_max")]
         no_running_max: bool,
-        /// Which ready task comes first: priority, fifo, sjf, edf, rms, dms, fair, critical-path
+        /// Which ready task comes first: priority, fifo, round-robin, sjf, edf, rms, dms, fair, critical-path
         #[arg(long)]
         order: Option<Order>,
         /// Waiting so long adds one to a priority: 10m; 0s for never
@@ -54,6 +54,9 @@ pub enum QueueArgs {
         /// Take away --preempt
         #[arg(long, conflicts_with = "preempt")]
         no_preempt: bool,
+        /// Of --order round-robin: for how long a task runs at a time while others wait, 10ms to 24h; 1s unless given
+        #[arg(long, value_parser = duration)]
+        quantum: Option<Duration>,
         /// Weight of a user relative to the others, for --order fair: ann=300; 1 to 10000, 100 unless given
         #[arg(long = "share", value_name = "USER=WEIGHT", value_parser = share)]
         shares: Vec<(String, u32)>,
@@ -89,6 +92,7 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
             backfill,
             preempt,
             no_preempt,
+            quantum,
             shares,
             write,
         } => {
@@ -100,6 +104,7 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
                 ageing: *ageing,
                 backfill: *backfill,
                 preempt: (*preempt || *no_preempt).then_some(*preempt),
+                quantum: *quantum,
                 shares: shares.clone(),
             };
             (name, "is set", app.writer(write).change_queue(name, &change).await)

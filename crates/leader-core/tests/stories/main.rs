@@ -3,4 +3,5 @@
 mod attach;
 mod lanes;
 mod leases;
+mod slices;
 mod world;

@@ -203,6 +203,7 @@ pub(crate) fn stop_if_idle(state: &mut State, id: JobId, place: usize, session: 
         return;
     };
     let was_held = allocation.phase == Phase::Held;
+    state.index.set_slice(session, allocation, false);
     allocation.phase = Phase::Stopping;
     // Stopping takes capacity; held work did not yet.
     if was_held {

@@ -12,6 +12,7 @@ pub(crate) mod queues;
 pub(crate) mod report;
 pub(crate) mod retry;
 pub(crate) mod sessions;
+pub(crate) mod slices;
 pub(crate) mod submit;
 pub(crate) mod tick;
 pub(crate) mod write;
@@ -74,6 +75,9 @@ impl State {
         // Somebody's time has come.
         let passed = (Elapsed(before.elapsed.0 + 1), JobId(0), 0)..=(elapsed, JobId(u64::MAX), u32::MAX);
         if elapsed > before.elapsed && self.index.starts.range(passed).next().is_some() {
+            self.wake();
+        }
+        if elapsed > before.elapsed && self.slices_ended(before.elapsed) {
             self.wake();
         }
     }

@@ -3,14 +3,14 @@
 use model::views::TaskState;
 use model::{Elapsed, Resources, Run, RunSet, SessionId, Token};
 
-use crate::apply::{gang, preempt};
+use crate::apply::{gang, preempt, slices};
 use crate::eligible::{Ineligible, accepts, drains_for, gate, has_credit, has_room, unreserved};
 use crate::mutants;
 use crate::state::State;
 use crate::state::index::is_ready;
 use crate::state::jobs::{Job, Live};
 use crate::state::queues::QueueId;
-use crate::state::sessions::{Allocation, Phase};
+use crate::state::sessions::{Allocation, Phase, Slice};
 use crate::state::users::{EVERYBODY, Moment, UserId};
 use crate::{Effect, Event, Placement, Plan, Promised, Reply, Reservation};
 
@@ -19,6 +19,13 @@ pub const TASKS_PER_PLACEMENT_MAX: u32 = 1_024;
 
 pub(crate) fn apply(state: &mut State, plan: &Plan) -> Reply {
     let (mut taken, mut dropped) = (0, 0);
+    for switch in &plan.switches {
+        if slices::apply(state, switch) {
+            taken += 1
+        } else {
+            dropped += 1
+        };
+    }
     let reordered = mutants::reordered(state, &plan.placements);
     let mut rest = reordered.as_deref().unwrap_or(&plan.placements);
     while let Some(placement) = rest.first() {
@@ -103,6 +110,7 @@ fn take(state: &mut State, placement: &Placement) {
     let token = Token::new(state.epoch(), state.index());
     let stamp = state.stamp();
     let expected = expected_end(state, job, place);
+    let is_sliced = slices::is_sliced(state, job, place);
 
     let session = state.sessions.get_mut(placement.session.0).expect("eligible");
     let phase = if placement.held { Phase::Held } else { Phase::Running };
@@ -130,10 +138,12 @@ fn take(state: &mut State, placement: &Placement) {
         expected,
         started: None,
         preempted: false,
+        slice: (is_sliced && !placement.held).then_some(Slice { since: stamp.elapsed, behind: None }),
         reported: RunSet::new(),
     };
     if !placement.held {
         state.index.set_end(placement.session, &allocation, true);
+        state.index.set_slice(placement.session, &allocation, true);
     }
     state.index.set_held(placement.session, seq, placement.held);
     let uses = (!placement.held).then(|| Uses::of(&allocation));
@@ -203,7 +213,12 @@ pub(crate) fn release(state: &mut State, session: SessionId, allocation: &Alloca
         state.index.set_held(session, allocation.seq, false);
         return;
     }
-    state.index.set_end(session, allocation, false);
+    let is_suspended = allocation.is_suspended();
+    if !is_suspended {
+        state.index.set_end(session, allocation, false);
+    }
+    // One that is being stopped is not there any more.
+    state.index.set_slice(session, allocation, false);
     let now = state.now();
     // At the very time at which it was expected it frees nothing that nobody counted with.
     if allocation.expected_end(Elapsed(now.0.saturating_sub(1))).is_some_and(|end| end > now) {
@@ -211,10 +226,12 @@ pub(crate) fn release(state: &mut State, session: SessionId, allocation: &Alloca
     }
     let times = mutants::times_released(state, allocation);
     if let Some(session) = state.sessions.get_mut(session.0) {
-        (0..times).for_each(|_| session.give_back(&allocation.resources, &allocation.units));
+        (0..times).for_each(|_| session.give_back(&allocation.takes(), &allocation.units));
         session.reserved_since = now;
     }
-    Uses::of(allocation).end(state);
+    if !is_suspended {
+        Uses::of(allocation).end(state);
+    }
     state.wake();
 }
 

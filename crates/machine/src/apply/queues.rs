@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::policy::{Order, QueuePolicy};
+use model::policy::{Order, QUANTUM_DEFAULT, QueuePolicy};
 use model::validate::{NAME_BYTES_MAX, is_name};
 use model::{JobId, Settings};
 
@@ -64,12 +64,15 @@ fn forget_promises(state: &mut State, id: QueueId) {
 fn policy(spec: &QueueSpec, before: QueuePolicy) -> QueuePolicy {
     let order = spec.order.unwrap_or(before.order);
     let by_priority = order == Order::Priority;
+    let by_slices = order == Order::RoundRobin;
+    let quantum = if by_slices && before.quantum.is_zero() { QUANTUM_DEFAULT } else { before.quantum };
     let kept = if by_priority { before.ageing } else { Duration::ZERO };
     QueuePolicy {
         order,
         ageing: spec.ageing.unwrap_or(kept),
         backfill: spec.backfill.unwrap_or(before.backfill),
         preempt: spec.preempt.unwrap_or(before.preempt && by_priority),
+        quantum: spec.quantum.unwrap_or(if by_slices { quantum } else { Duration::ZERO }),
     }
 }
 

@@ -7,7 +7,7 @@ use model::{ClassId, Elapsed, JobId, Seq, SessionId, Timestamp};
 
 use crate::state::jobs::{Group, Hold, Job};
 use crate::state::queues::QueueId;
-use crate::state::sessions::{Allocation, ClassKey, Phase, Session};
+use crate::state::sessions::{Allocation, ClassKey, Phase, Session, Slice};
 use crate::state::users::UserId;
 
 /// The order within a queue: by rank, then by submit, then by place in the job.
@@ -62,6 +62,8 @@ pub struct Index {
     pub ends: BTreeSet<(SessionId, Elapsed, Seq)>,
     /// What was sent ahead and has not begun.
     pub held: BTreeSet<(SessionId, Seq)>,
+    /// Running tasks of each queue that slices time, and not those that are being stopped.
+    pub slices: BTreeMap<QueueId, Slices>,
     /// When somebody was promised a start.
     pub starts: BTreeSet<(Elapsed, JobId, u32)>,
     /// In the order in which they finished.
@@ -72,7 +74,40 @@ pub struct Index {
     pub class_keys: BTreeMap<ClassKey, ClassId>,
 }
 
+/// The running tasks of a queue that slices time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Slices {
+    /// By when their slices began.
+    pub running: BTreeSet<(Elapsed, SessionId, Seq)>,
+    /// In their order: after which job each comes, and since when it stands still.
+    pub suspended: BTreeSet<(JobId, Elapsed, SessionId, Seq)>,
+    /// The same by since when.
+    pub standing: BTreeSet<(Elapsed, SessionId, Seq)>,
+}
+
 impl Index {
+    /// Notes a running task of a queue that slices time, or forgets it.
+    pub(crate) fn set_slice(&mut self, session: SessionId, allocation: &Allocation, is_there: bool) {
+        let Some(Slice { since, behind }) = allocation.slice else { return };
+        let seq = allocation.seq;
+        let slices = self.slices.entry(allocation.queue).or_default();
+        match (behind, is_there) {
+            (None, true) => drop(slices.running.insert((since, session, seq))),
+            (None, false) => drop(slices.running.remove(&(since, session, seq))),
+            (Some(behind), true) => {
+                slices.suspended.insert((behind, since, session, seq));
+                slices.standing.insert((since, session, seq));
+            }
+            (Some(behind), false) => {
+                slices.suspended.remove(&(behind, since, session, seq));
+                slices.standing.remove(&(since, session, seq));
+            }
+        }
+        if slices.running.is_empty() && slices.suspended.is_empty() {
+            self.slices.remove(&allocation.queue);
+        }
+    }
+
     pub(crate) fn set_ready(&mut self, job: &Job, place: usize, ready: bool) {
         let group = &job.groups[place];
         let key = ReadyKey { rank: group.rank, job: job.id, group: place as u32 };
@@ -154,8 +189,11 @@ impl Index {
             self.reserved.insert(session.id);
         }
         for allocation in session.allocations.values() {
-            if allocation.takes_capacity() {
+            if allocation.takes_capacity() && !allocation.is_suspended() {
                 self.set_end(session.id, allocation, true);
+            }
+            if allocation.phase == Phase::Running {
+                self.set_slice(session.id, allocation, true);
             }
             self.set_held(session.id, allocation.seq, allocation.phase == Phase::Held);
         }

@@ -276,7 +276,13 @@ impl State {
         let after = Bound::Excluded((self.now(), JobId(u64::MAX), u32::MAX));
         let start = self.index.starts.range((after, Bound::Unbounded)).next().map(|(at, ..)| *at);
         let due = Due {
-            elapsed: timer.into_iter().chain(eviction).chain(patience).chain(start).min(),
+            elapsed: timer
+                .into_iter()
+                .chain(eviction)
+                .chain(patience)
+                .chain(start)
+                .chain(self.next_slice_end())
+                .min(),
             wall: self.index.wall_timers.first().map(|(at, _)| *at),
         };
         (due != Due::default()).then_some(due)

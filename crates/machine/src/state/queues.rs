@@ -44,6 +44,9 @@ pub struct Queue {
     /// Tasks that were stopped for others of a higher priority.
     #[serde(default)]
     pub preempted: u64,
+    /// Time slices that ended because others waited.
+    #[serde(default)]
+    pub suspensions: u64,
     /// Tasks with a deadline that succeeded or failed within it, and after it.
     #[serde(default)]
     pub deadlines_met: u64,
@@ -140,6 +143,7 @@ impl Queue {
             promises: BTreeMap::new(),
             loosened: false,
             preempted: 0,
+            suspensions: 0,
             deadlines_met: 0,
             deadlines_missed: 0,
         }

@@ -46,7 +46,7 @@ fn of_group(state: &State, policy: &QueuePolicy, job: &Ranked<'_>, task: &TaskSp
             let ahead = i64::from(job.priority).saturating_mul(millis(policy.ageing));
             (job.submitted.0 / 1_000).cast_signed().saturating_sub(ahead)
         }
-        Order::Fifo => 0,
+        Order::Fifo | Order::RoundRobin => 0,
         Order::Sjf => or_last(state.estimate(job.spec, task)),
         Order::Edf => or_last(
             task.timing().deadline.map(|deadline| Duration::from_micros(job.submitted.plus(deadline).0)),

@@ -104,8 +104,21 @@ pub struct Allocation {
     /// It is stopped for somebody of a higher priority.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub preempted: bool,
+    /// Where it stands, in a queue that slices time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<Slice>,
     /// Task numbers whose end was reported.
     pub reported: RunSet,
+}
+
+/// A task that runs for a quantum at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slice {
+    /// When it went on last, or has stood still since.
+    pub since: Elapsed,
+    /// It stands still, and comes after all jobs up to this one: the last that there was by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<JobId>,
 }
 
 fn is_none(members: &u32) -> bool {
@@ -224,6 +237,25 @@ impl Session {
 impl Allocation {
     pub fn takes_capacity(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Stopping)
+    }
+
+    /// It runs by slices, and others have theirs now: its processor time is free, all else is not.
+    pub fn is_suspended(&self) -> bool {
+        self.slice.is_some_and(|slice| slice.behind.is_some())
+    }
+
+    /// What a switch gives back, and takes again.
+    pub fn processor(&self) -> Resources {
+        Resources { cpu: self.resources.cpu, ..Resources::default() }
+    }
+
+    /// What it takes of its session now, if it takes anything.
+    pub fn takes(&self) -> Resources {
+        let mut takes = self.resources.clone();
+        if self.is_suspended() {
+            takes.cpu = 0;
+        }
+        takes
     }
 
     /// When it will have ended, as far as is known at `now`: one that runs over is expected to take twice as long as before.

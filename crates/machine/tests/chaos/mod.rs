@@ -9,13 +9,13 @@ use machine::state::State;
 use machine::state::jobs::On;
 use machine::{
     Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, Preemption,
-    Promise, Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Target, Write,
+    Promise, Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Switch, Target, Write,
 };
 use model::policy::{Backfill, Order};
 use model::spec::Backoff;
 use model::{
-    Actor, ArrayRange, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, Offer, Reason, RequestId,
-    Resources, Run, RunSet, Seq, SessionId, Settings, TaskSpec, Timestamp, Token, Verdict, Work,
+    Actor, ArrayRange, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, Offer, Pace, Reason,
+    RequestId, Resources, Run, RunSet, Seq, SessionId, Settings, TaskSpec, Timestamp, Token, Verdict, Work,
 };
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
@@ -169,6 +169,10 @@ impl Chaos {
             plan.preemptions.push(preemption);
         }
         for _ in 0..self.draw.below(3) {
+            let switch = self.switch(state);
+            plan.switches.extend(switch);
+        }
+        for _ in 0..self.draw.below(3) {
             plan.promises.push(self.promised(state));
         }
         Command::Place(plan)
@@ -198,6 +202,14 @@ impl Chaos {
         let session = self.session(state);
         let all: Vec<Seq> = state.session(session)?.allocations.keys().copied().collect();
         Some(Preemption { session, seq: self.draw.pick(&all)?, job: of.job, task: of.tasks.first })
+    }
+
+    /// Of anything, to whatever.
+    fn switch(&mut self, state: &State) -> Option<Switch> {
+        let session = self.session(state);
+        let all: Vec<Seq> = state.session(session)?.allocations.keys().copied().collect();
+        let to = if self.draw.chance(60) { Pace::StandsStill } else { Pace::Runs };
+        Some(Switch { session, seq: self.draw.pick(&all)?, to })
     }
 
     /// Mostly the whole gang, where it is of one: on any sessions.
@@ -276,7 +288,7 @@ impl Chaos {
             secret_hash: 7,
             capacity,
             labels: BTreeMap::new(),
-            kinds: vec![Kind::Noop],
+            kinds: vec![Kind::Noop, Kind::Process],
             functions: Vec::new(),
             isolation: String::new(),
         })
@@ -363,7 +375,8 @@ impl Chaos {
         let count = 1 + self.draw.below(4) as usize;
         let mut tasks: Vec<TaskSpec> = Vec::new();
         for place in 0..count {
-            let mut task = TaskSpec::new(&format!("t{place}"), Work::Noop);
+            let work = if self.draw.chance(50) { Work::Noop } else { Work::Run(vec!["true".to_owned()]) };
+            let mut task = TaskSpec::new(&format!("t{place}"), work);
             let len = self.draw.pick(&[1u32, 1, 3, 6]).unwrap_or(1);
             task.array = (len > 1).then(|| ArrayRange { first: 0, last: len - 1, step: 1 });
             task.gang = (2..5).contains(&len) && self.draw.chance(60);
@@ -415,7 +428,21 @@ impl Chaos {
             self.draw.chance(60).then(|| Backfill::ALL[self.draw.below(Backfill::ALL.len() as u64) as usize]);
         let ageing = self.draw.chance(30).then(|| Duration::from_secs(self.draw.below(20)));
         let preempt = self.draw.chance(40).then(|| self.draw.chance(70));
-        QueueSpec { order, ageing, backfill, preempt, ..QueueSpec::default() }
+        // Where it is to have slices, mostly all else fits.
+        if order == Some(Order::RoundRobin) && self.draw.chance(80) {
+            let quantum = Some(Duration::from_millis(10 + self.draw.below(4_000)));
+            let (ageing, backfill) = (Some(Duration::ZERO), Some(Backfill::FirstFit));
+            return QueueSpec {
+                order,
+                ageing,
+                backfill,
+                preempt: Some(false),
+                quantum,
+                ..QueueSpec::default()
+            };
+        }
+        let quantum = self.draw.chance(10).then(|| Duration::from_millis(self.draw.below(4_000)));
+        QueueSpec { order, ageing, backfill, preempt, quantum, ..QueueSpec::default() }
     }
 
     /// What the next task of some ready group is promised, or no longer.

@@ -68,7 +68,7 @@ pub fn open(state: &mut State) -> SessionId {
             secret_hash: 1,
             capacity,
             labels: Default::default(),
-            kinds: vec![Kind::Noop],
+            kinds: vec![Kind::Noop, Kind::Process],
             functions: Vec::new(),
             isolation: String::new(),
         })],

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use machine::{
     Bootstrap, Command, Edge, Ended, JobChange, News, Op, OpenSession, Placement, Plan, Preemption, Promise,
-    Promised, QueueSpec, Report, ReportBatch, Reservation, Target,
+    Promised, QueueSpec, Report, ReportBatch, Reservation, Switch, Target,
 };
 use model::resources::parse_amount;
 use model::settings::{Failover, Lease, Limits};
 use model::time::parse_duration;
 use model::{
-    Actor, Blob, Dependency, Elapsed, Kind, Offer, Reason, Run, RunSet, Seq, SessionId, Settings, TaskId,
-    Token, Verdict,
+    Actor, Blob, Dependency, Elapsed, Kind, Offer, Pace, Reason, Run, RunSet, Seq, SessionId, Settings,
+    TaskId, Token, Verdict,
 };
 
 use super::spec::{debug, job, list, pair};
@@ -42,6 +42,8 @@ pub fn line(world: &mut World, line: &str) -> Read<Step> {
         "place" => Command::Place(plan(rest)?),
         "reserve" => Command::Place(reservation(rest)?),
         "preempt" => Command::Place(preemption(rest)?),
+        "suspend" => Command::Place(switch(rest, Pace::StandsStill)?),
+        "go-on" => Command::Place(switch(rest, Pace::Runs)?),
         "promise" => Command::Place(promised(rest)?),
         "started" | "succeeded" | "failed" | "lost" | "stopped" | "recalled" => report(world, verb, rest)?,
         verb => return write(world, verb, rest),
@@ -148,6 +150,13 @@ fn preemption(rest: &str) -> Read<Plan> {
     let (session, seq) = (session.parse().map_err(debug)?, seq.parse().map_err(debug)?);
     let preemption = Preemption { session, seq, job: task.job, task: task.number };
     Ok(Plan { preemptions: vec![preemption], ..Plan::default() })
+}
+
+/// `s1#2`
+fn switch(rest: &str, to: Pace) -> Read<Plan> {
+    let (session, seq) = rest.split_once('#').ok_or("name the allocation as s1#2")?;
+    let (session, seq) = (session.parse().map_err(debug)?, seq.parse().map_err(debug)?);
+    Ok(Plan { switches: vec![Switch { session, seq, to }], ..Plan::default() })
 }
 
 /// `j1.0` or `j1.0-9`
@@ -333,6 +342,7 @@ fn queue(rest: &str) -> Read<QueueSpec> {
                 spec.shares.insert(user.to_owned(), weight.parse().map_err(|_| "share")?);
             }
             "preempt" => spec.preempt = Some(value.parse().map_err(|_| "preempt")?),
+            "quantum" => spec.quantum = Some(model::time::parse_duration(value)?),
             "backfill" => spec.backfill = Some(value.parse()?),
             other => return Err(format!("a queue has no `{other}`")),
         }

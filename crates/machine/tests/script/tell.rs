@@ -34,6 +34,7 @@ fn effect(effect: &Effect) -> String {
     match effect {
         Effect::Run { session, seq } => format!("run {session}#{seq}"),
         Effect::Stop { session, seq } => format!("stop {session}#{seq}"),
+        Effect::Switch { session, seq } => format!("switch {session}#{seq}"),
         Effect::SessionOpened { session } => format!("{session} opened"),
         Effect::SessionEnded { session } => format!("{session} ended"),
         Effect::Wake => "plan".to_owned(),
@@ -168,11 +169,17 @@ fn queues(state: &State) -> String {
         let paused = if queue.paused { ", paused" } else { "" };
         let max = queue.running_max.map(|max| format!(", at most {max}")).unwrap_or_default();
         let counts = counts(&queue.counts);
-        let QueuePolicy { order, ageing, backfill, preempt } = queue.policy;
+        let QueuePolicy { order, ageing, backfill, preempt, quantum } = queue.policy;
         let ageing =
             if ageing.is_zero() { String::new() } else { format!(" +1 each {}", format_duration(ageing)) };
         let policy = match queue.policy == QueuePolicy::default() {
             true => String::new(),
+            false if !quantum.is_zero() => {
+                let (standing, ended) = (queue.suspended, queue.suspensions);
+                format!(
+                    ", by {order} for {quantum:?}, {backfill}: {standing} stand still, {ended} slices ended"
+                )
+            }
             false if preempt => format!(", by {order}{ageing}, {backfill}, preempting: {}", queue.preempted),
             false => format!(", by {order}{ageing}, {backfill}"),
         };

@@ -262,7 +262,13 @@ proptest! {
 
     /// Whatever the estimates are worth, everything runs in the end, and never more than there is room for.
     #[test]
-    fn everything_starts_some_time(jobs in any_jobs(), order in 0usize..7, backfill in 0usize..4) {
+    fn everything_starts_some_time(
+        jobs in any_jobs(),
+        order in 0..Order::ALL.len(),
+        backfill in 0..Backfill::ALL.len(),
+    ) {
+        // Its tasks stand still in between, and it promises nothing.
+        prop_assume!(Order::ALL[order] != Order::RoundRobin);
         let found = starts(8, &jobs, Order::ALL[order], Backfill::ALL[backfill]);
         let used = |at: u64| -> u64 {
             let runs = |(start, job): &(&u64, &Job)| **start <= at && at < **start + job.run;

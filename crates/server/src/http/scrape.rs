@@ -236,7 +236,7 @@ fn queue_gauges(page: &mut Exposition, queues: &[QueueView]) {
         }
     }
     type Figure = fn(&QueueView) -> f64;
-    let figures: [(&str, &str, Figure); 6] = [
+    let figures: [(&str, &str, Figure); 7] = [
         ("baton_queue_depth", "Tasks that wait for a worker.", |queue| queue.counts.ready as f64),
         ("baton_queue_jobs_unfinished", "Unfinished jobs.", |queue| queue.unfinished_jobs as f64),
         ("baton_queue_weight", "Share of the capacity relative to other queues.", |queue| {
@@ -244,6 +244,7 @@ fn queue_gauges(page: &mut Exposition, queues: &[QueueView]) {
         }),
         ("baton_queue_paused", "Whether it is paused.", |queue| truth(queue.paused)),
         ("baton_queue_usage_seconds", "Decayed dominant-resource-seconds.", |queue| queue.usage),
+        ("baton_queue_suspended", "Running tasks that stand still.", |queue| queue.suspended as f64),
         ("baton_queue_oldest_wait_seconds", "Age of its oldest waiting task; 0 if none waits.", |queue| {
             queue.oldest_wait.unwrap_or_default().as_secs_f64()
         }),
@@ -254,7 +255,10 @@ fn queue_gauges(page: &mut Exposition, queues: &[QueueView]) {
             samples.with(&[("queue", &queue.name)], figure(queue));
         }
     }
-    let counters: [(&str, &str, Figure); 3] = [
+    let counters: [(&str, &str, Figure); 4] = [
+        ("baton_queue_suspensions_total", "Time slices that ended because others waited.", |queue| {
+            queue.suspensions as f64
+        }),
         ("baton_queue_preempted_total", "Tasks stopped for others of a higher priority.", |queue| {
             queue.preempted as f64
         }),

@@ -3,7 +3,7 @@
 use leader_core::{FromWorker, Held, Hello, Offer, Order, Reports, ToWorker};
 use machine::{News, Report};
 use model::time::micros;
-use model::{SessionId, SpecError, TaskSpec, Token};
+use model::{Pace, SessionId, SpecError, TaskSpec, Token};
 use wire::convert::open_session;
 use wire::error::Failure;
 use wire::v1;
@@ -85,6 +85,9 @@ pub fn said(
         ToWorker::Renewed { number } => ToWire::Renewed(v1::Renewed { number }),
         ToWorker::Run(order) => ToWire::Run(write_order(*order)),
         ToWorker::Stop { seq, token } => ToWire::Stop(v1::Stop { seq, token: token.0 }),
+        ToWorker::Switch { seq, token, to } => {
+            ToWire::Switch(v1::Switch { seq, token: token.0, runs: to == Pace::Runs })
+        }
         ToWorker::Recall { seq, token } => ToWire::Recall(v1::Recall { seq, token: token.0 }),
         ToWorker::Acked { number, fenced } => ToWire::Acked(v1::ReportsAcked { number, fenced }),
         ToWorker::NotLeader => ToWire::NotLeader(v1::NotLeader { leader: leader().unwrap_or_default() }),

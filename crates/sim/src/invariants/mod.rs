@@ -59,6 +59,8 @@ pub trait Invariant {
     /// A process of an attempt is started on a worker's host.
     fn started(&mut self, _worker: usize, _: &Execution, _: &mut Found) {}
     fn ended(&mut self, _worker: usize, _: &Execution) {}
+    /// It stands still from now on, or goes on.
+    fn switched(&mut self, _worker: usize, _: &Execution, _: &mut Found) {}
     /// The host of a worker stands still: nobody on it can act.
     fn frozen(&mut self, _worker: usize) {}
     /// Everything has come to rest.
@@ -130,6 +132,10 @@ impl Watch {
 
     pub fn ended(&mut self, now: Micros, worker: usize, execution: &Execution) {
         self.each(now, |invariant, _| invariant.ended(worker, execution));
+    }
+
+    pub fn switched(&mut self, now: Micros, worker: usize, execution: &Execution) {
+        self.each(now, |invariant, found| invariant.switched(worker, execution, found));
     }
 
     pub fn frozen(&mut self, worker: usize) {

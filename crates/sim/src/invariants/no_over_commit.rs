@@ -27,7 +27,7 @@ impl Invariant for NoOverCommit {
         for session in step.state.sessions() {
             let mut granted = Resources::default();
             let asked = session.allocations.values().filter(|allocation| !allocation.ahead);
-            asked.for_each(|allocation| granted.add(&allocation.resources));
+            asked.for_each(|allocation| granted.add(&allocation.takes()));
             if !session.capacity.total.covers(&granted) {
                 found.push(format!("{} has granted {granted} of {}", session.id, session.capacity.total));
             }
@@ -35,14 +35,11 @@ impl Invariant for NoOverCommit {
     }
 
     fn started(&mut self, worker: usize, execution: &Execution, found: &mut Found) {
-        self.looked += 1;
-        let running = self.running.entry(worker).or_default();
-        running.insert(key(execution), execution.order.spec.resources.clone());
-        let mut used = Resources::default();
-        running.values().for_each(|resources| used.add(resources));
-        if !Resources::cores(CORES).covers(&used) {
-            found.push(format!("w{worker} runs {used}: {:?}", running.keys().collect::<Vec<_>>()));
-        }
+        self.take(worker, execution, found);
+    }
+
+    fn switched(&mut self, worker: usize, execution: &Execution, found: &mut Found) {
+        self.take(worker, execution, found);
     }
 
     fn ended(&mut self, worker: usize, execution: &Execution) {
@@ -51,5 +48,22 @@ impl Invariant for NoOverCommit {
 
     fn looked(&self) -> u64 {
         self.looked
+    }
+}
+
+impl NoOverCommit {
+    fn take(&mut self, worker: usize, execution: &Execution, found: &mut Found) {
+        self.looked += 1;
+        let mut takes = execution.order.spec.resources.clone();
+        if execution.is_suspended() {
+            takes.cpu = 0;
+        }
+        let running = self.running.entry(worker).or_default();
+        running.insert(key(execution), takes);
+        let mut used = Resources::default();
+        running.values().for_each(|resources| used.add(resources));
+        if !Resources::cores(CORES).covers(&used) {
+            found.push(format!("w{worker} runs {used}: {:?}", running.keys().collect::<Vec<_>>()));
+        }
     }
 }

@@ -18,22 +18,22 @@ pub(super) fn draw(workload: &Workload, run: &Run, colour: &str) -> String {
     let x = |at: Duration| LEFT + (at - first).as_secs_f64() / length * (WIDTH - LEFT - RIGHT);
     let y = |core: u64| core as f64 / run.cores.max(1) as f64 * HIGH;
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\">\n", HIGH + AXIS);
-    for (ran, pieces) in pieces(run) {
+    for (ran, (start, end), pieces) in pieces(run) {
         let name = &workload.jobs[ran.job].tasks[ran.task].name;
         let title = format!(
             "{name}: {} cores, waited {}, ran {}",
             ran.cores,
-            span((ran.start - ran.ready).as_secs_f64()),
-            span((ran.end - ran.start).as_secs_f64())
+            span(ran.wait().as_secs_f64()),
+            span(ran.took().as_secs_f64())
         );
         for (from, len) in pieces {
             let _ = writeln!(
                 svg,
                 "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{colour}\" \
                  fill-opacity=\"0.75\" stroke=\"var(--paper)\" stroke-width=\"0.5\"><title>{}</title></rect>",
-                x(ran.start),
+                x(start),
                 y(from),
-                (x(ran.end) - x(ran.start)).max(0.5),
+                (x(end) - x(start)).max(0.5),
                 y(len),
                 escape(&title)
             );
@@ -53,20 +53,31 @@ pub(super) fn draw(workload: &Workload, run: &Run, colour: &str) -> String {
     svg + "</svg>\n"
 }
 
-/// Runs of cores for each task: from a core on, so many.
-fn pieces(run: &Run) -> Vec<(&Ran, Vec<(u64, u64)>)> {
-    let mut order: Vec<&Ran> = run.tasks.iter().collect();
-    order.sort_by_key(|ran| (ran.start, ran.job, ran.task));
+/// From when until when.
+type Time = (Duration, Duration);
+
+/// The times in which it ran.
+fn times(ran: &Ran) -> Vec<Time> {
+    let from = std::iter::once(ran.start).chain(ran.pauses.iter().map(|(_, to)| *to));
+    let to = ran.pauses.iter().map(|(from, _)| *from).chain([ran.end]);
+    from.zip(to).collect()
+}
+
+/// Runs of cores for each time of each task: from a core on, so many.
+fn pieces(run: &Run) -> Vec<(&Ran, Time, Vec<(u64, u64)>)> {
+    let all = run.tasks.iter().flat_map(|ran| times(ran).into_iter().map(move |time| (ran, time)));
+    let mut order: Vec<(&Ran, Time)> = all.collect();
+    order.sort_by_key(|(ran, (start, _))| (*start, ran.job, ran.task));
     let mut free: BTreeMap<u64, u64> = BTreeMap::from([(0, run.cores)]);
     let mut running: Vec<(Duration, Vec<(u64, u64)>)> = Vec::new();
     let mut drawn = Vec::new();
-    for ran in order {
-        for (_, pieces) in running.extract_if(.., |(end, _)| *end <= ran.start) {
+    for (ran, (start, until)) in order {
+        for (_, pieces) in running.extract_if(.., |(end, _)| *end <= start) {
             pieces.into_iter().for_each(|piece| give_back(&mut free, piece));
         }
         let pieces = take(&mut free, ran.cores);
-        running.push((ran.end, pieces.clone()));
-        drawn.push((ran, pieces));
+        running.push((until, pieces.clone()));
+        drawn.push((ran, (start, until), pieces));
     }
     drawn
 }

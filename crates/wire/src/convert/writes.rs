@@ -137,10 +137,12 @@ pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> 
         backfill,
         shares,
         preempt,
+        quantum_us,
     } = request;
     let order = order.map(|text| errors.take("order", text.parse(), Order::default()));
     let backfill = backfill.map(|text| errors.take("backfill", text.parse(), Backfill::default()));
     let ageing = ageing_us.map(Duration::from_micros);
+    let quantum = quantum_us.map(Duration::from_micros);
     if let Some(weight) = weight.filter(|weight| !(1..=WEIGHT_MAX).contains(weight)) {
         errors.refuse("weight", format!("{weight} is not 1 to {WEIGHT_MAX}"));
     }
@@ -161,6 +163,7 @@ pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> 
         ageing,
         backfill,
         preempt,
+        quantum,
         shares,
     })
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use model::{Moment, Timestamp};
+use model::{Moment, Pace, Timestamp};
 
 use super::output::Output;
 use super::protocol::{Cause, Exit, Held, Key, Spawn};
@@ -26,6 +26,8 @@ pub struct Attempt {
     pub marks: Vec<String>,
     /// Of its timeout.
     deadline: Option<Moment>,
+    /// Since when it stands still.
+    suspended: Option<Moment>,
     kill_at: Option<Moment>,
     /// Killed, but perhaps not yet reaped.
     is_killed: bool,
@@ -51,6 +53,7 @@ impl Attempt {
                 grace: spawn.grace,
                 marks: spawn.marks.clone(),
                 deadline: spawn.timeout.map(|timeout| clock::moment().plus(timeout)),
+                suspended: None,
                 kill_at: None,
                 is_killed: false,
                 cause: None,
@@ -84,6 +87,35 @@ impl Attempt {
             self.cause = Some(cause);
             self.kill_at = Some(now.plus(self.grace));
             sys::signal_group(self.pid, sys::SIGTERM);
+            // What stands still hears nothing.
+            self.switch(Pace::Runs, now);
+        }
+    }
+
+    /// Lets it stand still, or go on. Its timeout does not count what it was not let run.
+    pub fn switch(&mut self, to: Pace, now: Moment) {
+        match (to, self.suspended) {
+            (Pace::StandsStill, None) if self.is_running() && self.cause.is_none() => {
+                self.suspended = Some(now);
+                self.signal_all(sys::SIGSTOP);
+            }
+            (Pace::Runs, Some(since)) => {
+                self.suspended = None;
+                self.deadline = self.deadline.map(|deadline| deadline.plus(now.since(since)));
+                self.signal_all(sys::SIGCONT);
+            }
+            (Pace::StandsStill | Pace::Runs, _) => {}
+        }
+    }
+
+    /// Its group, and what is in its control group besides: others of its processes may have left the former.
+    fn signal_all(&self, signal: i32) {
+        if !self.is_running() {
+            return;
+        }
+        sys::signal_group(self.pid, signal);
+        if let Some(group) = &self.group {
+            group.signal(signal);
         }
     }
 
@@ -104,7 +136,8 @@ impl Attempt {
     }
 
     pub fn due(&self) -> Option<Moment> {
-        let running = self.deadline.filter(|_| self.is_running() && self.cause.is_none());
+        let may_time_out = self.is_running() && self.cause.is_none() && self.suspended.is_none();
+        let running = self.deadline.filter(|_| may_time_out);
         let grace = self.kill_at.filter(|_| self.is_running());
         let drain = self.drain_until.filter(|_| self.exit.is_none());
         [running, grace, drain].into_iter().flatten().min()
@@ -115,7 +148,7 @@ impl Attempt {
         if self.is_running() {
             if self.kill_at.is_some_and(|at| now >= at) {
                 self.kill(None, now);
-            } else if self.deadline.is_some_and(|at| now >= at) {
+            } else if self.suspended.is_none() && self.deadline.is_some_and(|at| now >= at) {
                 self.stop(Cause::TimedOut, now);
             }
             return false;
@@ -270,6 +303,40 @@ mod tests {
         while sys::reap(attempt.pid).is_none() {
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    #[test]
+    fn what_stands_still_is_stopped_by_the_kernel_and_its_timeout_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        // One process: a shell that is about to start another stands still in another state, waiting for it.
+        let argv = ["sh", "-c", "exec sleep 600"].map(str::to_owned).to_vec();
+        let timed = Spawn { argv, timeout: Some(Duration::from_secs(60)), ..sleeper(dir.path()) };
+        let mut attempt = Attempt::spawn(&timed).unwrap();
+        let is_stopped = |attempt: &Attempt| sys::stat_field(attempt.pid, 3).as_deref() == Some("T");
+        let until = |what: &dyn Fn() -> bool| {
+            while !what() {
+                std::thread::sleep(Duration::from_millis(1))
+            }
+        };
+        let (now, due) = (clock::moment(), attempt.due().unwrap());
+        attempt.switch(Pace::StandsStill, now);
+        until(&|| is_stopped(&attempt));
+        assert_eq!(attempt.due(), None, "it is not let run, so it does not time out");
+        let hour = Duration::from_secs(3_600);
+        attempt.switch(Pace::Runs, now.plus(hour));
+        until(&|| !is_stopped(&attempt));
+        assert_eq!(attempt.due(), Some(due.plus(hour)));
+        attempt.switch(Pace::StandsStill, now);
+        until(&|| is_stopped(&attempt));
+        // A polite word reaches it all the same.
+        attempt.stop(Cause::Stopped, now);
+        let reaped = loop {
+            if let Some(reaped) = sys::reap(attempt.pid) {
+                break reaped;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        assert_eq!(reaped.signal, Some(sys::SIGTERM));
     }
 
     #[test]

@@ -384,6 +384,11 @@ impl Keeper {
                     attempt.kill(None, now);
                 }
             }
+            Request::Switch { key, to } => {
+                if let Some(attempt) = self.attempts.get_mut(&key) {
+                    attempt.switch(to, now);
+                }
+            }
             Request::Lease { boottime_us } => {
                 // What the old one no longer covers is not brought back by a new one. Another session's may be shorter.
                 self.watch_lease(now);

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use model::Timestamp;
+use model::{Pace, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,8 @@ pub enum Request {
     Kill { key: Key },
     /// What does not keep running without a lease is killed then: microseconds of CLOCK_BOOTTIME, which both see.
     Lease { boottime_us: u64 },
+    /// Let it stand still, or go on.
+    Switch { key: Key, to: Pace },
     /// Its end has been taken note of.
     Forget { key: Key },
     /// The worker leaves for good: end when there is nothing to hold.

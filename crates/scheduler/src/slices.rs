@@ -1,0 +1,207 @@
+//! Round robin: whose time slice is over makes room for those of its queue that wait, and only then. What stands still goes on
+//! at its own worker, in its place among all that wait: after the jobs that were there when it was suspended.
+
+use std::collections::BTreeMap;
+
+use machine::eligible::accepts;
+use machine::state::index::ReadyKey;
+use machine::state::queues::QueueId;
+use machine::{Allocation, State, Switch, may_suspend};
+use model::{ClassId, Elapsed, JobId, Pace, Run, Seq, SessionId};
+
+use crate::overlay::Taken;
+use crate::place::Round;
+use crate::queues::Line;
+
+/// Slices of one queue that one round ends.
+const SUSPENSIONS_MAX: usize = 256;
+/// Waiting tasks of a queue that are looked at in vain, while there are slices that could end.
+const VAIN_MAX: usize = 256;
+
+/// A task that stands still.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub session: SessionId,
+    pub seq: Seq,
+    /// It comes after this job.
+    pub behind: JobId,
+}
+
+impl Standing {
+    /// Those of a queue, in order, that no plan in flight lets go on.
+    pub fn all_of(state: &State, taken: &Taken, queue: QueueId) -> Vec<Standing> {
+        let standing = |(session, allocation): (SessionId, &Allocation)| {
+            let behind = allocation.slice?.behind?;
+            Some(Standing { session, seq: allocation.seq, behind })
+        };
+        let in_flight = |standing: &Standing| taken.switched.contains_key(&(standing.session, standing.seq));
+        state.suspended(queue).filter_map(standing).filter(|standing| !in_flight(standing)).collect()
+    }
+}
+
+/// Who waits, in the order of the queue: by job, and what stands still after the job that it comes behind.
+#[derive(Clone, Copy, Debug)]
+enum Waits {
+    Ready(ReadyKey, ClassId),
+    Standing(Standing),
+}
+
+/// Lets it go on if its worker has the processor time. Returns whether it does.
+pub(crate) fn resume(round: &mut Round<'_>, standing: Standing) -> bool {
+    let Some(allocation) = allocation(round.state, standing) else { return false };
+    let processor = allocation.processor();
+    let Some((place, _)) =
+        round.state.job(allocation.job).and_then(|job| job.group_of(allocation.tasks.first))
+    else {
+        return false;
+    };
+    let whose = (allocation.job, place as u32);
+    let from =
+        allocation.slice.filter(|_| allocation.is_suspended()).map_or(round.now(), |slice| slice.since);
+    let left = (allocation.expected != Elapsed::MAX).then(|| allocation.expected.since(from));
+    if !round.allows(standing.session, whose, &processor, left) {
+        return false;
+    }
+    round.use_more(standing.session, whose, &processor, left);
+    round.switch(standing.session, standing.seq, Pace::Runs);
+    true
+}
+
+fn allocation<'a>(state: &'a State, standing: Standing) -> Option<&'a Allocation> {
+    let row = state.session(standing.session).filter(|row| !row.ended)?;
+    row.allocations.get(&standing.seq)
+}
+
+/// Ends slices that are over, each for somebody of its queue that waits. Returns whether any did.
+pub(crate) fn rotate(round: &mut Round<'_>, line: &mut Line<'_>) -> bool {
+    let state = round.state;
+    let is_free = |(session, allocation): &(SessionId, &Allocation)| {
+        !round.taken.switched.contains_key(&(*session, allocation.seq)) && may_suspend(state, allocation)
+    };
+    let mut over: Vec<(SessionId, &Allocation)> =
+        state.over_slices(line.queue).filter(is_free).take(SUSPENSIONS_MAX).collect();
+    let mut waiting: BTreeMap<(JobId, bool, u32), Waits> = BTreeMap::new();
+    for (key, class) in line.waiting().take(SUSPENSIONS_MAX) {
+        waiting.insert((key.job, false, key.group), Waits::Ready(key, class));
+    }
+    for (place, standing) in (0..).zip(line.standing.iter()) {
+        waiting.insert((standing.behind, true, place), Waits::Standing(*standing));
+    }
+    let (before, mut vain) = (round.plan.switches.len(), 0);
+    while !over.is_empty()
+        && vain < VAIN_MAX
+        && let Some((place, next)) = waiting.pop_first()
+    {
+        match next {
+            Waits::Ready(key, class) if start(round, line, &mut over, key, class) => {
+                // There may be more of its group.
+                waiting.insert(place, next);
+            }
+            Waits::Standing(standing) if go_on(round, &mut over, standing) => {
+                line.standing.retain(|other| (other.session, other.seq) != (standing.session, standing.seq));
+            }
+            Waits::Ready(..) | Waits::Standing(_) => vain += 1,
+        }
+    }
+    let behind = state.last_job();
+    let ended = round.plan.switches[before..].iter().filter(|switch| switch.to == Pace::StandsStill);
+    // Where more became free than was needed, they go on at once.
+    line.standing.extend(ended.map(|switch| Standing { session: switch.session, seq: switch.seq, behind }));
+    round.plan.switches.len() > before
+}
+
+/// Starts the next task of the group where slices that are over make room for it.
+fn start(
+    round: &mut Round<'_>,
+    line: &mut Line<'_>,
+    over: &mut Vec<(SessionId, &Allocation)>,
+    key: ReadyKey,
+    class: ClassId,
+) -> bool {
+    let state = round.state;
+    let Some((job, row)) = state.job(key.job).zip(state.class(class)) else { return false };
+    let group = &job.groups[key.group as usize];
+    let Some(tasks) = round.next_tasks(key.job, group, 1).filter(|_| line.room > 0 && !group.gang) else {
+        return false;
+    };
+    let mut sessions: Vec<SessionId> = Vec::new();
+    for (session, _) in over.iter() {
+        if !sessions.contains(session) {
+            sessions.push(*session);
+        }
+    }
+    let estimate = round.estimate_if_asked(key.job, key.group);
+    for session in sessions {
+        let takes = state.session(session).is_some_and(|own| accepts(state, own, &row.key).is_ok());
+        let whose = (key.job, key.group);
+        let opens = |round: &Round<'_>| round.is_open(session, row, whose, tasks, estimate);
+        if takes && make_room(round, over, session, |_| true, opens) {
+            round.take(key.job, key.group, Run::new(tasks.first, 1), session, row);
+            line.charge(&row.key.resources, row.key.resources.dominant_share(state.total()), 1, 1);
+            return true;
+        }
+    }
+    false
+}
+
+/// It takes the place of whose slice ended after it was stopped, or of anybody's once it has stood still for a quantum: those
+/// that were to stop together with it have had no more than it.
+fn go_on(round: &mut Round<'_>, over: &mut Vec<(SessionId, &Allocation)>, standing: Standing) -> bool {
+    let Some(allocation) = allocation(round.state, standing) else { return false };
+    let (Some(slice), Some(queue)) = (allocation.slice, round.state.queue(allocation.queue)) else {
+        return false;
+    };
+    let (processor, quantum) = (allocation.processor(), queue.policy.quantum);
+    let has_waited = slice.since.plus(quantum) <= round.now();
+    let opens = |round: &Round<'_>| {
+        round.rooms.get(&standing.session).is_some_and(|room| room.free.covers(&processor))
+    };
+    let is_due = |victim: &Allocation| {
+        has_waited || victim.slice.is_some_and(|other| other.since.plus(quantum) > slice.since)
+    };
+    make_room(round, over, standing.session, is_due, opens) && resume(round, standing)
+}
+
+/// Ends as few slices of the session as open it, the oldest first; none if all of them would not.
+fn make_room(
+    round: &mut Round<'_>,
+    over: &mut Vec<(SessionId, &Allocation)>,
+    session: SessionId,
+    may_end: impl Fn(&Allocation) -> bool,
+    opens: impl Fn(&Round<'_>) -> bool,
+) -> bool {
+    let mut ended: Vec<&Allocation> = Vec::new();
+    let of_session = over.iter().filter(|(other, victim)| *other == session && may_end(victim));
+    for allocation in of_session.map(|(_, allocation)| *allocation).collect::<Vec<_>>() {
+        if opens(round) {
+            break;
+        }
+        round.use_less(session, &allocation.processor());
+        ended.push(allocation);
+    }
+    if !opens(round) {
+        for allocation in ended {
+            round.use_again(session, &allocation.processor());
+        }
+        return false;
+    }
+    for allocation in &ended {
+        round.switch(session, allocation.seq, Pace::StandsStill);
+    }
+    over.retain(|(other, allocation)| *other != session || ended.iter().all(|own| own.seq != allocation.seq));
+    true
+}
+
+impl Round<'_> {
+    /// What this round has turned already is as it was.
+    fn switch(&mut self, session: SessionId, seq: Seq, to: Pace) {
+        let before = self.plan.switches.len();
+        self.plan.switches.retain(|switch| (switch.session, switch.seq) != (session, seq));
+        if self.plan.switches.len() < before {
+            self.taken.switched.remove(&(session, seq));
+            return;
+        }
+        self.taken.switched.insert((session, seq), to);
+        self.plan.switches.push(Switch { session, seq, to });
+    }
+}
