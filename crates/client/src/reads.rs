@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use model::views::{ClusterView, Explanation, JobState, JobView, QueueView, TaskState, TaskView, WorkerView};
+use model::views::{
+    AskedJob, ClusterView, Explanation, JobState, JobView, QueueView, TaskState, TaskView, WorkerView,
+};
 use model::{JobId, JobSpec, LogIndex, RunSet, Settings, SpecError, TaskId};
 use wire::v1;
 
@@ -80,6 +82,28 @@ impl Client {
         limit: u32,
         before: Option<JobId>,
     ) -> Result<Read<Page<JobView, JobId>>, Error> {
+        let (index, jobs, next) = self.jobs_page(filter, limit, before, false).await?;
+        Ok(Read { index, value: Page { items: items(jobs)?, next } })
+    }
+
+    /// The same, each with what its tasks ask for.
+    pub async fn list_asked_jobs(
+        &self,
+        filter: &JobFilter,
+        limit: u32,
+        before: Option<JobId>,
+    ) -> Result<Read<Page<AskedJob, JobId>>, Error> {
+        let (index, jobs, next) = self.jobs_page(filter, limit, before, true).await?;
+        Ok(Read { index, value: Page { items: items(jobs)?, next } })
+    }
+
+    async fn jobs_page(
+        &self,
+        filter: &JobFilter,
+        limit: u32,
+        before: Option<JobId>,
+        with_asked: bool,
+    ) -> Result<(LogIndex, Vec<v1::Job>, Option<JobId>), Error> {
         let message = v1::ListJobsRequest {
             stale: self.stale,
             queue: filter.queue.clone().unwrap_or_default(),
@@ -90,11 +114,11 @@ impl Client {
             limit,
             before: before.map_or(0, |job| job.0),
             unfinished_only: filter.unfinished_only,
+            with_asked,
         };
         let send = |mut stub: Stub, request| async move { stub.list_jobs(request).await };
         let reply = self.shared.call(message, None, send).await?;
-        let next = (reply.next != 0).then_some(JobId(reply.next));
-        Ok(Read { index: reply.index, value: Page { items: items(reply.jobs)?, next } })
+        Ok((reply.index, reply.jobs, (reply.next != 0).then_some(JobId(reply.next))))
     }
 
     /// In order of their numbers. `limit` at most 10,000; `from` from an earlier page's `next`.

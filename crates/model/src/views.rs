@@ -179,6 +179,53 @@ pub struct GroupView {
     pub after: Vec<String>,
 }
 
+/// A job with what its tasks ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AskedJob {
+    pub job: JobView,
+    /// Nothing of it was to start before, by its delay or its time of start.
+    pub not_before: Option<Timestamp>,
+    /// Of each of its groups.
+    pub asked: Vec<Asked>,
+}
+
+/// What the tasks of a group ask for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Asked {
+    pub resources: Resources,
+    pub gang: bool,
+    /// How long an attempt will take, as far as is known now, and from where.
+    pub estimate: Option<(Duration, EstimateFrom)>,
+    /// From the submit of the job.
+    pub deadline: Option<Duration>,
+    /// Of what the group waits for those that its members wait for one by one.
+    pub after_each: Vec<String>,
+}
+
+/// Where an estimate is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EstimateFrom {
+    /// The task says it.
+    Given,
+    /// Earlier runs of the same names took so long.
+    Learnt,
+    /// It takes no longer, for it is ended then.
+    Timeout,
+}
+
+impl EstimateFrom {
+    pub const ALL: [EstimateFrom; 3] = [EstimateFrom::Given, EstimateFrom::Learnt, EstimateFrom::Timeout];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            EstimateFrom::Given => "given",
+            EstimateFrom::Learnt => "learnt",
+            EstimateFrom::Timeout => "timeout",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskView {
     pub id: TaskId,

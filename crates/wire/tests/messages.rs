@@ -6,8 +6,8 @@ use std::time::Duration;
 use machine::{Edge, Ended, Event, News, Rejection, Report, Target};
 use model::policy::{Backfill, Order};
 use model::views::{
-    ClusterView, Counts, Explanation, GroupView, JobState, JobView, MemberView, QueueView, ReasonView,
-    TaskState, TaskView, UserView, WorkerState, WorkerView,
+    Asked, AskedJob, ClusterView, Counts, EstimateFrom, Explanation, GroupView, JobState, JobView,
+    MemberView, QueueView, ReasonView, TaskState, TaskView, UserView, WorkerState, WorkerView,
 };
 use model::{
     Actor, Blob, Capacity, Dependency, JobId, Kind, Offer, Outcome, QueuePolicy, Reason, RequestId,
@@ -68,6 +68,23 @@ fn outcomes_read_back_for_every_verdict_and_reason() {
     assert_eq!(paths, ["verdict", "reason"]);
 }
 
+fn job_in(state: JobState, group: &GroupView) -> JobView {
+    JobView {
+        id: JobId(42),
+        name: "n".to_owned(),
+        state,
+        queue: "q".to_owned(),
+        priority: -1,
+        labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+        actor: Actor::new("u", "cli"),
+        submitted: Timestamp(1),
+        finished: Some(Timestamp(2)),
+        counts: counts(),
+        groups: vec![group.clone()],
+        after: vec![JobId(41)],
+    }
+}
+
 #[test]
 fn job_and_task_views_read_back_in_every_state() {
     let group = GroupView {
@@ -87,22 +104,25 @@ fn job_and_task_views_read_back_in_every_state() {
         JobState::Cancelled,
     ];
     for state in states {
-        let job = JobView {
-            id: JobId(42),
-            name: "n".to_owned(),
-            state,
-            queue: "q".to_owned(),
-            priority: -1,
-            labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
-            actor: Actor::new("u", "cli"),
-            submitted: Timestamp(1),
-            finished: Some(Timestamp(2)),
-            counts: counts(),
-            groups: vec![group.clone()],
-            after: vec![JobId(41)],
-        };
+        let job = job_in(state, &group);
         assert_eq!(JobView::try_from(v1::Job::from(&job)), Ok(job));
     }
+    let asked = |estimate| Asked {
+        resources: Resources::cores(2),
+        gang: true,
+        estimate,
+        deadline: Some(Duration::from_micros(9)),
+        after_each: vec!["f".to_owned()],
+    };
+    let estimates = EstimateFrom::ALL.map(|from| Some((Duration::from_micros(7), from)));
+    for estimate in estimates.into_iter().chain([None]) {
+        let (job, not_before) = (job_in(JobState::Waiting, &group), Some(Timestamp(4)));
+        let job = AskedJob { job, not_before, asked: vec![asked(estimate)] };
+        assert_eq!(AskedJob::try_from(v1::Job::from(&job)), Ok(job));
+    }
+    // A replica that does not know what is asked for tells nothing of it.
+    let plain = v1::Job::from(&job_in(JobState::Waiting, &group));
+    assert_eq!(AskedJob::try_from(plain).unwrap_err()[0].path, "asked");
     for state in TaskState::ALL {
         let task = TaskView {
             id: TaskId { job: JobId(42), number: 7 },

@@ -1,5 +1,6 @@
 //! The public API, `baton.v1`: any replica takes any call.
 
+mod asked;
 mod call;
 mod cluster;
 mod forward;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use machine::{JobFilter, State};
-use model::views::{Explanation, JobView, TaskState, TaskView};
+use model::views::{Explanation, TaskState, TaskView};
 use model::{JobId, LogIndex, NodeId, TaskId};
 use replica::Replica;
 use tonic::{Code, Request, Response, Status};
@@ -13,6 +13,7 @@ use wire::convert::{self, read_filter_states};
 use wire::error::{Failure, code};
 use wire::v1;
 
+use crate::api::asked::{Listed, listed};
 use crate::api::call::Call;
 use crate::api::{Api, Running};
 
@@ -103,7 +104,7 @@ impl Api {
         let result = self.jobs_page(&call, request.into_inner()).await;
         self.answer(result.map(|(index, jobs, next)| v1::ListJobsReply {
             index,
-            jobs: jobs.iter().map(v1::Job::from).collect(),
+            jobs,
             next: next.map_or(0, |id| id.0),
         }))
     }
@@ -112,7 +113,7 @@ impl Api {
         &self,
         call: &Call,
         asked: v1::ListJobsRequest,
-    ) -> Result<(LogIndex, Vec<JobView>, Option<JobId>), Failure> {
+    ) -> Result<(LogIndex, Vec<v1::Job>, Option<JobId>), Failure> {
         let limit = at_most(asked.limit, JOBS_DEFAULT, JOBS_MAX);
         let filter = JobFilter {
             queue: some(asked.queue),
@@ -130,8 +131,12 @@ impl Api {
         let mut next = (asked.before > 0).then_some(JobId(asked.before));
         for _ in 0..PAGES_MAX {
             let page = PAGE.min(limit - jobs.len());
-            let (found, rest) = replica.read(|state| state.list_jobs(&filter, next, page));
-            jobs.extend(found);
+            let (found, rest) = replica.read(|state| {
+                let (found, rest) = state.list_jobs(&filter, next, page);
+                let found = found.into_iter().map(|job| listed(state, job, asked.with_asked));
+                (found.collect::<Vec<Listed>>(), rest)
+            });
+            jobs.extend(found.iter().map(v1::Job::from));
             next = rest;
             if next.is_none() || jobs.len() >= limit {
                 break;

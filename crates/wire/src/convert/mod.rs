@@ -2,6 +2,7 @@
 //!
 //! A message that cannot be read gives every error at once, each with the path of its field.
 
+mod asked;
 mod blob;
 mod event;
 mod outcome;

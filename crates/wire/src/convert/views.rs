@@ -77,6 +77,8 @@ impl From<&JobView> for v1::Job {
             counts: Some((&job.counts).into()),
             groups: job.groups.iter().map(v1::Group::from).collect(),
             after: job.after.iter().map(|id| id.0).collect(),
+            asked: Vec::new(),
+            not_before_unix_us: None,
         }
     }
 }
