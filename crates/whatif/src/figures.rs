@@ -109,9 +109,10 @@ mod tests {
             name: name.to_owned(),
             cores: 2,
             run: at(run),
-            estimate: at(run),
+            estimate: Some(at(run)),
             deadline: Some(at(20)),
             after: Vec::new(),
+            after_jobs: Vec::new(),
         };
         let job = |submit, user: &str, run| Job {
             submit: at(submit),

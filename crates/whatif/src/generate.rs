@@ -52,8 +52,9 @@ fn task(random: &mut Random, number: usize, cluster: u64) -> Task {
     let run = Duration::from_secs(seconds);
     // Half of the estimates are good, the others generous.
     let factor = if random.unit() < 0.5 { 1.0 } else { 1.0 + random.exponential(2.0) };
-    let estimate = Duration::from_secs((seconds as f64 * factor).ceil() as u64).max(run);
-    Task { name: (number + 1).to_string(), cores, run, estimate, deadline: None, after: Vec::new() }
+    let estimate = Some(Duration::from_secs((seconds as f64 * factor).ceil() as u64).max(run));
+    let (name, after, after_jobs) = ((number + 1).to_string(), Vec::new(), Vec::new());
+    Task { name, cores, run, estimate, deadline: None, after, after_jobs }
 }
 
 /// Mostly narrow: at most a quarter of the cluster, and 1,024.
@@ -81,7 +82,7 @@ mod tests {
         let span = made.jobs.last().unwrap().submit.as_secs_f64();
         let load = work / span / 512.0;
         assert!((0.75..0.85).contains(&load), "{load}");
-        assert!(made.widest() <= 128 && made.tasks().all(|task| task.estimate >= task.run));
+        assert!(made.widest() <= 128 && made.tasks().all(|task| task.estimate >= Some(task.run)));
         assert!(made.jobs.windows(2).all(|pair| pair[0].submit <= pair[1].submit));
     }
 }

@@ -2,20 +2,28 @@
 //! other. Nothing here decides where a task runs; what is found out is what a cluster would do whose workers need no time to
 //! start a task and whose estimates are those of the workload.
 
+mod advice;
 mod figures;
 mod generate;
+mod history;
 mod page;
 mod policy;
 mod random;
+mod replay;
 mod run;
 mod swf;
 mod wfcommons;
 mod workload;
 
+pub use advice::{Advice, GAIN_MIN, TASKS_MIN, advise, candidates};
 pub use figures::{BOUND_S, Figures, figures};
 pub use generate::{Generator, generate};
+pub use history::{
+    History, PastJob, PastRun, PastTask, VERSION as HISTORY_VERSION, history_head, history_line, read_history,
+};
 pub use page::render;
 pub use policy::{NAMES, Policy};
+pub use replay::{Facts, Replay, replay};
 pub use run::{Ran, Run, run};
 pub use swf::read_swf;
 pub use wfcommons::read_wfcommons;

@@ -95,8 +95,12 @@ struct World<'a> {
     /// Of every task when it became ready, `None` before.
     ready: Vec<Vec<Option<Duration>>>,
     promised: Vec<Vec<Option<Duration>>>,
-    /// How many of those that a task waits for have not ended.
+    /// How many of those that a task waits for have not ended: tasks of its job, and earlier jobs.
     open: Vec<Vec<u32>>,
+    /// How many tasks of a job have not ended.
+    left: Vec<usize>,
+    /// Of a job the later tasks that wait for it.
+    dependents: Vec<Vec<(usize, usize)>>,
     /// Jobs of which something is ready and waits.
     waiting: BTreeSet<(usize, usize)>,
     done: Vec<Ran>,
@@ -117,6 +121,8 @@ impl<'a> World<'a> {
             ready: workload.jobs.iter().map(|job| vec![None; job.tasks.len()]).collect(),
             promised: workload.jobs.iter().map(|job| vec![None; job.tasks.len()]).collect(),
             open: workload.jobs.iter().map(open).collect(),
+            left: workload.jobs.iter().map(|job| job.tasks.len()).collect(),
+            dependents: dependents(workload),
             waiting: BTreeSet::new(),
             done: Vec::new(),
             queue: Vec::new(),
@@ -227,7 +233,7 @@ impl<'a> World<'a> {
                 self.become_ready(place, task);
             }
         }
-        let spec = spec(job);
+        let spec = spec(job, &self.left);
         self.write(&job.user, Op::Submit { job: JobId(place as u64 + 1), spec: Arc::new(spec) })
     }
 
@@ -291,6 +297,20 @@ impl<'a> World<'a> {
                 }
             }
         }
+        self.left[job] -= 1;
+        if self.left[job] == 0 {
+            self.end_job(job);
+        }
+    }
+
+    fn end_job(&mut self, ended: usize) {
+        for (job, task) in std::mem::take(&mut self.dependents[ended]) {
+            self.open[job][task] -= 1;
+            // Who is not submitted yet sees then that it waits for nothing.
+            if self.open[job][task] == 0 && job < self.next {
+                self.become_ready(job, task);
+            }
+        }
     }
 
     fn report(&self, seq: Seq) -> Report {
@@ -313,7 +333,17 @@ impl<'a> World<'a> {
 }
 
 fn open(job: &Job) -> Vec<u32> {
-    job.tasks.iter().map(|task| task.after.len() as u32).collect()
+    job.tasks.iter().map(|task| (task.after.len() + task.after_jobs.len()) as u32).collect()
+}
+
+fn dependents(workload: &Workload) -> Vec<Vec<(usize, usize)>> {
+    let mut dependents = vec![Vec::new(); workload.jobs.len()];
+    for (place, job) in workload.jobs.iter().enumerate() {
+        for (task, of) in job.tasks.iter().enumerate() {
+            of.after_jobs.iter().for_each(|earlier| dependents[*earlier].push((place, task)));
+        }
+    }
+    dependents
 }
 
 fn worker(cores: u64) -> Command {
@@ -329,14 +359,18 @@ fn worker(cores: u64) -> Command {
     })
 }
 
-fn spec(job: &Job) -> JobSpec {
+/// `left` tells which of the earlier jobs have not ended: the others are forgotten already.
+fn spec(job: &Job, left: &[usize]) -> JobSpec {
     let name = |place: usize| format!("t{place}");
     let task = |(place, task): (usize, &crate::workload::Task)| {
         let mut spec = TaskSpec::new(&name(place), Work::Run(vec!["true".to_owned()]));
         spec.resources = Resources::cores(task.cores);
-        let estimate = Some(task.estimate.max(Duration::from_millis(1)));
+        let estimate = task.estimate.map(|estimate| estimate.max(Duration::from_millis(1)));
         spec.timing = Timing { estimate, deadline: task.deadline, period: None }.boxed();
-        spec.after = task.after.iter().map(|other| Dependency::Task(name(*other))).collect();
+        let jobs = task.after_jobs.iter().filter(|earlier| left[**earlier] > 0);
+        let jobs = jobs.map(|earlier| Dependency::Job(JobId(*earlier as u64 + 1)));
+        let tasks = task.after.iter().map(|other| Dependency::Task(name(*other)));
+        spec.after = tasks.chain(jobs).collect();
         spec
     };
     let tasks = job.tasks.iter().enumerate().map(task).collect();

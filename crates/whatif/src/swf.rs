@@ -93,9 +93,10 @@ fn job(line: &Line<'_>) -> Result<Option<Read>, Malformed> {
     let cores = asked.filter(|cores| *cores > 0.0).or(given).unwrap_or(0.0) as u64;
     let Some(run) = run.filter(|run| *run > 0.0 && cores > 0) else { return Ok(None) };
     let run = Duration::from_secs_f64(run);
-    let estimate = asked_time.map_or(run, Duration::from_secs_f64).max(run);
+    let estimate = Some(asked_time.map_or(run, Duration::from_secs_f64).max(run));
     let id = id as u64;
-    let task = Task { name: id.to_string(), cores, run, estimate, deadline: None, after: Vec::new() };
+    let name = id.to_string();
+    let task = Task { name, cores, run, estimate, deadline: None, after: Vec::new(), after_jobs: Vec::new() };
     let user = line.words[USER].1.to_owned();
     let submit = Duration::from_secs_f64(submit);
     Ok(Some(Read { id, line: line.number, after, submit, user, task }))
@@ -187,7 +188,10 @@ mod tests {
         let found = found.unwrap();
         assert_eq!((found.jobs.len(), found.left_out, found.widest()), (1, 1, 4));
         let (job, task) = (&found.jobs[0], &found.jobs[0].tasks[0]);
-        assert_eq!((job.submit.as_secs(), task.run.as_secs(), task.estimate.as_secs()), (10, 60, 90));
+        assert_eq!(
+            (job.submit.as_secs(), task.run.as_secs(), task.estimate.unwrap().as_secs()),
+            (10, 60, 90)
+        );
         assert_eq!((job.user.as_str(), task.name.as_str()), ("3", "7"));
     }
 

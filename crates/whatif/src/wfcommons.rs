@@ -91,7 +91,8 @@ pub fn read_wfcommons(text: &str) -> Result<Workload, Malformed> {
         let cores = ran.and_then(|ran| ran.cores).or(task.cores).unwrap_or(1.0).clamp(1.0, 1e9).ceil() as u64;
         let after = after.collect::<Result<_, _>>()?;
         let run = run.max(Duration::from_millis(1));
-        tasks.push(Task { name, cores, run, estimate: run, deadline: None, after });
+        let (estimate, after_jobs) = (Some(run), Vec::new());
+        tasks.push(Task { name, cores, run, estimate, deadline: None, after, after_jobs });
     }
     if let Some(cycle) = cycle(&tasks) {
         let names: Vec<&str> = cycle.iter().map(|place| tasks[*place].name.as_str()).collect();

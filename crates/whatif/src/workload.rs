@@ -29,12 +29,14 @@ pub struct Task {
     /// At least 1.
     pub cores: u64,
     pub run: Duration,
-    /// At least `run`, where it is to be kept to.
-    pub estimate: Duration,
+    /// At least `run`, where it is to be kept to; absent: nobody knows.
+    pub estimate: Option<Duration>,
     /// From the submit of its job.
     pub deadline: Option<Duration>,
     /// Places, in the same job, of those that must have ended before.
     pub after: Vec<usize>,
+    /// Places, in the workload, of earlier jobs all of whose tasks must have ended before.
+    pub after_jobs: Vec<usize>,
 }
 
 impl Workload {

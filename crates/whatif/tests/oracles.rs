@@ -27,7 +27,8 @@ fn jobs(of: &[(u64, u64, u64)]) -> Workload {
     let job = |(place, (submit, cores, run)): (usize, &(u64, u64, u64))| {
         let run = Duration::from_secs(*run);
         let name = place.to_string();
-        let task = Task { name, cores: *cores, run, estimate: run, deadline: None, after: Vec::new() };
+        let (cores, after, after_jobs) = (*cores, Vec::new(), Vec::new());
+        let task = Task { name, cores, run, estimate: Some(run), deadline: None, after, after_jobs };
         Job { submit: Duration::from_secs(*submit), user: String::new(), priority: 0, tasks: vec![task] }
     };
     Workload { jobs: of.iter().enumerate().map(job).collect(), left_out: 0 }

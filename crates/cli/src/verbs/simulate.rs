@@ -198,9 +198,10 @@ fn of_job(spec: &JobSpec) -> Result<Workload, Fault> {
                 name: if task.is_array() { format!("{}.{position}", task.name) } else { task.name.clone() },
                 cores: task.resources.cpu.div_ceil(model::size::PARTS).max(1),
                 run,
-                estimate: run,
+                estimate: Some(run),
                 deadline: timing.deadline,
                 after: whole.iter().copied().chain(each).collect(),
+                after_jobs: Vec::new(),
             });
         }
     }

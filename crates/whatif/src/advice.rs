@@ -1,0 +1,191 @@
+//! Which policy a queue would have fared best under.
+
+use std::cmp::Ordering;
+
+use model::policy::{Backfill, Order, QueuePolicy};
+
+use crate::figures::Figures;
+use crate::policy::{NAMES, Policy};
+use crate::workload::Workload;
+
+/// Fewer tasks say nothing.
+pub const TASKS_MIN: u64 = 20;
+/// A mean wait that is better by less than this part of the present one is no reason to change anything.
+pub const GAIN_MIN: f64 = 0.05;
+
+/// What the figures speak for. Places are those of the figures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Advice {
+    /// There are too few tasks to say anything.
+    TooFew,
+    /// Nothing is better by enough. The best of the others, and by which part of the present mean wait it is better.
+    Keep { best: Option<(usize, f64)> },
+    /// The best, and by which part of the present mean wait it is better.
+    Change { to: usize, gain: f64 },
+}
+
+/// The present policy, then every other order and backfill that could make a difference to the workload.
+pub fn candidates(present: &QueuePolicy, workload: &Workload) -> Vec<Policy> {
+    let mut all = vec![named(*present)];
+    let estimates = workload.tasks().any(|task| task.estimate.is_some());
+    for order in Order::ALL.iter().filter(|order| tells_apart(**order, workload, estimates)) {
+        // What makes use of estimates without any is first fit.
+        let backfills = Backfill::ALL.iter().filter(|backfill| {
+            estimates || !QueuePolicy { backfill: **backfill, ..QueuePolicy::default() }.promises()
+        });
+        for backfill in backfills {
+            let policy = changed(present, *order, *backfill);
+            if policy != *present {
+                all.push(named(policy));
+            }
+        }
+    }
+    all
+}
+
+/// What the queue's policy becomes when its order and its backfill are set.
+fn changed(present: &QueuePolicy, order: Order, backfill: Backfill) -> QueuePolicy {
+    match order {
+        order if order == present.order => QueuePolicy { backfill, ..*present },
+        order => QueuePolicy { order, backfill, ..QueuePolicy::default() },
+    }
+}
+
+/// By the name that there is for it, else by its order and its backfill.
+fn named(queue: QueuePolicy) -> Policy {
+    let known =
+        NAMES.iter().filter_map(|name| name.parse::<Policy>().ok()).find(|known| known.queue == queue);
+    known.unwrap_or_else(|| Policy { name: format!("{}/{}", queue.order, queue.backfill), queue })
+}
+
+/// Whether the order could make another one of the workload than the order of submits does.
+fn tells_apart(order: Order, workload: &Workload, estimates: bool) -> bool {
+    let differ = |same: bool| !same && !workload.jobs.is_empty();
+    let first = workload.jobs.first();
+    let users = || differ(workload.jobs.iter().all(|job| Some(&job.user) == first.map(|first| &first.user)));
+    let priorities =
+        || differ(workload.jobs.iter().all(|job| Some(job.priority) == first.map(|job| job.priority)));
+    let deadlines = || workload.tasks().any(|task| task.deadline.is_some());
+    let chains = || estimates && workload.tasks().any(|task| !task.after.is_empty());
+    let conditions: [(Order, &dyn Fn() -> bool); 7] = [
+        (Order::Priority, &priorities),
+        (Order::Sjf, &|| estimates),
+        (Order::Edf, &deadlines),
+        (Order::Dms, &deadlines),
+        // A history has no periods.
+        (Order::Rms, &|| false),
+        (Order::Fair, &users),
+        (Order::CriticalPath, &chains),
+    ];
+    conditions.iter().find(|(of, _)| *of == order).is_none_or(|(_, holds)| holds())
+}
+
+/// By mean wait, then by longest wait, then by place. The first of the figures are those of the present policy.
+pub fn advise(figures: &[Figures]) -> Advice {
+    let Some(present) = figures.first().filter(|present| present.tasks >= TASKS_MIN) else {
+        return Advice::TooFew;
+    };
+    let best = (1..figures.len()).min_by(|one, other| better(&figures[*one], &figures[*other]));
+    let Some(best) = best else { return Advice::Keep { best: None } };
+    let less = present.mean_wait_s - figures[best].mean_wait_s;
+    let gain = if present.mean_wait_s > 0.0 { less / present.mean_wait_s } else { 0.0 };
+    if gain >= GAIN_MIN {
+        Advice::Change { to: best, gain }
+    } else {
+        Advice::Keep { best: Some((best, gain)) }
+    }
+}
+
+fn better(one: &Figures, other: &Figures) -> Ordering {
+    // A mean of equal waits in another order differs in its last digits.
+    let micros = |seconds: f64| (seconds * 1e6).round() as u64;
+    let mean = micros(one.mean_wait_s).cmp(&micros(other.mean_wait_s));
+    mean.then_with(|| micros(one.max_wait_s).cmp(&micros(other.max_wait_s)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{Generator, generate};
+    use crate::workload::{Job, Task};
+    use std::time::Duration;
+
+    fn figures(mean_wait_s: f64, max_wait_s: f64) -> Figures {
+        let workload = Workload::default();
+        let run = crate::run::Run { policy: "p".to_owned(), cores: 1, tasks: Vec::new(), queue: Vec::new() };
+        Figures { tasks: 20, mean_wait_s, max_wait_s, ..crate::figures::figures(&workload, &run) }
+    }
+
+    #[test]
+    fn the_shortest_mean_wait_is_advised_and_of_equals_the_one_whose_longest_is_shorter() {
+        let of = [figures(100.0, 500.0), figures(90.0, 700.0), figures(80.0, 900.0), figures(80.0, 600.0)];
+        assert_eq!(advise(&of), Advice::Change { to: 3, gain: 0.2 });
+    }
+
+    #[test]
+    fn a_small_gain_is_no_reason_to_change_and_neither_is_a_loss() {
+        assert_eq!(advise(&[figures(100.0, 1.0), figures(95.0, 1.0)]), Advice::Change { to: 1, gain: 0.05 });
+        assert!(matches!(
+            advise(&[figures(100.0, 1.0), figures(95.1, 1.0)]),
+            Advice::Keep { best: Some((1, _)) }
+        ));
+        assert_eq!(
+            advise(&[figures(100.0, 1.0), figures(150.0, 1.0)]),
+            Advice::Keep { best: Some((1, -0.5)) }
+        );
+        assert_eq!(advise(&[figures(0.0, 0.0), figures(0.0, 0.0)]), Advice::Keep { best: Some((1, 0.0)) });
+        assert_eq!(advise(&[figures(1.0, 1.0)]), Advice::Keep { best: None });
+    }
+
+    #[test]
+    fn few_tasks_say_nothing() {
+        let few = Figures { tasks: 19, ..figures(100.0, 1.0) };
+        assert_eq!(advise(&[few, figures(1.0, 1.0)]), Advice::TooFew);
+        assert_eq!(advise(&[]), Advice::TooFew);
+    }
+
+    fn names(present: &QueuePolicy, workload: &Workload) -> Vec<String> {
+        candidates(present, workload).into_iter().map(|policy| policy.name).collect()
+    }
+
+    #[test]
+    fn only_what_can_make_a_difference_is_tried() {
+        let task = |estimate: Option<u64>| Task {
+            name: "t".to_owned(),
+            cores: 1,
+            run: Duration::from_secs(1),
+            estimate: estimate.map(Duration::from_secs),
+            deadline: None,
+            after: Vec::new(),
+            after_jobs: Vec::new(),
+        };
+        let job = |tasks| Job { submit: Duration::ZERO, user: "ann".to_owned(), priority: 0, tasks };
+        let present = QueuePolicy::default();
+        let plain = Workload { jobs: vec![job(vec![task(None)])], left_out: 0 };
+        let found = names(&present, &plain);
+        assert_eq!(found[0], "priority");
+        assert!(found.contains(&"fcfs".to_owned()) && found.contains(&"first-fit".to_owned()), "{found:?}");
+        for absent in ["sjf", "easy", "edf", "fair", "critical-path"] {
+            assert!(!found.contains(&absent.to_owned()), "{absent}: {found:?}");
+        }
+        let known = Workload { jobs: vec![job(vec![task(Some(3))])], left_out: 0 };
+        let found = names(&present, &known);
+        assert!(found.contains(&"easy-sjf".to_owned()) && !found.contains(&"fair".to_owned()), "{found:?}");
+        let users = generate(&Generator { jobs: 50, cores: 8, load: 0.5, seed: 1 });
+        assert!(names(&present, &users).contains(&"easy-fair".to_owned()));
+    }
+
+    #[test]
+    fn the_present_policy_is_first_and_not_tried_twice() {
+        let workload = generate(&Generator { jobs: 50, cores: 8, load: 0.5, seed: 1 });
+        let present = "easy-sjf".parse::<Policy>().unwrap().queue;
+        let found = names(&present, &workload);
+        assert_eq!(found[0], "easy-sjf");
+        assert_eq!(found.iter().filter(|name| *name == "easy-sjf").count(), 1);
+        // Ageing stays when the backfill of a priority queue changes, and goes with the order.
+        let aged = QueuePolicy { ageing: Duration::from_secs(60), ..QueuePolicy::default() };
+        let found = candidates(&aged, &workload);
+        assert!(found.iter().all(|one| one.queue.ageing.is_zero() == (one.queue.order != Order::Priority)));
+        assert!(found.iter().all(|one| one.queue.refusal().is_none()));
+    }
+}
