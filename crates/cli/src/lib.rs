@@ -32,8 +32,8 @@ use exit::Exit;
 use fault::Fault;
 use output::{Face, Format};
 use verbs::{
-    bench, change, context, demo, dev, example, explain, health, job, keeper, logs, nouns, plan, ps,
-    run as run_verb, server as server_verb, simulate, submit, wait, worker as worker_verb,
+    advise, bench, change, context, demo, dev, example, explain, health, history, job, keeper, logs, nouns,
+    plan, ps, run as run_verb, server as server_verb, simulate, submit, wait, worker as worker_verb,
 };
 
 /// A replicated scheduler: jobs survive the machines that run them.
@@ -85,6 +85,8 @@ enum Verb {
     Health(health::Args),
     Bench(bench::Args),
     Simulate(simulate::Args),
+    Advise(advise::Args),
+    History(history::Args),
     Plan(plan::Args),
     Example(example::Args),
     /// Print completions for a shell
@@ -203,7 +205,9 @@ async fn run(verb: &Verb, app: &App) -> Result<Exit, Fault> {
         Verb::Context(args) => context::run(args, app),
         Verb::Health(args) => health::run(args, app).await,
         Verb::Bench(args) => bench::run(args, app).await,
-        Verb::Simulate(args) => simulate::run(args, app),
+        Verb::Simulate(args) => simulate::run(args, app).await,
+        Verb::Advise(args) => advise::run(args, app).await,
+        Verb::History(args) => history::run(args, app).await,
         Verb::Plan(args) => plan::run(args, app),
         Verb::Example(args) => example::run(args, &app.face),
         Verb::Completions { shell } => {

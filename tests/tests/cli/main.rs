@@ -2,6 +2,7 @@
 
 mod cluster;
 mod gangs;
+mod history;
 mod jobs;
 mod looking;
 mod policies;

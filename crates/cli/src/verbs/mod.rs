@@ -1,5 +1,6 @@
 //! One file per verb, or per noun with its verbs.
 
+pub mod advise;
 pub mod bench;
 pub mod change;
 pub mod context;
@@ -12,9 +13,11 @@ pub mod explain;
 pub mod failover;
 pub mod follow;
 pub mod health;
+pub mod history;
 pub mod job;
 pub mod jobargs;
 pub mod keeper;
+pub mod live;
 pub mod logs;
 pub mod nouns;
 pub mod plan;

@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::settings::Limits;
-use model::{Dependency, JobSpec};
-use serde_json::json;
+use model::size::PARTS;
+use model::{Dependency, JobSpec, QueuePolicy};
+use serde_json::{Map, Value, json};
 use whatif::{Figures, Generator, Job, Malformed, Policy, Run, Task, Workload};
 
+use super::live::{self, CORES_MAX, Machines};
 use crate::app::App;
+use crate::config::duration;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::jobfile;
@@ -31,15 +34,33 @@ pub struct Args {
     /// A job file whose tasks have estimates
     #[arg(long, group = "input", value_name = "FILE")]
     job: Option<PathBuf>,
+    /// What `baton history` wrote: each task takes as long as it took
+    #[arg(long, groups = ["input", "kept"], value_name = "FILE")]
+    history: Option<PathBuf>,
+    // Alone in a group, for what requires an argument is let off where that argument may not stand; a group lets nobody off.
+    /// The history and the workers of the live cluster
+    #[arg(long, groups = ["input", "kept", "live"])]
+    from_cluster: bool,
     /// So many jobs that are made up
     #[arg(long, group = "input", value_name = "JOBS", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     generate: Option<u64>,
     /// Cores of the cluster
-    #[arg(long, visible_alias = "cores", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    procs: u64,
-    /// Policies, separated by commas; `all` is all there are
-    #[arg(long, value_delimiter = ',', default_value = "fcfs,sjf,first-fit,easy,easy-sjf,conservative", value_parser = policies)]
+    #[arg(long, visible_alias = "cores", value_parser = clap::value_parser!(u64).range(1..=CORES_MAX))]
+    #[arg(required_unless_present = "from_cluster", conflicts_with = "from_cluster")]
+    procs: Option<u64>,
+    /// Policies, separated by commas; `all` is all there are. Absent: fcfs, sjf, first-fit, easy, easy-sjf, conservative, and
+    /// with --from-cluster the present one
+    #[arg(long, value_delimiter = ',', value_parser = policies)]
     policy: Vec<Policies>,
+    /// Of a history: only this queue
+    #[arg(long, requires = "kept")]
+    queue: Option<String>,
+    /// Of the live cluster: only jobs submitted within this time, as in 2h
+    #[arg(long, value_name = "SPAN", requires = "live", value_parser = duration)]
+    last: Option<Duration>,
+    /// With so many more workers, of the median size of those that live
+    #[arg(long, value_name = "WORKERS", requires = "live", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    add_workers: Option<u32>,
     /// Only the first so many jobs
     #[arg(long, value_name = "JOBS")]
     first: Option<usize>,
@@ -59,30 +80,47 @@ fn policies(text: &str) -> Result<Policies, String> {
     names.into_iter().map(str::parse).collect::<Result<_, _>>().map(Policies)
 }
 
+/// Compared unless others are named.
+const POLICIES: [&str; 6] = ["fcfs", "sjf", "first-fit", "easy", "easy-sjf", "conservative"];
 /// Bytes of a trace that are read: some ten million jobs.
 const FILE_BYTES_MAX: u64 = 2 << 30;
+const DOING: &str = "cannot simulate";
 
-pub fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
-    let (title, workload) = workload(args)?;
-    let workload = match args.first {
-        Some(jobs) => workload.first(jobs),
-        None => workload,
-    };
-    if workload.jobs.is_empty() {
-        return Err(Fault::usage("cannot simulate").why("the workload has no jobs that ran"));
+/// What is run, and on what.
+struct Input {
+    title: String,
+    workload: Workload,
+    /// As the workload counts them, and as people do.
+    cores: u64,
+    procs: Value,
+    /// Beside the usual ones.
+    facts: Vec<(String, String)>,
+    more: Map<String, Value>,
+    present: Option<Policy>,
+}
+
+pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
+    let mut input = input(args, app).await?;
+    if let Some(jobs) = args.first {
+        input.workload = input.workload.first(jobs);
     }
-    if workload.widest() > args.procs {
-        let widest = workload.widest();
-        let why = format!("a task asks for {widest} cores, the cluster is to have {}", args.procs);
-        return Err(Fault::usage("cannot simulate").why(why).fix(format!("give `--procs {widest}` or more")));
+    if input.workload.jobs.is_empty() {
+        let left_out = input.workload.left_out;
+        let why = format!("the workload has no jobs that ran; {left_out} tasks or jobs did not");
+        return Err(Fault::usage(DOING).why(why));
+    }
+    if input.workload.widest() > input.cores {
+        let widest = input.workload.widest();
+        let why = format!("a task asks for {widest} cores, the cluster is to have {}", input.procs);
+        return Err(Fault::usage(DOING).why(why).fix(format!("give `--procs {widest}` or more")));
     }
     let pictures = app.face.format == Format::Html;
     let mut runs: Vec<(Run, Figures)> = Vec::new();
     let progress = Rounds::new(&app.face);
-    for policy in args.policy.iter().flat_map(|policies| &policies.0) {
+    for policy in chosen(args, &input) {
         progress.begin(&policy.name, 1);
-        let mut ran = whatif::run(&workload, args.procs, policy);
-        let figures = whatif::figures(&workload, &ran);
+        let mut ran = whatif::run(&input.workload, input.cores, &policy);
+        let figures = whatif::figures(&input.workload, &ran);
         if !pictures {
             // A million jobs under a dozen policies need not all be kept.
             (ran.tasks, ran.queue) = (Vec::new(), Vec::new());
@@ -90,48 +128,116 @@ pub fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
         runs.push((ran, figures));
     }
     progress.clear();
-    print(args, app, &title, &workload, &runs)
+    print(app, &input, &runs)
 }
 
-fn print(
-    args: &Args,
-    app: &App,
-    title: &str,
-    workload: &Workload,
-    runs: &[(Run, Figures)],
-) -> Result<Exit, Fault> {
+/// Those named; else the present one, where there is one, and the usual ones that are not the same.
+fn chosen(args: &Args, input: &Input) -> Vec<Policy> {
+    let named: Vec<Policy> = args.policy.iter().flat_map(|policies| policies.0.clone()).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let usual = POLICIES.iter().filter_map(|name| name.parse::<Policy>().ok());
+    let present = input.present.iter();
+    let usual =
+        usual.filter(|policy| input.present.as_ref().is_none_or(|present| present.queue != policy.queue));
+    present.cloned().chain(usual).collect()
+}
+
+fn print(app: &App, input: &Input, runs: &[(Run, Figures)]) -> Result<Exit, Fault> {
+    let Input { title, workload, procs, facts, more, .. } = input;
     let figures: Vec<Figures> = runs.iter().map(|(_, figures)| figures.clone()).collect();
-    let facts = [
-        ("cores".to_owned(), args.procs.to_string()),
-        ("jobs".to_owned(), workload.jobs.len().to_string()),
-        ("tasks".to_owned(), workload.tasks().count().to_string()),
-        ("left out, for they did not run".to_owned(), workload.left_out.to_string()),
-    ];
     match app.face.format {
-        Format::Html => app.face.print(&whatif::render(title, &facts, workload, runs))?,
+        Format::Html => {
+            let facts = [&[("cores".to_owned(), procs.to_string())], &facts[..]].concat();
+            app.face.print(&whatif::render(title, &facts, workload, runs))?;
+        }
         Format::Json | Format::Jsonl => {
-            let value = json!({"workload": title, "procs": args.procs, "jobs": workload.jobs.len(),
+            let value = json!({"workload": title, "procs": procs, "jobs": workload.jobs.len(),
                                "tasks": workload.tasks().count(), "left_out": workload.left_out, "policies": figures});
+            let mut value = value.as_object().cloned().unwrap_or_default();
+            value.extend(more.clone());
             app.face.one(&value, title, String::new)?;
         }
-        Format::Table | Format::Wide | Format::Name => app.face.list(&figures, None)?,
+        Format::Table | Format::Wide | Format::Name => {
+            if !more.is_empty() {
+                let told: Vec<String> =
+                    facts.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+                app.face.note(&told.join("\n"));
+            }
+            app.face.list(&figures, None)?;
+        }
     }
     Ok(Exit::DONE)
 }
 
-fn workload(args: &Args) -> Result<(String, Workload), Fault> {
-    let read = |path: &Path, parse: fn(&str) -> Result<Workload, Malformed>| {
-        let name = path.display().to_string();
-        let text =
-            read_text(path).map_err(|why| Fault::usage("cannot simulate").why(format!("{name}: {why}")))?;
-        let title = path.file_name().map_or_else(|| name.clone(), |name| name.to_string_lossy().into_owned());
-        let found = parse(&text);
-        found.map(|workload| (title, workload)).map_err(|error| {
-            Fault::usage("cannot simulate")
-                .why(format!("{name}: {error}"))
-                .fix("mend the line, or leave it out")
-        })
+async fn input(args: &Args, app: &App) -> Result<Input, Fault> {
+    if args.from_cluster {
+        return of_cluster(args, app).await;
+    }
+    let procs = args.procs.unwrap_or(1);
+    if let Some(path) = &args.history {
+        return of_history(args, path, procs);
+    }
+    let (title, workload) = workload(args, procs)?;
+    let facts = vec![
+        ("jobs".to_owned(), workload.jobs.len().to_string()),
+        ("tasks".to_owned(), workload.tasks().count().to_string()),
+        ("left out, for they did not run".to_owned(), workload.left_out.to_string()),
+    ];
+    let (procs, more, present) = (procs.into(), Map::new(), None);
+    Ok(Input { title, workload, cores: args.procs.unwrap_or(1), procs, facts, more, present })
+}
+
+fn of_history(args: &Args, path: &Path, procs: u64) -> Result<Input, Fault> {
+    let (title, mut history) = read(path, whatif::read_history)?;
+    if let Some(queue) = &args.queue {
+        let any = history.jobs.len();
+        history.jobs.retain(|job| job.queue == *queue);
+        if history.jobs.is_empty() && any > 0 {
+            return Err(Fault::usage(DOING).why(format!("none of the {any} jobs is of queue `{queue}`")));
+        }
+    }
+    let replay = whatif::replay(&history, None);
+    let widest = replay.workload.widest().div_ceil(replay.parts_per_core);
+    if widest > procs {
+        let why = format!("a task asks for {widest} cores, the cluster is to have {procs}");
+        return Err(Fault::usage(DOING).why(why).fix(format!("give `--procs {widest}` or more")));
+    }
+    let facts = live::facts(&replay);
+    let more = Map::from_iter([("history".to_owned(), json!(replay.facts))]);
+    let cores = live::cores_of(&replay, procs * PARTS);
+    Ok(Input { title, workload: replay.workload, cores, procs: procs.into(), facts, more, present: None })
+}
+
+async fn of_cluster(args: &Args, app: &App) -> Result<Input, Fault> {
+    let machines = Machines::read(app, DOING, args.add_workers.unwrap_or(0)).await?;
+    let history = live::recent(app, DOING, args.queue.as_deref(), args.last).await?;
+    let queue = live::present(app, DOING, args.queue.as_deref(), &history).await?;
+    let replay = whatif::replay(&history, Some(machines.parts));
+    let mut facts = live::facts(&replay);
+    facts.insert(0, ("cores".to_owned(), machines.told()));
+    let mut more = Map::from_iter([
+        ("history".to_owned(), json!(replay.facts)),
+        ("workers".to_owned(), machines.json()),
+    ]);
+    if let Some(queue) = &queue {
+        let QueuePolicy { order, backfill, .. } = queue.policy;
+        facts
+            .push(("present".to_owned(), format!("{order}, {backfill}: the policy of queue {}", queue.name)));
+        more.insert("present".to_owned(), json!({"queue": queue.name, "policy": queue.policy}));
+    }
+    let title = match &args.queue {
+        Some(queue) => format!("queue {queue} of the live cluster"),
+        None => "the live cluster".to_owned(),
     };
+    let present = queue.map(|queue| Policy { name: "present".to_owned(), queue: queue.policy });
+    let cores = live::cores_of(&replay, machines.parts);
+    let procs = live::number(machines.parts);
+    Ok(Input { title, workload: replay.workload, cores, procs, facts, more, present })
+}
+
+fn workload(args: &Args, procs: u64) -> Result<(String, Workload), Fault> {
     if let Some(path) = &args.trace {
         return read(path, whatif::read_swf);
     }
@@ -140,17 +246,28 @@ fn workload(args: &Args) -> Result<(String, Workload), Fault> {
     }
     if let Some(path) = &args.job {
         let spec = jobfile::read(path, &Limits::default());
-        let spec = spec.map_err(|file| Fault::bad_files("cannot simulate", &[file]))?;
+        let spec = spec.map_err(|file| Fault::bad_files(DOING, &[file]))?;
         let title = if spec.name.is_empty() { path.display().to_string() } else { spec.name.clone() };
         return Ok((title, of_job(&spec)?));
     }
     let jobs = args.generate.unwrap_or(0);
     if !(0.05..=2.0).contains(&args.load) {
-        return Err(Fault::usage("cannot simulate").why(format!("--load: {} is not 0.05 to 2", args.load)));
+        return Err(Fault::usage(DOING).why(format!("--load: {} is not 0.05 to 2", args.load)));
     }
-    let how = Generator { jobs: jobs as usize, cores: args.procs, load: args.load, seed: args.seed };
+    let how = Generator { jobs: jobs as usize, cores: procs, load: args.load, seed: args.seed };
     let title = format!("{jobs} jobs, load {}, seed {}", args.load, args.seed);
     Ok((title, whatif::generate(&how)))
+}
+
+/// What a file says, with its name.
+fn read<T>(path: &Path, parse: fn(&str) -> Result<T, Malformed>) -> Result<(String, T), Fault> {
+    let name = path.display().to_string();
+    let text = read_text(path).map_err(|why| Fault::usage(DOING).why(format!("{name}: {why}")))?;
+    let title = path.file_name().map_or_else(|| name.clone(), |name| name.to_string_lossy().into_owned());
+    let found = parse(&text).map_err(|error| {
+        Fault::usage(DOING).why(format!("{name}: {error}")).fix("mend the line, or leave it out")
+    })?;
+    Ok((title, found))
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
