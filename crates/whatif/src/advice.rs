@@ -35,7 +35,7 @@ pub fn candidates(present: &QueuePolicy, workload: &Workload) -> Vec<Policy> {
         });
         for backfill in backfills {
             let policy = changed(present, *order, *backfill);
-            if policy != *present {
+            if policy != *present && policy.refusal().is_none() {
                 all.push(named(policy));
             }
         }
@@ -67,11 +67,13 @@ fn tells_apart(order: Order, workload: &Workload, estimates: bool) -> bool {
         || differ(workload.jobs.iter().all(|job| Some(job.priority) == first.map(|job| job.priority)));
     let deadlines = || workload.tasks().any(|task| task.deadline.is_some());
     let chains = || estimates && workload.tasks().any(|task| !task.after.is_empty());
-    let conditions: [(Order, &dyn Fn() -> bool); 7] = [
+    let conditions: [(Order, &dyn Fn() -> bool); 8] = [
         (Order::Priority, &priorities),
         (Order::Sjf, &|| estimates),
         (Order::Edf, &deadlines),
         (Order::Dms, &deadlines),
+        // There are as many of them as quanta, and how long a slice should be is not for a replay to say.
+        (Order::RoundRobin, &|| false),
         // A history has no periods.
         (Order::Rms, &|| false),
         (Order::Fair, &users),

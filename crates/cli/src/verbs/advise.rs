@@ -136,8 +136,12 @@ impl Found {
             ageing => format!(" --ageing {}", format_duration(ageing)),
         };
         let preempt = if policy.preempt { " --preempt" } else { "" };
+        let quantum = match policy.quantum {
+            quantum if quantum.is_zero() => String::new(),
+            quantum => format!(" --quantum {}", format_duration(quantum)),
+        };
         let QueuePolicy { order, backfill, .. } = policy;
-        format!("baton queue put {} --order {order} --backfill {backfill}{ageing}{preempt}", self.queue.name)
+        format!("baton queue put {} --order {order} --backfill {backfill}{ageing}{preempt}{quantum}", self.queue.name)
     }
 
     /// The verdict, as a sentence.
