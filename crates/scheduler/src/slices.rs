@@ -67,7 +67,7 @@ pub(crate) fn resume(round: &mut Round<'_>, standing: Standing) -> bool {
     true
 }
 
-fn allocation<'a>(state: &'a State, standing: Standing) -> Option<&'a Allocation> {
+fn allocation(state: &State, standing: Standing) -> Option<&Allocation> {
     let row = state.session(standing.session).filter(|row| !row.ended)?;
     row.allocations.get(&standing.seq)
 }

@@ -141,7 +141,10 @@ impl Found {
             quantum => format!(" --quantum {}", format_duration(quantum)),
         };
         let QueuePolicy { order, backfill, .. } = policy;
-        format!("baton queue put {} --order {order} --backfill {backfill}{ageing}{preempt}{quantum}", self.queue.name)
+        format!(
+            "baton queue put {} --order {order} --backfill {backfill}{ageing}{preempt}{quantum}",
+            self.queue.name
+        )
     }
 
     /// The verdict, as a sentence.

@@ -55,6 +55,8 @@ pub(super) fn draw(workload: &Workload, run: &Run, colour: &str) -> String {
 
 /// From when until when.
 type Time = (Duration, Duration);
+/// A core, and how many from it on.
+type Piece = (u64, u64);
 
 /// The times in which it ran.
 fn times(ran: &Ran) -> Vec<Time> {
@@ -64,12 +66,12 @@ fn times(ran: &Ran) -> Vec<Time> {
 }
 
 /// Runs of cores for each time of each task: from a core on, so many.
-fn pieces(run: &Run) -> Vec<(&Ran, Time, Vec<(u64, u64)>)> {
+fn pieces(run: &Run) -> Vec<(&Ran, Time, Vec<Piece>)> {
     let all = run.tasks.iter().flat_map(|ran| times(ran).into_iter().map(move |time| (ran, time)));
     let mut order: Vec<(&Ran, Time)> = all.collect();
     order.sort_by_key(|(ran, (start, _))| (*start, ran.job, ran.task));
     let mut free: BTreeMap<u64, u64> = BTreeMap::from([(0, run.cores)]);
-    let mut running: Vec<(Duration, Vec<(u64, u64)>)> = Vec::new();
+    let mut running: Vec<(Duration, Vec<Piece>)> = Vec::new();
     let mut drawn = Vec::new();
     for (ran, (start, until)) in order {
         for (_, pieces) in running.extract_if(.., |(end, _)| *end <= start) {
