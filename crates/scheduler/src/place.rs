@@ -9,7 +9,7 @@ use machine::state::queues::QueueId;
 use machine::state::sessions::{Class, Room};
 use machine::{Group, Placement, Plan, Session, State, TASKS_PER_PLACEMENT_MAX};
 use model::policy::Backfill;
-use model::{ClassId, JobId, Kind, Pace, Resources, Run, Seq, SessionId, UnitShare};
+use model::{ClassId, JobId, Kind, Pace, Resources, Run, SessionId, UnitShare};
 
 use crate::backfill::{Book, Whose};
 use crate::gang::{self, Sought};
@@ -75,6 +75,7 @@ impl<'a> Round<'a> {
     pub fn run(&mut self, budget: Budget) -> Plan {
         // Before anything in line: whoever is ahead of it may not use its worker, and must not keep it from it.
         self.place_reserved();
+        slices::resume_left(self);
         let mut lines = lines(self.state, &self.taken, budget.skips_max);
         self.stand_by_promises(&lines);
         self.take_turns(&mut lines, budget);
@@ -495,13 +496,8 @@ pub(crate) fn room(state: &State, session: &Session, taken: &Taken) -> Room {
     let mut room = session.room();
     // What was sent ahead begins as soon as there is room.
     state.held(session.id).for_each(|allocation| room.free.subtract(&allocation.resources));
-    for ((_, seq), to) in taken.switched.range((session.id, 0)..=(session.id, Seq::MAX)) {
-        let Some(allocation) = session.allocations.get(seq) else { continue };
-        match to {
-            Pace::StandsStill if !allocation.is_suspended() => room.free.add(&allocation.processor()),
-            Pace::Runs if allocation.is_suspended() => room.free.subtract(&allocation.processor()),
-            Pace::StandsStill | Pace::Runs => {}
-        }
+    if !taken.switched.is_empty() {
+        slices::turn(session, taken, &mut room);
     }
     for class in taken.classes.get(&session.id).into_iter().flatten() {
         let Some(class) = state.class(*class) else { continue };

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use machine::eligible::accepts;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
-use machine::{Allocation, State, Switch, may_suspend};
+use machine::state::sessions::Room;
+use machine::{Allocation, Session, State, Switch, may_suspend};
 use model::{ClassId, Elapsed, JobId, Pace, Run, Seq, SessionId};
 
 use crate::overlay::Taken;
@@ -65,6 +66,29 @@ pub(crate) fn resume(round: &mut Round<'_>, standing: Standing) -> bool {
     round.use_more(standing.session, whose, &processor, left);
     round.switch(standing.session, standing.seq, Pace::Runs);
     true
+}
+
+/// What plans in flight switch of the session gives room, or takes it.
+pub(crate) fn turn(session: &Session, taken: &Taken, room: &mut Room) {
+    for ((_, seq), to) in taken.switched.range((session.id, 0)..=(session.id, Seq::MAX)) {
+        let Some(allocation) = session.allocations.get(seq) else { continue };
+        match to {
+            Pace::StandsStill if !allocation.is_suspended() => room.free.add(&allocation.processor()),
+            Pace::Runs if allocation.is_suspended() => room.free.subtract(&allocation.processor()),
+            Pace::StandsStill | Pace::Runs => {}
+        }
+    }
+}
+
+/// What stands still of queues that are no more: the jobs were moved elsewhere meanwhile.
+pub(crate) fn resume_left(round: &mut Round<'_>) {
+    let state = round.state;
+    let left = state.with_suspended().filter(|queue| state.queue(*queue).is_none());
+    let standing: Vec<Standing> =
+        left.flat_map(|queue| Standing::all_of(state, &round.taken, queue)).collect();
+    for standing in standing {
+        resume(round, standing);
+    }
 }
 
 fn allocation(state: &State, standing: Standing) -> Option<&Allocation> {

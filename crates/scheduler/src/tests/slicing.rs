@@ -122,6 +122,29 @@ fn what_stands_still_goes_on_before_the_work_of_other_queues_that_came_later() {
     assert_eq!(after(&mut w, 5), Vec::<String>::new());
 }
 
+#[test]
+fn what_stands_still_goes_on_though_its_queue_is_no_more() {
+    let mut w = World::new();
+    let name = || "gone".to_owned();
+    let (order, quantum) = (Some(model::policy::Order::RoundRobin), Some(Duration::from_secs(1)));
+    w.write(Op::PutQueue(QueueSpec { name: name(), order, quantum, ..QueueSpec::default() }));
+    let worker = w.session("a", 1);
+    for _ in 0..2 {
+        w.submit(JobSpec { queue: name(), ..job(1) });
+    }
+    assert_eq!(turn(&mut w), ["j1 starts"]);
+    assert_eq!(after(&mut w, 1), ["j1 stands", "j2 starts"]);
+    for job in [JobId(1), JobId(2)] {
+        let change =
+            machine::JobChange { queue: Some("default".to_owned()), ..machine::JobChange::default() };
+        assert_eq!(w.write(Op::SetJob { job, change }), machine::Reply::Changed { tasks: 0 });
+    }
+    assert_eq!(w.write(Op::DeleteQueue { name: name() }), machine::Reply::Done);
+    assert_eq!(after(&mut w, 5), Vec::<String>::new());
+    end(&mut w, worker, 2, Verdict::Succeeded, 1);
+    assert_eq!(turn(&mut w), ["j1 goes on"]);
+}
+
 proptest! {
     #![proptest_config(config(200))]
 
