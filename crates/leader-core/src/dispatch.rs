@@ -67,11 +67,23 @@ impl Leader {
         let Some(row) = state.session(session).filter(|_| first <= last) else { return };
         for allocation in row.allocations.range(first..=last).map(|(_, allocation)| allocation) {
             self.note_wait(allocation, state);
-            out.extend(self.order(allocation, row, state).map(|message| Action::Send { stream, message }));
-            if allocation.is_suspended() {
-                out.push(Action::Send { stream, message: pace(allocation) });
-            }
+            self.send_order(stream, allocation, row, state, out);
         }
+    }
+
+    /// Sends an order that its worker has not had, and that it is to stand still, if it is.
+    pub(crate) fn send_order(
+        &mut self,
+        stream: StreamId,
+        allocation: &Allocation,
+        session: &Session,
+        state: &State,
+        out: &mut Vec<Action>,
+    ) {
+        let order = self.order(allocation, session, state);
+        let suspended = allocation.phase == Phase::Running && allocation.is_suspended();
+        let pace = suspended.then(|| pace(allocation));
+        out.extend(order.into_iter().chain(pace).map(|message| Action::Send { stream, message }));
     }
 
     fn note_wait(&mut self, allocation: &Allocation, state: &State) {
@@ -81,12 +93,7 @@ impl Leader {
     }
 
     /// A worker never receives the order of what is to stop: only that it shall.
-    pub(crate) fn order(
-        &mut self,
-        allocation: &Allocation,
-        session: &Session,
-        state: &State,
-    ) -> Option<ToWorker> {
+    fn order(&mut self, allocation: &Allocation, session: &Session, state: &State) -> Option<ToWorker> {
         if allocation.phase == Phase::Stopping {
             return Some(ToWorker::Stop { seq: allocation.seq, token: allocation.token });
         }

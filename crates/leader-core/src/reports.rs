@@ -87,12 +87,7 @@ impl Leader {
         send_paces(stream, session, |seq| hello.has_received(seq), out);
         for allocation in session.allocations.values() {
             if !hello.has_received(allocation.seq) {
-                out.extend(
-                    self.order(allocation, session, state).map(|message| Action::Send { stream, message }),
-                );
-                if allocation.is_suspended() {
-                    send_paces(stream, session, |seq| seq == allocation.seq, out);
-                }
+                self.send_order(stream, allocation, session, state, out);
             } else if !hello.holds(allocation.seq) {
                 self.report_lost(id, allocation, now.wall);
             }

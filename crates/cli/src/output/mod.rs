@@ -20,6 +20,11 @@ use crate::fault::Fault;
 use paint::Paint;
 use rows::Row;
 
+/// `1 task`, `2 tasks`.
+pub fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {

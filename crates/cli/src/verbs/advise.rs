@@ -9,11 +9,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use whatif::{Advice, Figures, GAIN_MIN, History, PastJob, Policy, Replay, TASKS_MIN};
 
-use super::live::{self, Machines, counted};
+use super::live::{self, Machines};
 use crate::app::App;
 use crate::config::duration;
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::output::counted;
 use crate::output::paint::Tone;
 use crate::output::progress::Rounds;
 use crate::output::rows::{Row, View};

@@ -10,6 +10,7 @@ use model::views::TaskState;
 use crate::app::{App, WriteArgs};
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::output::counted;
 use crate::select::{Selector, label};
 
 /// Which jobs or tasks.
@@ -95,10 +96,6 @@ fn names(targets: &[Target]) -> Vec<String> {
     targets.iter().map(|target| target.job.to_string()).collect()
 }
 
-fn plural(count: u64, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
-}
-
 pub async fn cancel(args: &CancelArgs, app: &App) -> Result<Exit, Fault> {
     let targets = args.which.targets(app).await?;
     if !args.yes && !args.which.is_explicit() {
@@ -112,7 +109,7 @@ pub async fn cancel(args: &CancelArgs, app: &App) -> Result<Exit, Fault> {
         }
     }
     let names = names(&targets);
-    let tasks = plural(changed.changed, "task");
+    let tasks = counted(changed.changed, "task");
     app.changed(changed, &names, &format!("cancelled {} ({tasks})", names.join(", ")))?;
     Ok(Exit::DONE)
 }
@@ -121,7 +118,7 @@ pub async fn cancel(args: &CancelArgs, app: &App) -> Result<Exit, Fault> {
 fn confirm(app: &App, targets: &[Target]) -> Result<(), Fault> {
     app.face.note(&format!(
         "this cancels {}: {}",
-        plural(targets.len() as u64, "job"),
+        counted(targets.len() as u64, "job"),
         names(targets).join(", ")
     ));
     if !std::io::stdin().is_terminal() {
@@ -160,7 +157,7 @@ pub async fn retry(args: &RetryArgs, app: &App) -> Result<Exit, Fault> {
     let changed = app.writer(&args.which.write).retry(&targets, args.failed).await;
     let changed = changed.map_err(|error| Fault::writing("cannot retry", "Nothing was retried", error))?;
     let names = names(&targets);
-    let tasks = plural(changed.changed, "task");
+    let tasks = counted(changed.changed, "task");
     app.changed(changed, &names, &format!("{tasks} of {} will run again", names.join(", ")))?;
     Ok(Exit::DONE)
 }

@@ -12,6 +12,7 @@ use super::history::{self, Wanted};
 use crate::app::App;
 use crate::clock;
 use crate::fault::Fault;
+use crate::output::counted;
 use crate::output::times::short;
 
 /// Cores that a simulated cluster may have.
@@ -77,11 +78,6 @@ impl Machines {
 /// A number of cores, whole where it is.
 pub fn number(parts: u64) -> Value {
     format_parts(parts).parse().unwrap_or(Value::Null)
-}
-
-/// `1 task`, `2 tasks`.
-pub fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// What the cluster keeps of the jobs submitted within the last `span`.
