@@ -184,6 +184,11 @@ impl RaftService for Services {
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
         let (running, mut parts) = self.0.admitted(request)?;
         let (vote, meta, snapshot) = receive(&self.0.env, &running.snapshots, &mut parts).await?;
+        if is_late(running, &vote, &meta).await? {
+            return Err(Status::unavailable(
+                "the log has what the snapshot holds, and waits to hear that it counts",
+            ));
+        }
         let install = running.raft.install_full_snapshot(vote, Snapshot { meta, snapshot });
         let answer = seeded(install).await.map_err(stopped)?;
         Ok(Response::new(pb::SnapshotResponse { vote: Some(convert::vote_out(&answer.vote)) }))
@@ -197,6 +202,20 @@ impl RaftService for Services {
         let answer = seeded(running.raft.handle_transfer_leader(convert::transfer_in(request)?)).await;
         Ok(Response::new(convert::transferred_out(answer.map_err(stopped)?)))
     }
+}
+
+/// Whether this leader's entries beyond the snapshot are here already: it gave up an attempt to send the snapshot, whose
+/// end comes only now, and went on with entries. Raft would note the snapshot as the newest that it has written, newer than
+/// those entries, and a build with assertions ends by that (openraft 0.10.0-alpha.37, `run_state_machine`). The leader's next
+/// message says that the entries are committed, and the snapshot is needed no more.
+async fn is_late(running: &Running, vote: &Vote, meta: &SnapshotMeta) -> Result<bool, Status> {
+    let known =
+        running.raft.with_raft_state(|state| (state.vote_ref().clone(), state.local_committed().copied()));
+    let (known, committed) = seeded(known).await.map_err(stopped)?;
+    let last = running.raft.data_metrics().borrow_watched().last_log;
+    let is_beyond =
+        last.is_some_and(|last| *last.leader_id == vote.leader_id.term && Some(last) > meta.last_log_id);
+    Ok(known == *vote && is_beyond && committed < meta.last_log_id)
 }
 
 type Received = (Vote, SnapshotMeta, SnapshotFile);

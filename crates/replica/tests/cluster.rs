@@ -4,7 +4,10 @@ mod world;
 
 use std::time::Duration;
 
-use replica::{Feed, Happened, Leadership, ProposeError, RaftState, SnapshotThresholds};
+use replica::{Feed, Happened, Identity, Leadership, ProposeError, RaftState, SnapshotThresholds};
+use tonic::{Code, Request};
+use wire::raft as pb;
+use wire::raft::raft_client::RaftClient;
 use world::{PATIENCE, World, entry};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,4 +205,71 @@ async fn a_snapshot_is_taken_when_asked() {
     let (_, proposed) = world.write(1).await;
     assert!(world.replica(0).snapshot().await.unwrap() >= proposed.index);
     assert!(world.replica(0).status().snapshot_bytes > 0);
+}
+
+fn addressed<T>(message: T, to: &Identity, from: u64) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("baton-cluster", to.cluster_id.parse().unwrap());
+    request.metadata_mut().insert("baton-target", to.id.into());
+    request.metadata_mut().insert("baton-incarnation", to.incarnation.into());
+    request.metadata_mut().insert("baton-from", from.into());
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_comes_after_the_entries_that_followed_it_is_declined() {
+    let mut world = World::started(3).await;
+    let (leader, first) = world.write(1).await;
+    world.assert_alike(first.index).await;
+    let behind = (leader + 1) % 3;
+    world.stop(behind).await;
+    world.write_many(2..=20).await;
+    let (leader, term) = world.leader().await;
+    let covers = world.replica(leader).snapshot().await.unwrap();
+    let snapshots: Vec<_> = std::fs::read_dir(world.data_dir(leader).join("snapshots")).unwrap().collect();
+    let snapshot = std::fs::read(snapshots[0].as_ref().unwrap().path()).unwrap();
+    for at in world.running().collect::<Vec<_>>() {
+        world.stop(at).await;
+    }
+
+    // Alone, and led by this test in place of the leader.
+    world.start(behind).await.unwrap();
+    let own = world.replica(behind).identity().clone();
+    let from = leader as u64 + 1;
+    let vote = Some(pb::Vote { term, node_id: from, committed: true });
+    let mut client = RaftClient::connect(format!("http://{}", world.peers[behind].raft_addr)).await.unwrap();
+    let known = world.replica(behind).status().last_log;
+    let blank = |index| pb::LogEntry { term, index, kind: 0, payload: Default::default() };
+    let entries: Vec<_> = (known + 1..=covers + 1).map(blank).collect();
+    let previous = Some(pb::LogId { term, index: known });
+    let append = pb::AppendRequest { vote, previous, entries, leader_commit: None };
+    let beat = pb::AppendRequest {
+        previous: Some(pb::LogId { term, index: covers + 1 }),
+        entries: vec![],
+        leader_commit: Some(pb::LogId { term, index: covers }),
+        ..append.clone()
+    };
+    let parts = || {
+        use pb::snapshot_part::Part;
+        let header = pb::SnapshotHeader { vote, bytes: snapshot.len() as u64 };
+        let parts = [Part::Header(header), Part::Chunk(snapshot.clone().into())];
+        let parts = parts.map(|part| pb::SnapshotPart { part: Some(part) });
+        addressed(futures::stream::iter(parts), &own, from)
+    };
+    let last = |response: pb::AppendResponse| match response.outcome.unwrap() {
+        pb::append_response::Outcome::Matched(matched) => matched.last.unwrap().index,
+        other => panic!("{other:?}"),
+    };
+
+    let appends = |append| addressed(futures::stream::iter([append]), &own, from);
+    let mut answers = client.append(appends(append)).await.unwrap().into_inner();
+    assert_eq!(last(answers.message().await.unwrap().unwrap()), covers + 1);
+    let declined = client.snapshot(parts()).await.unwrap_err();
+    assert_eq!(declined.code(), Code::Unavailable, "{declined}");
+    // It goes on, hears what is committed, and needs the snapshot no more.
+    let mut answers = client.append(appends(beat)).await.unwrap().into_inner();
+    assert_eq!(last(answers.message().await.unwrap().unwrap()), covers + 1);
+    world.replica(behind).wait_applied(covers, PATIENCE).await.unwrap();
+    client.snapshot(parts()).await.unwrap();
+    assert!(world.replica(behind).status().snapshot < covers, "nothing was taken over");
 }
