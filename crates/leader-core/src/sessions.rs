@@ -337,7 +337,8 @@ impl Leader {
 
 /// Bytes in the log of what a worker says of itself, a few for each length and number included.
 fn said_bytes(capacity: &Capacity, labels: &BTreeMap<String, String>, functions: &[String]) -> usize {
-    let resources = capacity.total.custom.keys().chain(capacity.indexed.keys()).map(|name| name.len() + 12);
+    let resources =
+        capacity.total.named.custom.keys().chain(capacity.indexed.keys()).map(|name| name.len() + 12);
     let labels = labels.iter().map(|(label, value)| label.len() + value.len() + 8);
     let functions = functions.iter().map(|name| name.len() + 4);
     resources.chain(labels).chain(functions).sum()

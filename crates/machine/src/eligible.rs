@@ -57,8 +57,12 @@ pub enum Ineligible {
         asked: u64,
         free: u64,
     },
+    /// A task of the same anti-affinity is there.
+    Apart {
+        name: String,
+    },
     /// The worker was sent as much ahead as `credit_per_session_max` allows, or the task takes units that can be told
-    /// apart, which are chosen only when they are free.
+    /// apart, which are chosen only when they are free, or keeps away from others.
     NoCredit,
 }
 
@@ -105,8 +109,11 @@ impl std::fmt::Display for Ineligible {
                 format_amount(resource, *asked),
                 format_amount(resource, *free)
             ),
+            Ineligible::Apart { name } => {
+                write!(f, "the worker has a task of the same anti-affinity `{name}`")
+            }
             Ineligible::NoCredit => f.write_str(
-                "the worker was sent as much ahead as it may be, or the task asks for units that can be told apart",
+                "the worker was sent as much ahead as it may be, or the task asks for units that can be told apart, or has an anti-affinity",
             ),
         }
     }
@@ -227,7 +234,8 @@ pub fn still_waits(state: &State, job: JobId, task: u32) -> bool {
 pub fn has_credit(state: &State, session: &Session, class: &ClassKey) -> Result<(), Ineligible> {
     let names_units = class.resources.iter().any(|(name, _)| session.capacity.indexed.contains_key(name));
     let held = state.held(session.id).count();
-    if names_units || held >= state.limits().credit_per_session_max as usize {
+    let stands_apart = !class.resources.named.apart.is_empty();
+    if names_units || stands_apart || held >= state.limits().credit_per_session_max as usize {
         return Err(Ineligible::NoCredit);
     }
     Ok(())
@@ -241,16 +249,19 @@ pub fn has_room(room: &Room, class: &ClassKey) -> Result<(), Ineligible> {
     }
 }
 
-/// Everything that the worker has too little of now, or enough of only in pieces of several units.
+/// Everything that the worker has too little of now, or enough of only in pieces of several units, and whom it has that the
+/// tasks keep away from.
 pub fn shortages<'a>(room: &'a Room, class: &'a ClassKey) -> impl Iterator<Item = Ineligible> + 'a {
     let is_short = |name: &str, asked: u64| {
         let units = room.units.get(name);
         asked > room.free.get(name) || units.is_some_and(|free| choose_units(name, free, asked).is_none())
     };
     let short = class.resources.iter().filter(move |(name, asked)| is_short(name, *asked));
-    short.map(|(name, asked)| Ineligible::NoRoom {
+    let short = short.map(|(name, asked)| Ineligible::NoRoom {
         resource: name.to_owned(),
         asked,
         free: room.free.get(name),
-    })
+    });
+    let apart = room.free.apart_from(&class.resources);
+    short.chain(apart.map(|name| Ineligible::Apart { name: name.to_owned() }))
 }

@@ -7,7 +7,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Lean;
+use crate::lean::{Collection, Lean};
 use crate::size::{PARTS, format_bytes, format_parts, parse_bytes, parse_parts};
 use crate::validate::{SpecError, is_name};
 
@@ -22,8 +22,25 @@ pub struct Resources {
     pub disk: u64,
     /// Bytes per second.
     pub network: u64,
-    /// Ten-thousandths of a unit, by name. No zeros.
-    pub custom: Lean<BTreeMap<String, u64>>,
+    pub named: Lean<Named>,
+}
+
+/// What most tasks do not ask for, by name. No zeros.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Named {
+    /// Ten-thousandths of a unit.
+    pub custom: BTreeMap<String, u64>,
+    /// Tasks of each anti-affinity. A worker may have one of each name, and offers that without saying so: what is free on
+    /// it is so many below zero.
+    pub apart: BTreeMap<String, i64>,
+}
+
+impl Collection for Named {
+    const EMPTY: &'static Named = &Named { custom: BTreeMap::new(), apart: BTreeMap::new() };
+
+    fn is_empty(&self) -> bool {
+        self.custom.is_empty() && self.apart.is_empty()
+    }
 }
 
 /// How a named resource is written and compared.
@@ -65,7 +82,7 @@ impl Resources {
             "memory" => self.memory,
             "disk" => self.disk,
             "network" => self.network,
-            custom => self.custom.get(custom).copied().unwrap_or(0),
+            custom => self.named.custom.get(custom).copied().unwrap_or(0),
         }
     }
 
@@ -75,8 +92,8 @@ impl Resources {
             "memory" => self.memory = amount,
             "disk" => self.disk = amount,
             "network" => self.network = amount,
-            custom if amount == 0 => drop(self.custom.remove(custom)),
-            custom => drop(self.custom.insert(custom.to_owned(), amount)),
+            custom if amount == 0 => drop(self.named.custom.remove(custom)),
+            custom => drop(self.named.custom.insert(custom.to_owned(), amount)),
         }
     }
 
@@ -84,12 +101,38 @@ impl Resources {
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         let fixed =
             [("cpu", self.cpu), ("memory", self.memory), ("disk", self.disk), ("network", self.network)];
-        let custom = self.custom.iter().map(|(name, amount)| (name.as_str(), *amount));
+        let custom = self.named.custom.iter().map(|(name, amount)| (name.as_str(), *amount));
         fixed.into_iter().chain(custom).filter(|(_, amount)| *amount > 0)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        self.iter().next().is_none() && self.named.apart.is_empty()
+    }
+
+    /// The anti-affinities of what is asked for.
+    pub fn set_apart(&mut self, names: impl IntoIterator<Item = String>) {
+        let apart: BTreeMap<_, _> = names.into_iter().map(|name| (name, 1)).collect();
+        if apart != self.named.apart {
+            self.named.apart = apart;
+        }
+    }
+
+    /// Of the anti-affinities in `asked` those that `self`, which is free, has no room for.
+    pub fn apart_from<'a>(&'a self, asked: &'a Resources) -> impl Iterator<Item = &'a str> {
+        let is_there = |(name, count): &(&String, &i64)| {
+            self.named.apart.get(*name).copied().unwrap_or(0) - **count < -1
+        };
+        asked.named.apart.iter().filter(is_there).map(|(name, _)| name.as_str())
+    }
+
+    fn change_apart(&mut self, other: &Resources, sign: i64) {
+        for (name, count) in other.named.apart.iter() {
+            let now = self.named.apart.get(name).copied().unwrap_or(0).saturating_add(sign * count);
+            match now {
+                0 => drop(self.named.apart.remove(name)),
+                now => drop(self.named.apart.insert(name.clone(), now)),
+            }
+        }
     }
 
     /// Whether `self` is at least `asked` in everything.
@@ -98,13 +141,15 @@ impl Resources {
             && asked.memory <= self.memory
             && asked.disk <= self.disk
             && asked.network <= self.network
-            && asked.custom.iter().all(|(name, amount)| *amount <= self.get(name))
+            && asked.named.custom.iter().all(|(name, amount)| *amount <= self.get(name))
+            && self.apart_from(asked).next().is_none()
     }
 
     pub fn add(&mut self, other: &Resources) {
         for (name, amount) in other.iter() {
             self.set(name, self.get(name).saturating_add(amount));
         }
+        self.change_apart(other, 1);
     }
 
     /// Less `other`, not below zero.
@@ -112,6 +157,7 @@ impl Resources {
         for (name, amount) in other.iter() {
             self.set(name, self.get(name).saturating_sub(amount));
         }
+        self.change_apart(other, -1);
     }
 
     /// The largest share of `total` that `self` takes in any one resource, in millionths, at most 1,000,000.
@@ -141,6 +187,9 @@ impl fmt::Display for Resources {
     }
 }
 
+/// Before the name of an anti-affinity, where it stands among resources: none of those begins with it.
+const APART: char = '!';
+
 struct Amount<'a>(&'a str, u64);
 
 impl Serialize for Amount<'_> {
@@ -158,9 +207,15 @@ impl Serialize for Amount<'_> {
 
 impl Serialize for Resources {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let mut map = s.serialize_map(Some(self.iter().count()))?;
+        // People are told of anti-affinities elsewhere.
+        let apart = self.named.apart.iter().filter(|_| !s.is_human_readable());
+        let apart = apart.map(|(name, count)| (format!("{APART}{name}"), *count)).collect::<Vec<_>>();
+        let mut map = s.serialize_map(Some(self.iter().count() + apart.len()))?;
         for (name, amount) in self.iter() {
             map.serialize_entry(name, &Amount(name, amount))?;
+        }
+        for (name, count) in apart {
+            map.serialize_entry(&name, &count)?;
         }
         map.end()
     }
@@ -200,12 +255,14 @@ impl<'de> Visitor<'de> for ResourcesVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Resources, A::Error> {
         let mut resources = Resources::default();
         while let Some(name) = map.next_key::<String>()? {
-            let amount = if self.readable {
-                map.next_value::<Written>()?.amount(&name).map_err(serde::de::Error::custom)?
+            if self.readable {
+                let amount = map.next_value::<Written>()?.amount(&name).map_err(serde::de::Error::custom)?;
+                resources.set(&name, amount);
+            } else if let Some(name) = name.strip_prefix(APART) {
+                resources.named.apart.insert(name.to_owned(), map.next_value()?);
             } else {
-                map.next_value::<u64>()?
-            };
-            resources.set(&name, amount);
+                resources.set(&name, map.next_value()?);
+            }
         }
         Ok(resources)
     }
@@ -286,7 +343,7 @@ impl Capacity {
             let path = || format!("capacity.indexed.{name}");
             if *units > UNITS_MAX {
                 refuse(path(), format!("{units} units are above the {UNITS_MAX} that a worker may offer"));
-            } else if !self.total.custom.contains_key(name) && *units > 0 {
+            } else if !self.total.named.custom.contains_key(name) && *units > 0 {
                 refuse(path(), "only a resource that is offered, and is not built in, has units".to_owned());
             } else if self.total.get(name) != u64::from(*units) * PARTS {
                 refuse(path(), format!("{units} units do not make up the total that is offered"));
@@ -352,6 +409,30 @@ mod tests {
         assert_eq!(rmp_serde::from_slice::<Resources>(&binary).unwrap(), resources);
         assert!(serde_json::from_str::<Resources>(r#"{"cpu":-1}"#).is_err());
         assert!(serde_json::from_str::<Resources>(r#"{"cpu":0.00001}"#).is_err());
+    }
+
+    #[test]
+    fn a_worker_has_room_for_one_of_each_anti_affinity() {
+        let asks = |names: &[&str]| {
+            let mut asked = Resources::cores(1);
+            asked.set_apart(names.iter().map(|name| (*name).to_owned()));
+            asked
+        };
+        let mut free = Resources::cores(4);
+        free.subtract(&asks(&["web", "db"]));
+        assert!(free.covers(&Resources::cores(3)) && free.covers(&asks(&["mail"])));
+        assert!(!free.covers(&asks(&["web"])));
+        assert_eq!(free.apart_from(&asks(&["db", "mail", "web"])).collect::<Vec<_>>(), ["db", "web"]);
+        let mut used = asks(&["web", "db"]);
+        assert!(Resources::cores(4).covers(&used));
+        used.add(&asks(&["web"]));
+        assert!(!Resources::cores(4).covers(&used), "two of a name are too many");
+        let binary = rmp_serde::to_vec_named(&used).unwrap();
+        assert_eq!(rmp_serde::from_slice::<Resources>(&binary).unwrap(), used);
+        used.subtract(&asks(&["web"]));
+        assert_eq!(used, asks(&["db", "web"]));
+        free.add(&asks(&["web", "db"]));
+        assert_eq!(free, Resources::cores(4), "nothing is left of them");
     }
 
     #[test]

@@ -106,6 +106,7 @@ pub enum Placement {
 pub struct TaskSpec {
     pub name: String,
     pub work: Work,
+    /// With its anti-affinities.
     pub resources: Resources,
     /// Whether the cpu share is a ceiling too.
     pub cpu_limit_hard: bool,
@@ -288,7 +289,8 @@ mod tests {
     const JOB: &str = r#"{"job":"nightly","queue":"reports","priority":3,"after":["j4"],"tasks":[
         {"name":"fetch","run":["./fetch.sh","--day"],"resources":{"cpu":1.5,"memory":"512MiB","gpu":0.5},
          "files":[{"to":"fetch.sh","mode":"755","text":"exit 0\n"}],"env":{"A":"b","S":{"secret":"key"}},
-         "retry":{"max":3,"backoff":"1s..1m","lost_max":5},"timeout":"10m","estimate":"2m","deadline":"1h","constraints":["zone=eu"]},
+         "retry":{"max":3,"backoff":"1s..1m","lost_max":5},"timeout":"10m","estimate":"2m","deadline":"1h","constraints":["zone=eu"],
+         "anti_affinity":["db","web"]},
         {"name":"shard","script":"exit 0","array":"0-99:5","after":["fetch","j7"]},
         {"name":"post","sleep":"5s","after_each":["shard"]},{"name":"n","noop":true},{"name":"g","noop":true,"gang":4}]}"#;
 

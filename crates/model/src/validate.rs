@@ -28,6 +28,8 @@ const SUGGESTIONS_MAX: usize = 20;
 pub const WORKER_LABELS_MAX: usize = 256;
 /// Members of a gang: they are placed by one entry of the log.
 pub const GANG_MEMBERS_MAX: u32 = 256;
+/// Anti-affinities of one task: each is a name in every row that has them.
+pub const ANTI_AFFINITIES_MAX: u32 = 16;
 
 /// Every error of the spec; none means it is valid.
 pub fn validate(spec: &JobSpec, limits: &Limits) -> Vec<SpecError> {
@@ -205,8 +207,18 @@ impl Check {
                 "BATON_ names are set by Baton",
             );
         }
-        for name in task.resources.custom.keys() {
+        for name in task.resources.named.custom.keys() {
             self.require(is_name(name), format_args!("{path}.resources.{name}"), "not a resource name");
+        }
+        self.at_most(
+            task.resources.named.apart.len() as u64,
+            ANTI_AFFINITIES_MAX.into(),
+            at("anti_affinity"),
+            "the anti-affinities of a task",
+        );
+        for name in task.resources.named.apart.keys() {
+            let message = "an anti-affinity is a name of letters, digits, -, _ and .";
+            self.require(is_name(name), format_args!("{path}.anti_affinity"), message);
         }
         let whole = task.workdir.as_ref().is_none_or(|dir| !dir.contains('\0'));
         self.require(whole, at("workdir"), "holds a NUL byte");

@@ -196,7 +196,7 @@ impl<'a> Round<'a> {
                 self.ahead.is_whole = false;
                 return;
             };
-            let len = longest_run(class.kind, room).min(numbers.end() - next);
+            let len = longest_run(class, room).min(numbers.end() - next);
             self.take(id, Run::new(next, len), session, &class.resources, queue);
             next += len;
         }

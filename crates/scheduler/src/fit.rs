@@ -257,6 +257,9 @@ impl Alike {
                 ("reserved", "wait until the task that has waited longest has been placed")
             }
             Ineligible::Kind { .. } => ("kind", "start a worker that runs this kind of task"),
+            Ineligible::Apart { .. } => {
+                ("anti_affinity", "wait until the other task has ended, or start another worker")
+            }
             Ineligible::Function { .. } => ("function", "start a worker that registers this function"),
             Ineligible::Label { .. } => {
                 ("labels", "start a worker with that label, or submit it with another constraint")

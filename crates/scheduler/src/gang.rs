@@ -82,7 +82,8 @@ type Seat = (SessionId, Vec<UnitShare>);
 /// How many members the session could have at once, were it idle.
 fn members_when_idle(total: &Resources, class: &ClassKey) -> u64 {
     let fits = class.resources.iter().map(|(name, asked)| total.get(name) / asked.max(1));
-    fits.min().unwrap_or(u64::MAX).min(class.gang.into())
+    let most = if class.resources.named.apart.is_empty() { class.gang } else { 1 };
+    fits.min().unwrap_or(u64::MAX).min(most.into())
 }
 
 /// Has as many workers drain as all members need; none, if all together are too few. One gang at a time.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use machine::eligible::{accepts, drains_for, still_waits};
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
-use machine::state::sessions::{Class, Room};
-use machine::{Group, Placement, Plan, Session, State, TASKS_PER_PLACEMENT_MAX};
+use machine::state::sessions::{Class, ClassKey, Room};
+use machine::{Group, Placement, Plan, Session, State};
 use model::policy::Backfill;
 use model::{ClassId, JobId, Kind, Pace, Resources, Run, SessionId, UnitShare};
 
@@ -258,7 +258,7 @@ impl<'a> Round<'a> {
         if group.gang {
             return self.place_gang_at_head(line, class, row, key, group);
         }
-        let longest = longest_run(row.key.kind, line.room);
+        let longest = longest_run(&row.key, line.room);
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
             return line.advance(key);
         };
@@ -514,9 +514,9 @@ pub(crate) fn room(state: &State, session: &Session, taken: &Taken) -> Room {
 }
 
 /// Noops cost a worker nothing, so that one allocation carries a run of them; everything else goes one by one.
-pub(crate) fn longest_run(kind: Kind, room: u64) -> u32 {
-    match kind {
-        Kind::Noop => TASKS_PER_PLACEMENT_MAX.min(u32::try_from(room).unwrap_or(u32::MAX)),
+pub(crate) fn longest_run(class: &ClassKey, room: u64) -> u32 {
+    match class.kind {
+        Kind::Noop => class.tasks_per_placement_max().min(u32::try_from(room).unwrap_or(u32::MAX)),
         _ => 1,
     }
 }

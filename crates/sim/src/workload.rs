@@ -122,6 +122,9 @@ fn task(chance: &mut Chance, place: u64, earlier: &[TaskSpec]) -> TaskSpec {
     task.resources = Resources::cores(if is_long { 1 } else { chance.between(1, CORES - 1) });
     // Few and small enough for the workers that there are.
     task.gang = matches!(len, 2 | 3) && task.resources == Resources::cores(1);
+    if len == 8 && place == 0 {
+        task.resources.set_apart(["apart".to_owned()]);
+    }
     task.retry.max = chance.below(3) as u32;
     task.retry.lost_max = chance.between(1, 5) as u32;
     task.retry.backoff = Backoff { first: Duration::from_millis(100), cap: Duration::from_secs(2) };

@@ -90,6 +90,7 @@ pub const TASK: &[Field] = &[
     field("deadline", DURATION),
     field("period", DURATION),
     field("constraints", Shape::List(&Shape::Checked(|text| text.parse::<Constraint>().map(drop)))),
+    field("anti_affinity", WORDS),
 ];
 
 const RETRY: &[Field] = &[

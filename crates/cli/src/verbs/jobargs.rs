@@ -91,6 +91,9 @@ pub struct TaskArgs {
     /// Only on workers with these labels: zone=eu, ssd
     #[arg(long = "constraint", value_name = "TEST", requires = "command")]
     pub constraints: Vec<Constraint>,
+    /// Never on a worker together with another task that has the same name here
+    #[arg(long = "anti-affinity", value_name = "NAME", requires = "command")]
+    pub anti_affinity: Vec<String>,
     /// Run in this directory of the worker instead of a fresh one
     #[arg(long, value_name = "DIR", requires = "command")]
     pub workdir: Option<String>,
@@ -154,6 +157,7 @@ impl TaskArgs {
     fn task(&self, command: &[String], limits: &Limits) -> Result<TaskSpec, Fault> {
         let mut task = TaskSpec::new(&task_name(&command[0]), Work::Run(command.to_vec()));
         task.resources = self.asked()?;
+        task.resources.set_apart(self.anti_affinity.iter().cloned());
         task.array = self.array;
         self.gang.into_iter().for_each(|members| task.set_gang(members));
         if let Some(file) = &self.each_line {

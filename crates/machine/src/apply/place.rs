@@ -78,7 +78,8 @@ pub fn eligible(state: &State, placement: &Placement) -> Result<(), Ineligible> 
     gate(state, job, group)?;
     let positions = group.positions_of(placement.tasks).filter(|run| run.len == placement.tasks.len);
     let positions = positions.ok_or(Ineligible::NotReady)?;
-    let few = positions.len <= TASKS_PER_PLACEMENT_MAX;
+    let class = &state.class(group.class).ok_or(Ineligible::UnknownJob)?.key;
+    let few = positions.len <= class.tasks_per_placement_max();
     if !few || !group.ready.parts_of(positions).eq([positions]) || !alike(group, positions) {
         return Err(Ineligible::NotReady);
     }
@@ -87,7 +88,6 @@ pub fn eligible(state: &State, placement: &Placement) -> Result<(), Ineligible> 
         return Err(Ineligible::QueueFull { running_max: queue.running_max.unwrap_or(0) });
     }
     let session = state.session(placement.session).ok_or(Ineligible::SessionEnded)?;
-    let class = &state.class(group.class).ok_or(Ineligible::UnknownJob)?.key;
     accepts(state, session, class)?;
     unreserved(state, session, placement.job, placement.tasks)?;
     if placement.held { has_credit(state, session, class) } else { has_room(&session.room(), class) }

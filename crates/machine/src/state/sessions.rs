@@ -14,6 +14,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use crate::Stamp;
+use crate::TASKS_PER_PLACEMENT_MAX;
 use crate::state::queues::QueueId;
 use crate::state::users::UserId;
 
@@ -165,6 +166,13 @@ impl ClassKey {
             gang: task.gang_size().unwrap_or(0),
             placement,
         }
+    }
+}
+
+impl ClassKey {
+    /// Tasks that may stand in one placement.
+    pub fn tasks_per_placement_max(&self) -> u32 {
+        if self.resources.named.apart.is_empty() { TASKS_PER_PLACEMENT_MAX } else { 1 }
     }
 }
 

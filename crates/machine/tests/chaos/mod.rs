@@ -381,6 +381,9 @@ impl Chaos {
             task.array = (len > 1).then(|| ArrayRange { first: 0, last: len - 1, step: 1 });
             task.gang = (2..5).contains(&len) && self.draw.chance(60);
             task.resources = Resources::cores(1 + self.draw.below(3));
+            if !task.gang && task.resources == Resources::cores(3) {
+                task.resources.set_apart([format!("a{}", place % 2)]);
+            }
             if self.draw.chance(15) {
                 task.resources.set("gpu", 5_000 * (1 + self.draw.below(3)));
             }

@@ -82,7 +82,9 @@ fn place_all(state: &mut State, session: SessionId) {
         for group in &job.groups {
             // Those with a history go one by one.
             for run in group.ready.runs() {
-                let whole = !group.gang && group.rows.range(run.first..run.end()).next().is_none();
+                let apart =
+                    state.class(group.class).is_some_and(|row| row.key.tasks_per_placement_max() == 1);
+                let whole = !group.gang && !apart && group.rows.range(run.first..run.end()).next().is_none();
                 let step = if whole { PLACEMENT_MAX } else { 1 };
                 let mut first = run.first;
                 while first < run.end() {

@@ -47,6 +47,7 @@ fn task(text: &str) -> Result<TaskSpec, String> {
                 task.work = Work::Function(Box::new(Function { name: value.to_owned(), input: None }))
             }
             "on" => task.constraints.push(value.parse()?),
+            "apart" => task.resources.set_apart(list(value).map(str::to_owned)),
             "gang" => task.set_gang(value.parse().map_err(|_| "gang")?),
             "estimate" => timing.estimate = Some(model::time::parse_duration(value)?),
             "deadline" => timing.deadline = Some(model::time::parse_duration(value)?),

@@ -74,6 +74,8 @@ pub(super) struct Form {
     period: Option<Duration>,
     #[serde(default)]
     constraints: Lean<Vec<Constraint>>,
+    #[serde(default)]
+    anti_affinity: Lean<Vec<String>>,
 }
 
 impl Form {
@@ -125,6 +127,7 @@ impl TryFrom<Form> for TaskSpec {
         if resources.cpu == 0 {
             resources.cpu = PARTS;
         }
+        resources.set_apart(form.anti_affinity.iter().cloned());
         Ok(TaskSpec {
             name: form.name,
             work,
@@ -201,6 +204,8 @@ pub(super) struct Written<'a> {
     period: Option<Duration>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     constraints: &'a [Constraint],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    anti_affinity: Vec<&'a str>,
 }
 
 impl<'a> From<&'a TaskSpec> for Written<'a> {
@@ -217,7 +222,8 @@ impl<'a> From<&'a TaskSpec> for Written<'a> {
             container: if let Work::Container(container) = work { Some(container) } else { None },
             wasm: if let Work::Wasm(wasm) = work { Some(wasm) } else { None },
             service: if let Work::Service(service) = work { Some(service) } else { None },
-            resources: Some(&task.resources).filter(|resources| **resources != Resources::cores(1)),
+            resources: Some(&task.resources)
+                .filter(|resources| !resources.iter().eq(Resources::cores(1).iter())),
             cpu_limit: task.cpu_limit_hard.then_some(CpuLimit::Hard),
             array: task.array.filter(|_| !task.gang),
             gang: task.gang_size(),
@@ -234,6 +240,7 @@ impl<'a> From<&'a TaskSpec> for Written<'a> {
             deadline,
             period,
             constraints: &task.constraints,
+            anti_affinity: task.resources.named.apart.keys().map(String::as_str).collect(),
         }
     }
 }

@@ -185,6 +185,9 @@ fn spec(ask: &Ask, priority: i32, queue: &str, spread: bool, len: u32) -> JobSpe
         task.work = Work::Noop;
     }
     task.resources.set("gpu", ask.gpus);
+    if ask.cores % 3 == 2 {
+        task.resources.set_apart(["x".to_owned()]);
+    }
     task.array = Some(model::ArrayRange { first: 0, last: len - 1, step: 1 });
     task.gang = priority == 1 && len > 1;
     let parity = |even: bool| model::Constraint::Equals {

@@ -1,6 +1,6 @@
 //! Amounts: asked, offered and taken.
 
-use model::{Capacity, Lean, Resources, UnitShare};
+use model::{Capacity, Resources, UnitShare};
 
 use crate::v1;
 
@@ -11,7 +11,7 @@ impl From<&Resources> for v1::Resources {
             memory: resources.memory,
             disk: resources.disk,
             network: resources.network,
-            custom: (*resources.custom).clone(),
+            custom: resources.named.custom.clone(),
         }
     }
 }
@@ -23,7 +23,7 @@ impl From<v1::Resources> for Resources {
             memory: resources.memory,
             disk: resources.disk,
             network: resources.network,
-            custom: Lean::default(),
+            ..Resources::default()
         };
         // `set` keeps zeros out and sends a custom entry called `cpu` where it belongs.
         for (name, amount) in resources.custom {

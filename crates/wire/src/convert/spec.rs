@@ -122,6 +122,7 @@ impl From<&TaskSpec> for v1::TaskSpec {
             deadline_us: duration_us(task.timing().deadline),
             period_us: duration_us(task.timing().period),
             constraints: task.constraints.iter().map(Constraint::to_string).collect(),
+            anti_affinity: task.resources.named.apart.keys().cloned().collect(),
         }
     }
 }
@@ -140,7 +141,7 @@ fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> TaskSpec {
     TaskSpec {
         name: task.name,
         work: read_work(errors, path, task.kind),
-        resources: read_asked(task.resources),
+        resources: read_asked(task.resources, task.anti_affinity),
         cpu_limit_hard: task.cpu_limit_hard,
         array: task.array.map(|range| {
             let otherwise = ArrayRange { first: 0, last: 0, step: 1 };
@@ -179,11 +180,12 @@ fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> TaskSpec {
 }
 
 // As in a job file: one core where nothing is said.
-fn read_asked(resources: Option<v1::Resources>) -> Resources {
+fn read_asked(resources: Option<v1::Resources>, anti_affinity: Vec<String>) -> Resources {
     let mut resources = Resources::from(resources.unwrap_or_default());
     if resources.cpu == 0 {
         resources.cpu = PARTS;
     }
+    resources.set_apart(anti_affinity);
     resources
 }
 
