@@ -143,6 +143,7 @@ impl World {
             tasks: Run::new(0, 1),
             session: *session,
             held: false,
+            alternative: 0,
         });
         let plan = Plan { placements: placements.collect(), ..Plan::default() };
         self.entry(vec![Command::Place(plan)])

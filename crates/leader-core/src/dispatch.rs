@@ -12,7 +12,7 @@ use machine::{Applied, Effect, Event as Change, Group};
 use model::blob::{hex, sha256};
 use model::constraint::LABEL_ADDRESS;
 use model::spec::lines;
-use model::{JobId, Pace, Run, Seq, SessionId, Token};
+use model::{EnvValue, JobId, JobSpec, Lean, Pace, Resources, Run, Seq, SessionId, Token};
 
 use crate::sessions::Stage;
 use crate::{Action, Gang, Leader, Now, Order, StreamId, ToWorker};
@@ -108,7 +108,7 @@ impl Leader {
             tasks: allocation.tasks,
             attempt: allocation.attempt,
             held: allocation.phase == Phase::Held,
-            spec: job.spec.clone(),
+            spec: spec(job, place, &allocation.resources),
             group: place,
             array_index: task.array_index(positions.first),
             array_step: task.array.map_or(1, |array| array.step),
@@ -259,4 +259,20 @@ impl LineIndex {
         self.texts.insert(key, (self.uses, spans.clone()));
         spans
     }
+}
+
+/// Of a task that something else would do for as well: with what it has been given, and which that is.
+fn spec(job: &Job, place: usize, given: &Resources) -> Arc<JobSpec> {
+    let task = job.task_spec(place);
+    if task.alternatives.is_empty() {
+        return job.spec.clone();
+    }
+    let mut all = std::iter::once(&task.resources).chain(task.alternatives.iter());
+    let nth = all.position(|asked| asked == given).unwrap_or(0);
+    let mut spec = JobSpec::clone(&job.spec);
+    let task = &mut spec.tasks[place];
+    task.resources = given.clone();
+    task.alternatives = Lean::default();
+    task.env.insert("BATON_ALTERNATIVE".to_owned(), EnvValue::Plain(nth.to_string()));
+    Arc::new(spec)
 }

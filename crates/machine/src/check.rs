@@ -362,11 +362,15 @@ fn check_index(state: &State, found: &mut Vec<String>) {
             found.push(format!("the index of {what} is not what the rows imply"));
         }
     }
-    let refs =
-        |id: u32| state.jobs().flat_map(|job| &job.groups).filter(|group| group.class == id).count() as u64;
+    let refs = |id: u32| {
+        let groups = state.jobs().flat_map(|job| &job.groups).filter(|group| group.class == id).count();
+        let others =
+            state.classes.values().flat_map(|class| &class.alternatives).filter(|other| **other == id);
+        (groups + others.count()) as u64
+    };
     for (id, class) in &state.classes {
         if refs(*id) != class.refs {
-            found.push(format!("class {id} has {} groups, kept as {}", refs(*id), class.refs));
+            found.push(format!("class {id} has {} references, kept as {}", refs(*id), class.refs));
         }
     }
     let live: Vec<SessionId> =

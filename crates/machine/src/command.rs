@@ -244,6 +244,13 @@ pub struct Placement {
     /// Sent ahead: beyond the capacity, started by the worker when it has room.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// What it asks for: 0: the first choice; from 1 on: its alternatives.
+    #[serde(default, skip_serializing_if = "is_first_choice")]
+    pub alternative: u8,
+}
+
+fn is_first_choice(alternative: &u8) -> bool {
+    *alternative == 0
 }
 
 /// `session` takes no other task until this one has been placed or no longer waits.

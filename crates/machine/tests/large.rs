@@ -116,8 +116,10 @@ fn run_apart(world: &mut World, job: JobId, tasks: &RunSet, verdict: Verdict) ->
     let session = finish::open(&mut world.state);
     let all: Vec<Run> = tasks.runs().collect();
     for some in all.chunks(1_000) {
-        let placements =
-            some.iter().map(|tasks| Placement { job, tasks: *tasks, session, held: false }).collect();
+        let placements = some
+            .iter()
+            .map(|tasks| Placement { job, tasks: *tasks, session, held: false, alternative: 0 })
+            .collect();
         world.apply_unchecked(Command::Place(Plan { placements, ..Plan::default() }));
         finish::end_all_with(&mut world.state, session, verdict);
     }
@@ -172,7 +174,7 @@ fn what_is_placed_while_a_cancel_is_completed_stays_cancelled_whatever_its_worke
     world.settle();
     let session = finish::open(&mut world.state);
     let last = GROUPS as u32 - 1;
-    let placement = Placement { job, tasks: Run::new(last, 1), session, held: false };
+    let placement = Placement { job, tasks: Run::new(last, 1), session, held: false, alternative: 0 };
     world.apply(Command::Place(Plan { placements: vec![placement], ..Plan::default() }));
 
     world.write(Op::Cancel { targets: vec![Target::job(job)] });
@@ -320,6 +322,7 @@ fn a_new_edge_holds_back_a_broken_up_array_at_once_and_by_ticks() {
         tasks: Run::new(4 * GROUPS as u32 - 2, 1),
         session: world.state.last_session(),
         held: false,
+        alternative: 0,
     };
     assert!(machine::eligible(&world.state, &second).is_err(), "the answer has been given");
     assert!(world.settle() >= 2);
@@ -335,7 +338,8 @@ fn a_worker_that_held_much_is_taken_back_by_ticks() {
     world.settle();
     let session = finish::open(&mut world.state);
     let runs = (0..2 * GROUPS as u32).step_by(1_000).map(|first| Run::new(first, 1_000));
-    let placements = runs.map(|tasks| Placement { job, tasks, session, held: false }).collect();
+    let placements =
+        runs.map(|tasks| Placement { job, tasks, session, held: false, alternative: 0 }).collect();
     world.apply(Command::Place(Plan { placements, ..Plan::default() }));
     assert_eq!(world.state.job(job).unwrap().counts.running, 2 * GROUPS as u64);
 

@@ -35,6 +35,14 @@ impl<K: 'static, V: 'static> Collection for BTreeMap<K, V> {
     }
 }
 
+impl Collection for String {
+    const EMPTY: &'static String = &String::new();
+
+    fn is_empty(&self) -> bool {
+        String::is_empty(self)
+    }
+}
+
 impl Collection for RunSet {
     const EMPTY: &'static RunSet = &RunSet::new();
 

@@ -108,6 +108,8 @@ pub struct TaskSpec {
     pub work: Work,
     /// With its anti-affinities.
     pub resources: Resources,
+    /// What would do as well in their place, in this order.
+    pub alternatives: Lean<Vec<Resources>>,
     /// Whether the cpu share is a ceiling too.
     pub cpu_limit_hard: bool,
     pub array: Option<ArrayRange>,
@@ -123,7 +125,7 @@ pub struct TaskSpec {
     pub files: Lean<Vec<FileSpec>>,
     pub stdin: Option<Box<Blob>>,
     /// Absolute: used as it is. Absent: a fresh one per attempt.
-    pub workdir: Option<Box<str>>,
+    pub workdir: Lean<String>,
     pub retry: Retry,
     /// Per attempt, from its start.
     pub timeout: Option<Duration>,
@@ -138,6 +140,7 @@ impl TaskSpec {
             name: name.to_owned(),
             work,
             resources: Resources { cpu: PARTS, ..Resources::default() },
+            alternatives: Lean::default(),
             cpu_limit_hard: false,
             array: None,
             gang: false,
@@ -147,7 +150,7 @@ impl TaskSpec {
             env: Lean::default(),
             files: Lean::default(),
             stdin: None,
-            workdir: None,
+            workdir: Lean::default(),
             retry: Retry::default(),
             timeout: None,
             timing: None,
@@ -290,7 +293,7 @@ mod tests {
         {"name":"fetch","run":["./fetch.sh","--day"],"resources":{"cpu":1.5,"memory":"512MiB","gpu":0.5},
          "files":[{"to":"fetch.sh","mode":"755","text":"exit 0\n"}],"env":{"A":"b","S":{"secret":"key"}},
          "retry":{"max":3,"backoff":"1s..1m","lost_max":5},"timeout":"10m","estimate":"2m","deadline":"1h","constraints":["zone=eu"],
-         "anti_affinity":["db","web"]},
+         "anti_affinity":["db","web"],"alternatives":[{"cpu":1,"tpu":1}]},
         {"name":"shard","script":"exit 0","array":"0-99:5","after":["fetch","j7"]},
         {"name":"post","sleep":"5s","after_each":["shard"]},{"name":"n","noop":true},{"name":"g","noop":true,"gang":4}]}"#;
 

@@ -28,6 +28,8 @@ const SUGGESTIONS_MAX: usize = 20;
 pub const WORKER_LABELS_MAX: usize = 256;
 /// Members of a gang: they are placed by one entry of the log.
 pub const GANG_MEMBERS_MAX: u32 = 256;
+/// What may be asked for in place of a task's resources: the planner looks for room for each in turn.
+pub const ALTERNATIVES_MAX: u32 = 8;
 /// Anti-affinities of one task: each is a name in every row that has them.
 pub const ANTI_AFFINITIES_MAX: u32 = 16;
 
@@ -210,6 +212,7 @@ impl Check {
         for name in task.resources.named.custom.keys() {
             self.require(is_name(name), format_args!("{path}.resources.{name}"), "not a resource name");
         }
+        self.alternatives(path, task);
         self.at_most(
             task.resources.named.apart.len() as u64,
             ANTI_AFFINITIES_MAX.into(),
@@ -220,9 +223,9 @@ impl Check {
             let message = "an anti-affinity is a name of letters, digits, -, _ and .";
             self.require(is_name(name), format_args!("{path}.anti_affinity"), message);
         }
-        let whole = task.workdir.as_ref().is_none_or(|dir| !dir.contains('\0'));
+        let whole = !task.workdir.contains('\0');
         self.require(whole, at("workdir"), "holds a NUL byte");
-        let absolute = task.workdir.as_ref().is_none_or(|dir| dir.starts_with('/'));
+        let absolute = task.workdir.is_empty() || task.workdir.starts_with('/');
         self.require(absolute, at("workdir"), "a working directory is absolute, or absent for a fresh one");
         for (place, file) in task.files.iter().enumerate() {
             self.require(
@@ -230,6 +233,19 @@ impl Check {
                 format_args!("{path}.files[{place}].to"),
                 "a file goes to a relative path without `..`",
             );
+        }
+    }
+
+    fn alternatives(&mut self, path: fmt::Arguments<'_>, task: &TaskSpec) {
+        let (all, at) = (&task.alternatives, At(path, "alternatives"));
+        self.at_most(all.len() as u64, ALTERNATIVES_MAX.into(), at, "the alternatives of a task");
+        let alone = all.is_empty() || !task.gang;
+        self.require(alone, At(path, "alternatives"), "the members of a gang all ask for the same");
+        for (place, other) in all.iter().enumerate() {
+            for name in other.named.custom.keys() {
+                let at = format_args!("{path}.alternatives[{place}].{name}");
+                self.require(is_name(name), at, "not a resource name");
+            }
         }
     }
 

@@ -230,7 +230,7 @@ impl<'a> Round<'a> {
             self.takers.changed(self.state, session, room);
         }
         *self.taken.running.entry(queue).or_default() += u64::from(tasks.len);
-        self.ahead.plan.placements.push(Placement { job, tasks, session, held: false });
+        self.ahead.plan.placements.push(Placement { job, tasks, session, held: false, alternative: 0 });
     }
 }
 

@@ -28,7 +28,7 @@ pub fn explain(state: &State, id: TaskId) -> Option<Explanation> {
     let at = task_state(state, job, group, position);
     let waits = matches!(at, TaskState::Blocked | TaskState::Delayed | TaskState::Ready);
     let class = state.class(group.class).filter(|_| waits);
-    let mut fit = class.map(|class| Fit::of(state, &class.key, id));
+    let mut fit = class.map(|class| Fit::of_any(state, &class.key, id));
     if let (Some(fit), Some(class)) = (&mut fit, class.filter(|class| class.key.gang > 0)) {
         fit.add_gang(gang::told(state, &class.key));
     }

@@ -48,6 +48,24 @@ impl Fit {
 }
 
 impl Fit {
+    /// Of what it asks for and its alternatives: told is the first that could find room some time.
+    pub fn of_any(state: &State, class: &ClassKey, id: TaskId) -> Fit {
+        let mut fit = Fit::of(state, class, id);
+        for other in class.others() {
+            let other = Fit::of(state, &other, id);
+            let is_better = fit.never.is_some() && other.never.is_none();
+            let (hopeless, open) = (fit.hopeless && other.hopeless, fit.open + other.open);
+            fit = Fit { hopeless, open, ..if is_better { other } else { fit } };
+        }
+        if !class.alternatives.is_empty() && fit.open == 0 {
+            let count = class.alternatives.len() as u64;
+            let asks: Vec<String> = class.alternatives.iter().map(|other| format!("({other})")).collect();
+            let message = format!("what would do as well finds no room either: {}", asks.join(", "));
+            fit.reasons.push(reason("alternatives", message, count, ""));
+        }
+        fit
+    }
+
     /// That each member alone would find room is not enough for a gang.
     pub fn add_gang(&mut self, (reason, hopeless): (Option<ReasonView>, bool)) {
         self.hopeless |= hopeless;

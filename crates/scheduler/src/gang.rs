@@ -38,7 +38,7 @@ impl Round<'_> {
             return if is_whole { Sought::Delays } else { Sought::NoRoom };
         }
         for ((session, _), number) in members.iter().zip(group.first..) {
-            self.note(key.job, Run::new(number, 1), *session);
+            self.note(key.job, Run::new(number, 1), *session, 0);
         }
         let went_to: Vec<SessionId> = members.into_iter().map(|(session, _)| session).collect();
         self.release_served(key.job, group.numbers(), &went_to);

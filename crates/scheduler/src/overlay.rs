@@ -84,9 +84,7 @@ pub(crate) struct Taken {
     pub running: BTreeMap<QueueId, u64>,
     /// What is placed for each user of a queue that is shared by users.
     pub users: BTreeMap<(QueueId, UserId), Resources>,
-    /// The classes of what is placed on each session.
-    pub classes: BTreeMap<SessionId, Vec<u32>>,
-    /// What is placed on each session of jobs that the state does not have yet.
+    /// What is placed on each session.
     pub asked: BTreeMap<SessionId, Vec<Resources>>,
     /// Placements sent ahead to each session.
     pub held: BTreeMap<SessionId, u32>,
@@ -101,7 +99,7 @@ pub(crate) struct Taken {
 
 impl Taken {
     fn add(&mut self, placement: &Placement, asked: &BTreeMap<JobId, Asked>, state: &State) {
-        let Placement { job, tasks, session, held } = *placement;
+        let Placement { job, tasks, session, held, alternative } = *placement;
         self.tasks.entry(job).or_default().insert(tasks);
         let known = state.job(job);
         let queue = known.map(|job| job.queue).or_else(|| asked.get(&job).map(|asked| asked.queue));
@@ -114,16 +112,14 @@ impl Taken {
         match known {
             Some(job) => {
                 let Some((place, group)) = job.group_of(tasks.first) else { return };
-                self.classes.entry(session).or_default().push(group.class);
-                if job.user != EVERYBODY
-                    && let Some(class) = state.class(group.class)
-                {
+                let Some(class) = state.class_as(group.class, alternative) else { return };
+                self.asked.entry(session).or_default().push(class.key.resources.clone());
+                if job.user != EVERYBODY {
                     self.users.entry((queue, job.user)).or_default().add(&class.key.resources);
                 }
                 self.promised.insert((job.id, place as u32), None);
                 if self.promises
-                    && let (Some(estimate), Some(class)) =
-                        (state.estimate_of(job, place), state.class(group.class))
+                    && let Some(estimate) = state.estimate_of(job, place)
                 {
                     let end = state.stamp().elapsed.plus(estimate);
                     self.ends.push((session, (end, class.key.resources.clone())));

@@ -262,6 +262,11 @@ impl<'a> Round<'a> {
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
             return line.advance(key);
         };
+        if !row.alternatives.is_empty() && self.ahead.is_none() {
+            if let Some(chosen) = self.place_as_any(class, row, key, tasks) {
+                return self.charge(line, chosen, tasks);
+            }
+        }
         if self.ahead.is_some() {
             let Some(session) = held::choose(self, class, row, group) else { return line.pass_over(key) };
             self.send_ahead(key.job, tasks, session);
@@ -275,8 +280,37 @@ impl<'a> Round<'a> {
                 Choice::Delays => return self.wait(line, class, row, key, true),
             }
         }
+        self.charge(line, row, tasks);
+    }
+
+    fn charge(&self, line: &mut Line<'_>, row: &Class, tasks: Run) {
         let asked = &row.key.resources;
-        line.charge(asked, asked.dominant_share(state.total()), 1, tasks.len);
+        line.charge(asked, asked.dominant_share(self.state.total()), 1, tasks.len);
+    }
+
+    /// Places the task where there is room for what it asks for, or for the first of its alternatives that has some. Returns
+    /// what that is.
+    fn place_as_any<'s>(
+        &mut self,
+        class: ClassId,
+        row: &'s Class,
+        key: ReadyKey,
+        tasks: Run,
+    ) -> Option<&'s Class>
+    where
+        'a: 's,
+    {
+        let state = self.state;
+        let others = row.alternatives.iter().filter_map(|id| Some((*id, state.class(*id)?)));
+        for (nth, (id, row)) in (0..).zip(std::iter::once((class, row)).chain(others)) {
+            if let Choice::Session(session) = self.choose(id, row, key, tasks) {
+                self.occupy(key.job, key.group, session, row);
+                self.release_served(key.job, tasks, &[session]);
+                self.note(key.job, tasks, session, nth);
+                return Some(row);
+            }
+        }
+        None
     }
 
     /// Where there is no room for all of it, it is not promised any: it waits as any task does that is passed over.
@@ -308,7 +342,7 @@ impl<'a> Round<'a> {
     fn send_ahead(&mut self, job: JobId, tasks: Run, session: SessionId) {
         *self.taken.held.entry(session).or_default() += 1;
         self.taken.tasks.entry(job).or_default().insert(tasks);
-        self.plan.placements.push(Placement { job, tasks, session, held: true });
+        self.plan.placements.push(Placement { job, tasks, session, held: true, alternative: 0 });
     }
 
     /// The next ready tasks of the group that no plan has taken yet.
@@ -428,7 +462,7 @@ impl<'a> Round<'a> {
     pub fn take(&mut self, job: JobId, group: u32, tasks: Run, session: SessionId, row: &Class) {
         self.occupy(job, group, session, row);
         self.release_served(job, tasks, &[session]);
-        self.note(job, tasks, session);
+        self.note(job, tasks, session, 0);
     }
 
     /// Takes the room of one task. Returns the units.
@@ -471,9 +505,9 @@ impl<'a> Round<'a> {
         self.taken.promises.then(|| self.book.clone())
     }
 
-    pub fn note(&mut self, job: JobId, tasks: Run, session: SessionId) {
+    pub fn note(&mut self, job: JobId, tasks: Run, session: SessionId, alternative: u8) {
         self.taken.tasks.entry(job).or_default().insert(tasks);
-        self.plan.placements.push(Placement { job, tasks, session, held: false });
+        self.plan.placements.push(Placement { job, tasks, session, held: false, alternative });
     }
 }
 
@@ -498,12 +532,6 @@ pub(crate) fn room(state: &State, session: &Session, taken: &Taken) -> Room {
     state.held(session.id).for_each(|allocation| room.free.subtract(&allocation.resources));
     if !taken.switched.is_empty() {
         slices::turn(session, taken, &mut room);
-    }
-    for class in taken.classes.get(&session.id).into_iter().flatten() {
-        let Some(class) = state.class(*class) else { continue };
-        if let Some(units) = room.fit(&class.key.resources) {
-            room.take(&class.key.resources, &units);
-        }
     }
     for resources in taken.asked.get(&session.id).into_iter().flatten() {
         if let Some(units) = room.fit(resources) {

@@ -15,7 +15,7 @@ const JOB: &str = r#"{"job":"nightly","queue":"reports","priority":-3,"labels":{
             {"to":"big","url":"http://x/y","size":9,
              "sha256":"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"}],
    "stdin":{"base64":"/wCA"},"workdir":"/srv","retry":{"max":3,"backoff":"1s..1m","lost_max":7},
-   "timeout":"10m","constraints":["zone in (eu,us)","!hdd"],"anti_affinity":["web"]},
+   "timeout":"10m","constraints":["zone in (eu,us)","!hdd"],"anti_affinity":["web"],"alternatives":[{"cpu":2,"gpu":1}]},
   {"name":"shard","script":"exit 0","array":"0-99:5","after":["fetch","j7"]},
   {"name":"post","sleep":"5s","array":"0-19","after_each":["shard"]},
   {"name":"lines","noop":true,"each_line":{"text":"a\nb\n"}},

@@ -95,7 +95,7 @@ pub fn prepare(
 ) -> Result<Spawn, NotStarted> {
     make_directories(dir, &site.spares)?;
     let spec = &order.spec;
-    let workdir = spec.workdir.as_deref().map_or_else(|| dir.work(), PathBuf::from);
+    let workdir = if spec.workdir.is_empty() { dir.work() } else { PathBuf::from(&*spec.workdir) };
     if !workdir.is_dir() {
         return Err(NotStarted::NoDirectory { path: workdir });
     }

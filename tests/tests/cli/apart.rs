@@ -1,4 +1,4 @@
-//! Anti-affinity of real processes: two of one name are never on one worker.
+//! Where tasks go: two of one anti-affinity never to one worker, and what would do as well where there is room for it.
 
 use super::*;
 
@@ -51,6 +51,44 @@ async fn who_keeps_apart_is_told_what_from_and_what_is_no_name_is_refused() {
     let bad = ["submit", "--anti-affinity", "a b", "--", "true"];
     assert_says(&cli.run(&bad).await, 2, &["anti_affinity", "letters, digits", "Nothing was submitted"]);
     let many: Vec<String> = (0..17).map(|n| format!("n{n}")).collect();
-    let file = cli.file("many.yaml", &format!("tasks:\n- {{name: a, noop: true, anti_affinity: {many:?}}}\n"));
+    let file =
+        cli.file("many.yaml", &format!("tasks:\n- {{name: a, noop: true, anti_affinity: {many:?}}}\n"));
     assert_says(&cli.run(&["submit", file]).await, 2, &["tasks[0].anti_affinity", "16"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_do_as_well_is_taken_where_it_fits_and_the_task_is_told() {
+    let cluster = Cluster::with(Layout { cpu: "2", ..Layout::of(3, 1).patient() }).await;
+    let cli = Cli::of(&cluster);
+    let submit = async || {
+        let either = ["--cpu", "2", "--or", "cpu=0.5,memory=16MiB", "--or", "cpu=0.25"];
+        cli.submit(&[&either[..], &["--", "sh", "-c", "echo $BATON_ALTERNATIVE"]].concat()).await
+    };
+    let busy = cli.submit(&["--cpu", "1.5", "--", "sleep", "600"]).await;
+    let runs = async || cli.json(&["ps", &busy]).await["items"][0]["state"] == "running";
+    wait_until("it runs", runs).await;
+    let second = submit().await;
+    cli.ok(&["wait", &second]).await;
+    assert_eq!(cli.ok(&["logs", &second]).await.trim(), "1", "half a core is free");
+    cli.ok(&["cancel", &busy]).await;
+    cli.run(&["wait", &busy]).await;
+    let first = submit().await;
+    cli.ok(&["wait", &first]).await;
+    assert_eq!(cli.ok(&["logs", &first]).await.trim(), "0");
+
+    let exported = cli.ok(&["job", "export", &first]).await;
+    assert!(exported.contains("alternatives"), "{exported}");
+    let again = cli.submit(&[cli.file("again.yaml", &exported)]).await;
+    cli.ok(&["wait", &again]).await;
+    let never = cli.submit(&["--cpu", "64", "--or", "gpu=1", "--", "true"]).await;
+    let said = cli.run(&["-o", "json", "explain", &never]).await;
+    assert_eq!(said.status, 12, "it will never run: {said:#?}");
+    assert!(said.stdout.contains("\"alternatives\""), "{said:#?}");
+
+    let bad = ["submit", "--or", "gpu", "--", "true"];
+    assert_says(&cli.run(&bad).await, 2, &["--or", "not key=value"]);
+    let bad = ["submit", "--or", "cpu=x", "--", "true"];
+    assert_says(&cli.run(&bad).await, 2, &["--or", "cpu"]);
+    let gang = ["submit", "--gang", "2", "--or", "gpu=1", "--", "true"];
+    assert_says(&cli.run(&gang).await, 2, &["alternatives", "all ask for the same", "Nothing was submitted"]);
 }

@@ -91,6 +91,7 @@ pub const TASK: &[Field] = &[
     field("period", DURATION),
     field("constraints", Shape::List(&Shape::Checked(|text| text.parse::<Constraint>().map(drop)))),
     field("anti_affinity", WORDS),
+    field("alternatives", Shape::List(&Shape::Resources)),
 ];
 
 const RETRY: &[Field] = &[

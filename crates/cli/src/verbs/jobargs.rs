@@ -64,6 +64,9 @@ pub struct TaskArgs {
     /// Any other resource: disk=10GiB, gpu=0.5
     #[arg(long = "resource", value_name = "NAME=AMOUNT", value_parser = label, requires = "command")]
     pub resources: Vec<(String, String)>,
+    /// What would do as well in place of all that: cpu=1,gpu=1; may be given again, the first that finds room is taken
+    #[arg(long = "or", value_name = "NAME=AMOUNT,..", value_parser = amounts, requires = "command")]
+    pub alternatives: Vec<Resources>,
     /// Set in the task's environment
     #[arg(short = 'e', long = "env", value_name = "NAME=VALUE", value_parser = label, requires = "command")]
     pub env: Vec<(String, String)>,
@@ -153,11 +156,25 @@ impl JobArgs {
     }
 }
 
+/// `cpu=1,gpu=1`; one core where none is named.
+fn amounts(text: &str) -> Result<Resources, String> {
+    let mut resources = Resources::cores(1);
+    for part in text.split(',') {
+        let (name, amount) = label(part)?;
+        resources.set(&name, parse_amount(&name, &amount).map_err(|error| format!("{name}: {error}"))?);
+    }
+    Ok(resources)
+}
+
 impl TaskArgs {
     fn task(&self, command: &[String], limits: &Limits) -> Result<TaskSpec, Fault> {
         let mut task = TaskSpec::new(&task_name(&command[0]), Work::Run(command.to_vec()));
         task.resources = self.asked()?;
         task.resources.set_apart(self.anti_affinity.iter().cloned());
+        task.alternatives = self.alternatives.clone().into();
+        for other in task.alternatives.iter_mut() {
+            other.set_apart(self.anti_affinity.iter().cloned());
+        }
         task.array = self.array;
         self.gang.into_iter().for_each(|members| task.set_gang(members));
         if let Some(file) = &self.each_line {
@@ -178,7 +195,7 @@ impl TaskArgs {
         task.timing = Timing { estimate, deadline, period }.boxed();
         task.retry.max = self.retries.unwrap_or(0);
         task.constraints = self.constraints.clone().into();
-        task.workdir = self.workdir.as_deref().map(Box::from);
+        task.workdir = self.workdir.clone().unwrap_or_default().into();
         Ok(task)
     }
 

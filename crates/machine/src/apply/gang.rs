@@ -37,7 +37,8 @@ pub(crate) fn eligible(state: &State, members: &[Placement]) -> Result<(), Ineli
     let (_, group) = job.group_of(first.tasks.first).ok_or(Ineligible::NotReady)?;
     gate(state, job, group)?;
     let mut named = RunSet::new();
-    for member in members.iter().filter(|member| member.tasks.len == 1 && !member.held) {
+    let is_plain = |member: &&Placement| member.tasks.len == 1 && !member.held && member.alternative == 0;
+    for member in members.iter().filter(is_plain) {
         named.insert(member.tasks);
     }
     let is_whole = members.len() == group.len as usize && named == RunSet::of(group.numbers());

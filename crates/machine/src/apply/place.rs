@@ -78,7 +78,7 @@ pub fn eligible(state: &State, placement: &Placement) -> Result<(), Ineligible> 
     gate(state, job, group)?;
     let positions = group.positions_of(placement.tasks).filter(|run| run.len == placement.tasks.len);
     let positions = positions.ok_or(Ineligible::NotReady)?;
-    let class = &state.class(group.class).ok_or(Ineligible::UnknownJob)?.key;
+    let class = &state.class_as(group.class, placement.alternative).ok_or(Ineligible::NotReady)?.key;
     let few = positions.len <= class.tasks_per_placement_max();
     if !few || !group.ready.parts_of(positions).eq([positions]) || !alike(group, positions) {
         return Err(Ineligible::NotReady);
@@ -104,8 +104,9 @@ fn take(state: &mut State, placement: &Placement) {
     let positions = group.positions_of(placement.tasks).expect("eligible");
     let attempt = group.attempts(positions.first) + 1;
     let round = group.round(positions.first);
-    let (queue, user, class) = (job.queue, job.user, group.class);
-    let resources = state.class(class).expect("eligible").key.resources.clone();
+    let (queue, user) = (job.queue, job.user);
+    let class = state.class_as(group.class, placement.alternative).expect("eligible");
+    let resources = class.key.resources.clone();
     let share = resources.dominant_share(state.total());
     let token = Token::new(state.epoch(), state.index());
     let stamp = state.stamp();

@@ -193,6 +193,15 @@ impl State {
         self.classes.get(&id)
     }
 
+    /// What a placement of the class asks for: 0: the first choice; from 1 on: its alternatives.
+    pub fn class_as(&self, id: ClassId, alternative: u8) -> Option<&Class> {
+        let class = self.class(id)?;
+        match usize::from(alternative).checked_sub(1) {
+            None => Some(class),
+            Some(place) => self.class(*class.alternatives.get(place)?),
+        }
+    }
+
     /// What the live sessions offer together.
     pub fn total(&self) -> &Resources {
         &self.total
@@ -362,10 +371,12 @@ impl State {
             class.refs += 1;
             return *id;
         }
+        let others: Vec<ClassKey> = key.others().collect();
+        let alternatives = others.into_iter().map(|other| self.intern(other)).collect();
         let id = self.meta.next_class;
         self.meta.next_class += 1;
         self.index.class_keys.insert(key.clone(), id);
-        self.classes.insert(id, Class { key, refs: 1 });
+        self.classes.insert(id, Class { key, refs: 1, alternatives });
         id
     }
 
@@ -374,7 +385,8 @@ impl State {
         class.refs -= 1;
         if class.refs == 0 {
             self.index.class_keys.remove(&class.key);
-            self.classes.remove(&id);
+            let gone = self.classes.remove(&id);
+            gone.into_iter().flat_map(|gone| gone.alternatives).for_each(|other| self.release_class(other));
         }
     }
 

@@ -8,8 +8,8 @@ use model::settings::Lease;
 use model::size::PARTS;
 use model::time::micros;
 use model::{
-    Capacity, Constraint, Elapsed, JobId, Kind, Placement, Resources, Run, RunSet, Seq, SessionId, TaskSpec,
-    Timestamp, Token, UnitShare,
+    Capacity, ClassId, Constraint, Elapsed, JobId, Kind, Placement, Resources, Run, RunSet, Seq, SessionId,
+    TaskSpec, Timestamp, Token, UnitShare,
 };
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +130,9 @@ fn is_none(members: &u32) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClassKey {
     pub resources: Resources,
+    /// What would do as well, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Resources>,
     pub constraints: Vec<Constraint>,
     pub kind: Kind,
     pub function: Option<String>,
@@ -142,8 +145,11 @@ pub struct ClassKey {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Class {
     pub key: ClassKey,
-    /// Groups of it in the hot state.
+    /// Groups of it in the hot state, and classes that have it as an alternative.
     pub refs: u64,
+    /// Its alternatives, each as a class of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<ClassId>,
 }
 
 /// What is free on a session, to plan with.
@@ -160,6 +166,7 @@ impl ClassKey {
         constraints.sort();
         ClassKey {
             resources: task.resources.clone(),
+            alternatives: (*task.alternatives).clone(),
             constraints,
             kind: task.work.kind(),
             function: task.work.function().map(str::to_owned),
@@ -170,6 +177,16 @@ impl ClassKey {
 }
 
 impl ClassKey {
+    /// The classes that its alternatives are.
+    pub fn others(&self) -> impl Iterator<Item = ClassKey> + '_ {
+        let of = |resources: &Resources| ClassKey {
+            resources: resources.clone(),
+            alternatives: Vec::new(),
+            ..self.clone()
+        };
+        self.alternatives.iter().map(of)
+    }
+
     /// Tasks that may stand in one placement.
     pub fn tasks_per_placement_max(&self) -> u32 {
         if self.resources.named.apart.is_empty() { TASKS_PER_PLACEMENT_MAX } else { 1 }

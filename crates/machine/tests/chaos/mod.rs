@@ -193,7 +193,9 @@ impl Chaos {
             // What is not ready, or beyond the group.
             _ => Run::new(self.draw.below(30) as u32, self.draw.below(5) as u32),
         };
-        Some(Placement { job, tasks: run, session, held })
+        let choices = state.class(group.class).map_or(0, |row| row.alternatives.len()) as u32 + 1;
+        let alternative = (run.first % choices) as u8;
+        Some(Placement { job, tasks: run, session, held, alternative })
     }
 
     /// Of anything for anybody, as it comes.
@@ -222,6 +224,7 @@ impl Chaos {
                 tasks: Run::new(number, 1),
                 session: self.session(state),
                 held: false,
+                alternative: 0,
                 ..of
             })
             .collect()
@@ -381,6 +384,9 @@ impl Chaos {
             task.array = (len > 1).then(|| ArrayRange { first: 0, last: len - 1, step: 1 });
             task.gang = (2..5).contains(&len) && self.draw.chance(60);
             task.resources = Resources::cores(1 + self.draw.below(3));
+            if !task.gang && task.resources == Resources::cores(2) {
+                task.alternatives.push(Resources::cores(1));
+            }
             if !task.gang && task.resources == Resources::cores(3) {
                 task.resources.set_apart([format!("a{}", place % 2)]);
             }

@@ -90,7 +90,7 @@ fn place_all(state: &mut State, session: SessionId) {
                 while first < run.end() {
                     let len = step.min(run.end() - first);
                     let tasks = group.numbers_of(Run::new(first, len));
-                    placements.push(Placement { job: job.id, tasks, session, held: false });
+                    placements.push(Placement { job: job.id, tasks, session, held: false, alternative: 0 });
                     first += len;
                 }
             }

@@ -113,7 +113,13 @@ fn plan(rest: &str) -> Read<Plan> {
         let words: Vec<&str> = part.split_whitespace().collect();
         let [tasks, session, held @ ..] = &words[..] else { return Err("place j1.0 s1".to_owned()) };
         let (job, tasks) = task_run(tasks)?;
-        Ok(Placement { job, tasks, session: session.parse().map_err(debug)?, held: *held == ["held"] })
+        Ok(Placement {
+            job,
+            tasks,
+            session: session.parse().map_err(debug)?,
+            held: *held == ["held"],
+            alternative: 0,
+        })
     };
     Ok(Plan { placements: rest.split(',').map(placement).collect::<Read<_>>()?, ..Plan::default() })
 }

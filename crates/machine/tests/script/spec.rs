@@ -1,7 +1,7 @@
 //! A job in one line: `queue=q priority=5 : fetch ; clean[0-9] after=fetch retry=2`.
 
 use model::spec::Function;
-use model::{ArrayRange, Dependency, JobSpec, TaskSpec, Work};
+use model::{ArrayRange, Dependency, JobSpec, Resources, TaskSpec, Work};
 
 /// What stands left of the colon is of the job, each part right of it is a task.
 pub fn job(text: &str) -> Result<JobSpec, String> {
@@ -48,6 +48,14 @@ fn task(text: &str) -> Result<TaskSpec, String> {
             }
             "on" => task.constraints.push(value.parse()?),
             "apart" => task.resources.set_apart(list(value).map(str::to_owned)),
+            // `or=cpu:1,gpu:1`
+            "or" => {
+                let mut other = Resources::default();
+                for (name, amount) in list(value).filter_map(|part| part.split_once(':')) {
+                    other.set(name, model::resources::parse_amount(name, amount)?);
+                }
+                task.alternatives.push(other);
+            }
             "gang" => task.set_gang(value.parse().map_err(|_| "gang")?),
             "estimate" => timing.estimate = Some(model::time::parse_duration(value)?),
             "deadline" => timing.deadline = Some(model::time::parse_duration(value)?),

@@ -231,8 +231,13 @@ fn why(state: &State, placement: &str) -> Result<String, String> {
     let (task, session) = placement.split_once(' ').ok_or("show why j1.0 s1")?;
     let task: model::TaskId = task.parse().map_err(|error| format!("{error}"))?;
     let session = session.parse().map_err(|error| format!("{error}"))?;
-    let placement =
-        machine::Placement { job: task.job, tasks: Run::new(task.number, 1), session, held: false };
+    let placement = machine::Placement {
+        job: task.job,
+        tasks: Run::new(task.number, 1),
+        session,
+        held: false,
+        alternative: 0,
+    };
     Ok(match eligible(state, &placement) {
         Ok(()) => "it may be placed\n".to_owned(),
         Err(why) => format!("{why}\n"),

@@ -76,6 +76,8 @@ pub(super) struct Form {
     constraints: Lean<Vec<Constraint>>,
     #[serde(default)]
     anti_affinity: Lean<Vec<String>>,
+    #[serde(default)]
+    alternatives: Lean<Vec<Resources>>,
 }
 
 impl Form {
@@ -123,15 +125,20 @@ impl TryFrom<Form> for TaskSpec {
     fn try_from(mut form: Form) -> Result<TaskSpec, String> {
         let work = form.take_work()?;
         form.take_gang()?;
-        let mut resources = form.resources.unwrap_or_default();
-        if resources.cpu == 0 {
-            resources.cpu = PARTS;
-        }
-        resources.set_apart(form.anti_affinity.iter().cloned());
+        let whole = |mut resources: Resources| {
+            if resources.cpu == 0 {
+                resources.cpu = PARTS;
+            }
+            resources.set_apart(form.anti_affinity.iter().cloned());
+            resources
+        };
+        let resources = whole(form.resources.unwrap_or_default());
+        let alternatives = form.alternatives.iter().cloned().map(whole).collect();
         Ok(TaskSpec {
             name: form.name,
             work,
             resources,
+            alternatives,
             cpu_limit_hard: form.cpu_limit == Some(CpuLimit::Hard),
             array: form.array,
             gang: form.gang.is_some(),
@@ -141,7 +148,7 @@ impl TryFrom<Form> for TaskSpec {
             env: form.env,
             files: form.files,
             stdin: form.stdin,
-            workdir: form.workdir.map(String::into_boxed_str),
+            workdir: form.workdir.unwrap_or_default().into(),
             retry: form.retry,
             timeout: form.timeout,
             timing: Timing { estimate: form.estimate, deadline: form.deadline, period: form.period }.boxed(),
@@ -206,6 +213,8 @@ pub(super) struct Written<'a> {
     constraints: &'a [Constraint],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     anti_affinity: Vec<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    alternatives: &'a [Resources],
 }
 
 impl<'a> From<&'a TaskSpec> for Written<'a> {
@@ -233,7 +242,7 @@ impl<'a> From<&'a TaskSpec> for Written<'a> {
             env: &task.env,
             files: &task.files,
             stdin: task.stdin.as_deref(),
-            workdir: task.workdir.as_deref(),
+            workdir: Some(task.workdir.as_str()).filter(|workdir| !workdir.is_empty()),
             retry: Some(&task.retry).filter(|retry| !is_default(*retry)),
             timeout: task.timeout,
             estimate,
@@ -241,6 +250,7 @@ impl<'a> From<&'a TaskSpec> for Written<'a> {
             period,
             constraints: &task.constraints,
             anti_affinity: task.resources.named.apart.keys().map(String::as_str).collect(),
+            alternatives: &task.alternatives,
         }
     }
 }

@@ -185,6 +185,11 @@ fn spec(ask: &Ask, priority: i32, queue: &str, spread: bool, len: u32) -> JobSpe
         task.work = Work::Noop;
     }
     task.resources.set("gpu", ask.gpus);
+    if ask.memory % 4 == 1 && (priority != 1 || len == 1) {
+        let mut other = Resources::cores(1);
+        other.set("gpu", 5_000);
+        task.alternatives.push(other);
+    }
     if ask.cores % 3 == 2 {
         task.resources.set_apart(["x".to_owned()]);
     }

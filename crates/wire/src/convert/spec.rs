@@ -115,7 +115,7 @@ impl From<&TaskSpec> for v1::TaskSpec {
             env: task.env.iter().map(|(name, value)| (name.clone(), write_env(value))).collect(),
             files: task.files.iter().map(write_file).collect(),
             stdin: blob::write_optional(&task.stdin),
-            workdir: task.workdir.as_deref().unwrap_or_default().to_owned(),
+            workdir: (*task.workdir).clone(),
             retry: Some(write_retry(&task.retry)),
             timeout_us: duration_us(task.timeout),
             estimate_us: duration_us(task.timing().estimate),
@@ -123,6 +123,7 @@ impl From<&TaskSpec> for v1::TaskSpec {
             period_us: duration_us(task.timing().period),
             constraints: task.constraints.iter().map(Constraint::to_string).collect(),
             anti_affinity: task.resources.named.apart.keys().cloned().collect(),
+            alternatives: task.alternatives.iter().map(v1::Resources::from).collect(),
         }
     }
 }
@@ -141,6 +142,11 @@ fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> TaskSpec {
     TaskSpec {
         name: task.name,
         work: read_work(errors, path, task.kind),
+        alternatives: task
+            .alternatives
+            .into_iter()
+            .map(|asked| read_asked(Some(asked), task.anti_affinity.clone()))
+            .collect(),
         resources: read_asked(task.resources, task.anti_affinity),
         cpu_limit_hard: task.cpu_limit_hard,
         array: task.array.map(|range| {
@@ -166,7 +172,7 @@ fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> TaskSpec {
             .map(|(place, file)| read_file(errors, &at(&format!("files[{place}]")), file))
             .collect(),
         stdin: blob::read_optional(errors, &at("stdin"), task.stdin),
-        workdir: none_if_empty(task.workdir).map(String::into_boxed_str),
+        workdir: task.workdir.into(),
         retry: read_retry(errors, &at("retry"), task.retry),
         timeout: task.timeout_us.map(Duration::from_micros),
         timing: Timing {

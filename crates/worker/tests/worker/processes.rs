@@ -48,7 +48,7 @@ async fn what_cannot_be_started_says_why() {
     let plain = plain.display().to_string();
     assert_eq!(expect(3, argv(&[&plain]), "may not be executed").await, "not_started");
     let mut spec = argv(&["true"]);
-    spec.workdir = Some("/no/such/directory".into());
+    spec.workdir = "/no/such/directory".to_owned().into();
     assert_eq!(expect(4, spec, "working directory /no/such/directory").await, "not_started");
     let mut spec = TaskSpec::new("s", Work::Script("#!/no/such/interpreter\n".to_owned()));
     spec.resources.cpu = 1;
@@ -145,7 +145,7 @@ async fn files_stdin_scripts_and_working_directories_are_laid_out() {
     let own = world.host.path().join("own");
     std::fs::create_dir(&own).unwrap();
     let mut spec = TaskSpec::new("s", Work::Script("pwd; cd \"$TMPDIR\" && pwd".to_owned()));
-    (spec.resources.cpu, spec.workdir) = (1, Some(own.display().to_string().into()));
+    (spec.resources.cpu, spec.workdir) = (1, own.display().to_string().into());
     assert_eq!(world.leader.run(2, spec).await.verdict, "succeeded");
     let out = world.host.read("data/attempts/j7.2#1/stdout").unwrap();
     assert_eq!(out.lines().next().unwrap(), own.canonicalize().unwrap().display().to_string());
