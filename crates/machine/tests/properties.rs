@@ -182,3 +182,12 @@ fn a_cancelled_job_is_not_revived_by_a_retry_of_another() {
         assert_eq!(check::broken(state), Vec::<String>::new(), "after {entry:?}");
     });
 }
+
+/// Found by chance: work was sent ahead for a user of a fair queue, which became a queue of another order before it began; it
+/// counted for a user that was forgotten meanwhile.
+#[test]
+fn what_was_sent_ahead_counts_for_whoever_its_job_counts_for_when_it_begins() {
+    run_cramped(4_780_492_886_010_231_833, 150, |state, entry, _| {
+        assert_eq!(check::broken(state), Vec::<String>::new(), "after {entry:?}");
+    });
+}

@@ -209,8 +209,7 @@ impl RaftService for Services {
 /// those entries, and a build with assertions ends by that (openraft 0.10.0-alpha.37, `run_state_machine`). The leader's next
 /// message says that the entries are committed, and the snapshot is needed no more.
 async fn is_late(running: &Running, vote: &Vote, meta: &SnapshotMeta) -> Result<bool, Status> {
-    let known =
-        running.raft.with_raft_state(|state| (state.vote_ref().clone(), state.local_committed().copied()));
+    let known = running.raft.with_raft_state(|state| (*state.vote_ref(), state.local_committed().copied()));
     let (known, committed) = seeded(known).await.map_err(stopped)?;
     let last = running.raft.data_metrics().borrow_watched().last_log;
     let is_beyond =

@@ -262,10 +262,11 @@ impl<'a> Round<'a> {
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
             return line.advance(key);
         };
-        if !row.alternatives.is_empty() && self.ahead.is_none() {
-            if let Some(chosen) = self.place_as_any(class, row, key, tasks) {
-                return self.charge(line, chosen, tasks);
-            }
+        if !row.alternatives.is_empty()
+            && self.ahead.is_none()
+            && let Some(chosen) = self.place_as_any(class, row, key, tasks)
+        {
+            return self.charge(line, chosen, tasks);
         }
         if self.ahead.is_some() {
             let Some(session) = held::choose(self, class, row, group) else { return line.pass_over(key) };

@@ -16,6 +16,7 @@ use crate::state::State;
 use crate::state::index::Timer;
 use crate::state::jobs::Job;
 use crate::state::sessions::{Allocation, Phase};
+use crate::state::users::EVERYBODY;
 use crate::{Ended, Event, News, Rejection, Reply, Report, ReportBatch};
 
 pub(crate) fn apply(state: &mut State, batch: &ReportBatch) -> Result<Reply, Rejection> {
@@ -64,12 +65,16 @@ fn started(state: &mut State, session: SessionId, seq: u64, tasks: Run, at: Time
 
 /// Held work that has started takes its capacity from here on.
 fn begin_held(state: &mut State, id: SessionId, seq: u64) {
+    let held = state.session(id).and_then(|session| session.allocations.get(&seq));
+    let Some(held) = held.filter(|allocation| allocation.phase == Phase::Held) else { return };
+    // Whom it was sent ahead for may be forgotten by now, as somebody who uses nothing.
+    let job = state.job(held.job).filter(|job| job.queue == held.queue);
+    let user = job.map_or(EVERYBODY, |job| job.user);
     let Some(session) = state.sessions.get_mut(id.0) else { return };
     let room = session.room();
-    let Some(allocation) = session.allocations.get_mut(&seq).filter(|a| a.phase == Phase::Held) else {
-        return;
-    };
+    let Some(allocation) = session.allocations.get_mut(&seq) else { return };
     allocation.phase = Phase::Running;
+    allocation.user = user;
     // The worker counts as the state does; should it be wrong, what it runs is still taken from its capacity.
     allocation.units = room.fit(&allocation.resources).unwrap_or_default();
     state.index.set_end(id, allocation, true);
