@@ -43,7 +43,8 @@ impl Takers {
         rooms: &BTreeMap<SessionId, Room>,
         class: &ClassKey,
     ) -> OrderId {
-        let asks = ClassKey { resources: Resources::default(), gang: 0, ..class.clone() };
+        let asks =
+            ClassKey { resources: Resources::default(), alternatives: Vec::new(), gang: 0, ..class.clone() };
         if let Some(id) = self.ids.get(&asks) {
             return *id;
         }
