@@ -66,6 +66,11 @@ impl<T: Collection> DerefMut for Lean<T> {
 }
 
 impl<T: Collection> Lean<T> {
+    /// Nothing was ever put in: cheaper to ask than whether it is empty.
+    pub fn is_untouched(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub fn is_empty(&self) -> bool {
         (**self).is_empty()
     }

@@ -125,39 +125,47 @@ impl Resources {
         asked.named.apart.iter().filter(is_there).map(|(name, _)| name.as_str())
     }
 
-    fn change_apart(&mut self, other: &Resources, sign: i64) {
-        for (name, count) in other.named.apart.iter() {
-            let now = self.named.apart.get(name).copied().unwrap_or(0).saturating_add(sign * count);
-            match now {
-                0 => drop(self.named.apart.remove(name)),
-                now => drop(self.named.apart.insert(name.clone(), now)),
-            }
-        }
-    }
-
     /// Whether `self` is at least `asked` in everything.
     pub fn covers(&self, asked: &Resources) -> bool {
         asked.cpu <= self.cpu
             && asked.memory <= self.memory
             && asked.disk <= self.disk
             && asked.network <= self.network
-            && asked.named.custom.iter().all(|(name, amount)| *amount <= self.get(name))
+            && (asked.named.is_untouched() || self.covers_named(asked))
+    }
+
+    fn covers_named(&self, asked: &Resources) -> bool {
+        asked.named.custom.iter().all(|(name, amount)| *amount <= self.get(name))
             && self.apart_from(asked).next().is_none()
     }
 
     pub fn add(&mut self, other: &Resources) {
-        for (name, amount) in other.iter() {
-            self.set(name, self.get(name).saturating_add(amount));
-        }
-        self.change_apart(other, 1);
+        self.combine(other, u64::saturating_add, 1);
     }
 
     /// Less `other`, not below zero.
     pub fn subtract(&mut self, other: &Resources) {
-        for (name, amount) in other.iter() {
-            self.set(name, self.get(name).saturating_sub(amount));
+        self.combine(other, u64::saturating_sub, -1);
+    }
+
+    fn combine(&mut self, other: &Resources, with: impl Fn(u64, u64) -> u64, sign: i64) {
+        self.cpu = with(self.cpu, other.cpu);
+        self.memory = with(self.memory, other.memory);
+        self.disk = with(self.disk, other.disk);
+        self.network = with(self.network, other.network);
+        if other.named.is_untouched() {
+            return;
         }
-        self.change_apart(other, -1);
+        for (name, amount) in &other.named.custom {
+            self.set(name, with(self.get(name), *amount));
+        }
+        for (name, count) in &other.named.apart {
+            let now = self.named.apart.get(name).copied().unwrap_or(0).saturating_add(sign * count);
+            match now {
+                0 => drop(self.named.apart.remove(name)),
+                now => drop(self.named.apart.insert(name.clone(), now)),
+            }
+        }
     }
 
     /// The largest share of `total` that `self` takes in any one resource, in millionths, at most 1,000,000.
