@@ -314,6 +314,8 @@ mod tests {
     fn a_string_is_not_an_argument_list() {
         let error = serde_json::from_str::<TaskSpec>(r#"{"name":"a","run":"echo hi"}"#).unwrap_err();
         assert!(error.to_string().contains("expected a sequence"), "{error}");
+        let error = serde_json::from_str::<TaskSpec>(r#"{"name":"a","noop":true,"workdir":""}"#).unwrap_err();
+        assert!(error.to_string().contains("absolute, or absent"), "{error}");
         let error = serde_json::from_str::<TaskSpec>(r#"{"name":"a","noop":true,"run":["x"]}"#).unwrap_err();
         assert!(error.to_string().contains("exactly one"), "{error}");
     }

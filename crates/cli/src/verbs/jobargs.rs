@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use model::resources::parse_amount;
 use model::settings::Limits;
 use model::validate::validate;
@@ -98,7 +99,7 @@ pub struct TaskArgs {
     #[arg(long = "anti-affinity", value_name = "NAME", requires = "command")]
     pub anti_affinity: Vec<String>,
     /// Run in this directory of the worker instead of a fresh one
-    #[arg(long, value_name = "DIR", requires = "command")]
+    #[arg(long, value_name = "DIR", value_parser = NonEmptyStringValueParser::new(), requires = "command")]
     pub workdir: Option<String>,
 }
 

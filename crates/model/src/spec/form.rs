@@ -124,6 +124,12 @@ impl TryFrom<Form> for TaskSpec {
     type Error = String;
     fn try_from(mut form: Form) -> Result<TaskSpec, String> {
         let work = form.take_work()?;
+        if form.workdir.as_deref() == Some("") {
+            return Err(format!(
+                "task `{}`: a working directory is absolute, or absent for a fresh one",
+                form.name
+            ));
+        }
         form.take_gang()?;
         let whole = |mut resources: Resources| {
             if resources.cpu == 0 {
