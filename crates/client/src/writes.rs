@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::policy::{Backfill, Order};
+use model::policy::{Backfill, Mode, Order};
 use model::time::micros;
 use model::{Dependency, JobId, JobSpec, LogIndex, RequestId, RunSet, Settings};
 use tonic::{Request, Response, Status};
@@ -74,6 +74,8 @@ pub struct QueueChange {
     pub preempt: Option<bool>,
     /// A time slice of the order `round-robin`, 10 ms to 24 h.
     pub quantum: Option<Duration>,
+    /// Who gives its tasks to workers.
+    pub mode: Option<Mode>,
     /// Weights of users for the order `fair`, 1 to 10,000. Who is not named keeps its own.
     pub shares: Vec<(String, u32)>,
 }
@@ -223,6 +225,7 @@ impl Client {
             backfill: change.backfill.map(|backfill| backfill.to_string()),
             preempt: change.preempt,
             quantum_us: change.quantum.map(micros),
+            mode: change.mode.map(|mode| mode.to_string()),
             shares: change.shares.iter().cloned().collect(),
         })
         .await

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::policy::{Backfill, Order};
+use model::policy::{Backfill, Mode, Order};
 use model::{
     Actor, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, NodeId, Pace, Reason, RequestId, Run,
     RunSet, Seq, SessionId, Settings, Timestamp, Token, Verdict,
@@ -129,7 +129,16 @@ pub enum Op {
         path: String,
         value: String,
     },
+    /// A worker takes ready tasks of queues that are claimed: the first claim in the log wins, task by task.
+    Claim {
+        session: SessionId,
+        /// At most [`CLAIMS_MAX`], all of the session, and none sent ahead.
+        placements: Vec<Placement>,
+    },
 }
+
+/// Placements of one claim.
+pub const CLAIMS_MAX: usize = 64;
 
 /// Tasks of a job by number; `None` is all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,6 +203,9 @@ pub struct QueueSpec {
     /// A time slice of the order `round-robin`, 10ms to 24h. One without has 1s; so has no other order any.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "model::time::optional_duration")]
     pub quantum: Option<Duration>,
+    /// Who gives its tasks to workers. A new queue has the leader do it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// Weights of users relative to each other, 1 to 10,000, for the order `fair`. Who is not named keeps its own; a user
     /// that is new has `WEIGHT_DEFAULT`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -64,6 +64,8 @@ pub enum Ineligible {
     /// The worker was sent as much ahead as `credit_per_session_max` allows, or the task takes units that can be told
     /// apart, which are chosen only when they are free, or keeps away from others.
     NoCredit,
+    /// Its queue is not one that workers claim from.
+    NotClaimed,
 }
 
 impl std::fmt::Display for Ineligible {
@@ -112,6 +114,7 @@ impl std::fmt::Display for Ineligible {
             Ineligible::Apart { name } => {
                 write!(f, "the worker has a task of the same anti-affinity `{name}`")
             }
+            Ineligible::NotClaimed => f.write_str("workers do not claim from its queue"),
             Ineligible::NoCredit => f.write_str(
                 "the worker was sent as much ahead as it may be, or the task asks for units that can be told apart, or has an anti-affinity",
             ),

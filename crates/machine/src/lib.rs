@@ -14,12 +14,13 @@ pub mod snapshot;
 pub mod state;
 pub mod views;
 
+pub use apply::claim::claimable;
 pub use apply::place::{TASKS_PER_PLACEMENT_MAX, eligible};
 pub use apply::preempt::may_give_way;
 pub use apply::slices::{may_resume, may_suspend};
 pub use command::{
-    Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, Preemption,
-    Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Switch, Target, Write,
+    Bootstrap, CLAIMS_MAX, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan,
+    Preemption, Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Switch, Target, Write,
 };
 pub use eligible::Ineligible;
 #[cfg(feature = "mutants")]

@@ -50,6 +50,20 @@ pub enum Backfill {
     Conservative,
 }
 
+/// Who gives a queue's ready tasks to workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The leader.
+    #[default]
+    Push,
+    /// Workers take them, through any replica (slotted ALOHA; Roberts 1975). Gangs, and what has waited too long, the leader
+    /// places as in the other modes.
+    Claim,
+    /// The leader, and workers with room take what it has not given away yet.
+    Hybrid,
+}
+
 macro_rules! named {
     ($type:ident, $what:literal, $($value:ident = $name:literal),*) => {
         impl $type {
@@ -102,6 +116,7 @@ named!(
     Easy = "easy",
     Conservative = "conservative"
 );
+named!(Mode, "mode", Push = "push", Claim = "claim", Hybrid = "hybrid");
 
 /// Says that there is no such one, the nearest, and all there are.
 pub fn unknown(what: &str, text: &str, names: &[&str]) -> String {
@@ -138,6 +153,14 @@ pub struct QueuePolicy {
     /// For how long a task of an order that slices time runs at a time, while others wait. Zero: the order has none.
     #[serde(default, with = "crate::time::duration", skip_serializing_if = "Duration::is_zero")]
     pub quantum: Duration,
+    #[serde(default, skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
+}
+
+impl Mode {
+    fn is_default(&self) -> bool {
+        *self == Mode::default()
+    }
 }
 
 /// Shortest and longest time that adds one to a priority.
@@ -156,7 +179,27 @@ impl QueuePolicy {
             let message = format!("only the order priority has preemption, not {}; take it away", self.order);
             return Some(("preempt", message));
         }
-        self.quantum_refusal().or_else(|| self.ageing_refusal())
+        self.mode_refusal().or_else(|| self.quantum_refusal()).or_else(|| self.ageing_refusal())
+    }
+
+    /// Whoever claims sees what fits its own worker: what the queue as a whole has to see to, it cannot.
+    fn mode_refusal(&self) -> Option<(&'static str, String)> {
+        if !self.may_be_claimed() {
+            return None;
+        }
+        let keeps = match () {
+            () if self.backfill != Backfill::FirstFit => format!("the backfill {}", self.backfill),
+            () if self.preempt => "preemption".to_owned(),
+            () if self.slices() => format!("the order {}", self.order),
+            () => return None,
+        };
+        let mode = self.mode;
+        Some((
+            "mode",
+            format!(
+                "workers that claim cannot keep to {keeps}; take it away, or leave the mode push, not {mode}"
+            ),
+        ))
     }
 
     fn quantum_refusal(&self) -> Option<(&'static str, String)> {
@@ -189,6 +232,11 @@ impl QueuePolicy {
         (!fits).then(|| ("ageing", "an ageing is 10ms to 30days, or 0s for none".to_owned()))
     }
 
+    /// Whether workers may take ready tasks themselves.
+    pub fn may_be_claimed(&self) -> bool {
+        self.mode != Mode::Push
+    }
+
     /// Whether tasks run for a quantum at a time.
     pub fn slices(&self) -> bool {
         self.order == Order::RoundRobin
@@ -219,6 +267,10 @@ mod tests {
             assert_eq!(backfill.name().parse(), Ok(*backfill));
             assert_eq!(serde_json::to_string(backfill).unwrap(), format!("\"{backfill}\""));
         }
+        for mode in Mode::ALL {
+            assert_eq!(mode.name().parse(), Ok(*mode));
+            assert_eq!(serde_json::to_string(mode).unwrap(), format!("\"{mode}\""));
+        }
         let message = "eazy".parse::<Backfill>().unwrap_err();
         assert!(message.contains("did you mean `easy`?"), "{message}");
         assert!("best".parse::<Order>().unwrap_err().contains("critical-path"));
@@ -235,6 +287,23 @@ mod tests {
         assert_eq!(ageing("1ms", Order::Priority), Some("ageing"));
         assert_eq!(ageing("31days", Order::Priority), Some("ageing"));
         assert_eq!(ageing("10m", Order::Fifo), Some("ageing"));
+    }
+
+    #[test]
+    fn who_claims_keeps_to_nothing_that_only_the_leader_sees() {
+        let queue = |mode| QueuePolicy { mode, ..QueuePolicy::default() };
+        for mode in [Mode::Claim, Mode::Hybrid] {
+            assert_eq!(queue(mode).refusal(), None);
+            assert_eq!(QueuePolicy { order: Order::Fair, ..queue(mode) }.refusal(), None);
+            let refused = |policy: QueuePolicy| policy.refusal().unwrap();
+            let (field, why) = refused(QueuePolicy { backfill: Backfill::Easy, ..queue(mode) });
+            assert_eq!(field, "mode");
+            assert!(why.contains("the backfill easy"), "{why}");
+            assert_eq!(refused(QueuePolicy { preempt: true, ..queue(mode) }).0, "mode");
+            let quantum = QUANTUM_DEFAULT;
+            let sliced = QueuePolicy { order: Order::RoundRobin, quantum, ..queue(mode) };
+            assert_eq!(refused(sliced).0, "mode");
+        }
     }
 
     #[test]

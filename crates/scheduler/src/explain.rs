@@ -9,7 +9,7 @@ use machine::state::jobs::{Hold, On};
 use machine::views::{expected_start, task_state, waits_for};
 use machine::{Group, Job, State};
 use model::TaskId;
-use model::policy::{Backfill, Order};
+use model::policy::{Backfill, Mode, Order};
 use model::time::{format_duration, micros};
 use model::views::{Explanation, ReasonView, TaskState};
 
@@ -173,7 +173,21 @@ fn of_workers(state: &State, job: &Job, place: usize, fit: Fit) -> Vec<ReasonVie
         let fix = fix_of_order(state, job);
         reasons.push(reason("behind_others", message, ahead, &fix));
     }
+    reasons.extend(to_be_claimed(state, job, place, fit.open));
     reasons
+}
+
+/// That the leader leaves it to the workers.
+fn to_be_claimed(state: &State, job: &Job, place: usize, open: u64) -> Option<ReasonView> {
+    let queue = state.queue(job.queue).filter(|queue| queue.policy.mode == Mode::Claim)?;
+    if open == 0 || job.groups[place].gang {
+        return None;
+    }
+    let workers = if open == 1 { "the worker" } else { "one of the workers" };
+    let message =
+        format!("queue `{}` is claimed from: it waits for {workers} with room to take it", queue.name);
+    let fix = format!("wait, or have the leader place it: `baton queue put {} --mode push`", queue.name);
+    Some(reason("to_be_claimed", message, open, &fix))
 }
 
 fn key(job: &Job, place: usize) -> ReadyKey {

@@ -284,6 +284,7 @@ impl Alike {
             }
             Ineligible::SessionEnded => ("worker_gone", "start the worker again"),
             Ineligible::NoCredit
+            | Ineligible::NotClaimed
             | Ineligible::UnknownJob
             | Ineligible::NotReady
             | Ineligible::JobPaused

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod backfill;
+pub mod claim;
 mod explain;
 mod fit;
 mod gang;

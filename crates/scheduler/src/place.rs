@@ -161,13 +161,15 @@ impl<'a> Round<'a> {
         if !self.reserved.is_empty() || !self.book.is_empty() {
             return false;
         }
+        // What workers claim waits for them.
+        let mut pushed = lines.iter().filter(|line| !line.is_claimed);
         // Where not everything may go before what waits, it does not.
         let in_order = |line: &Line<'_>| line.backfill != Backfill::FirstFit || line.is_sliced;
-        if lines.iter().any(|line| in_order(line) && line.without_room().next().is_some()) {
+        if pushed.clone().any(|line| in_order(line) && line.without_room().next().is_some()) {
             return false;
         }
         // What stands still would have to wait for it.
-        if lines.iter().any(|line| !line.standing.is_empty()) {
+        if pushed.clone().any(|line| !line.standing.is_empty()) {
             return false;
         }
         let is_short = |key: ReadyKey| {
@@ -176,7 +178,7 @@ impl<'a> Round<'a> {
             let group = job.map(|job| &job.groups[key.group as usize]);
             group.is_some_and(|group| !group.gang && held::is_short(group))
         };
-        let mut waiting = lines.iter().flat_map(Line::without_room).peekable();
+        let mut waiting = pushed.by_ref().flat_map(Line::without_room).peekable();
         waiting.peek().is_some() && waiting.all(is_short)
     }
 
@@ -257,6 +259,10 @@ impl<'a> Round<'a> {
         let group = &job.groups[key.group as usize];
         if group.gang {
             return self.place_gang_at_head(line, class, row, key, group);
+        }
+        // Who claims may never come to it.
+        if line.is_claimed && !reserve::is_starving(self, key) {
+            return line.pass_over(key);
         }
         let longest = longest_run(&row.key, line.room);
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
@@ -551,7 +557,7 @@ pub(crate) fn longest_run(class: &ClassKey, room: u64) -> u32 {
 }
 
 /// As many of the first as share one attempt number: tasks with a history go alone.
-fn alike(group: &Group, tasks: Run) -> Run {
+pub(crate) fn alike(group: &Group, tasks: Run) -> Run {
     let first = tasks.first - group.first;
     match group.rows.range(first..first + tasks.len).next() {
         None => tasks,

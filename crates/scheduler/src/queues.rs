@@ -1,12 +1,12 @@
 //! Turns: which queue's head comes next, and which task is at its head.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use machine::State;
-use machine::state::index::ReadyKey;
+use machine::state::index::{ReadyKey, ReadyList};
 use machine::state::queues::{Queue, QueueId};
 use machine::state::users::{Moment, UserId, Users};
-use model::policy::{Backfill, Order};
+use model::policy::{Backfill, Mode, Order};
 use model::{ClassId, Resources};
 
 use crate::overlay::Taken;
@@ -50,6 +50,8 @@ pub(crate) struct Line<'a> {
     skips_left: usize,
     /// Its tasks run for a quantum at a time.
     pub is_sliced: bool,
+    /// Workers take its tasks themselves.
+    pub is_claimed: bool,
     /// Of those that stand still, the ones that were not looked at yet in this turn, in order; and those that must go on
     /// standing.
     next_standing: VecDeque<Standing>,
@@ -227,19 +229,45 @@ fn shares<'a>(state: &'a State, queue: &'a Queue, taken: &Taken) -> Option<Share
     is_shared.then(|| Shares { users: &queue.users, at: state.moment(), given: given.collect() })
 }
 
+/// The first group of each list.
+type Heads<'a> = Vec<(ReadyKey, Head<'a>)>;
+
+fn add_head<'a>(heads: &mut Heads<'a>, (list, keys): (&ReadyList, &'a BTreeSet<ReadyKey>)) {
+    let mut rest = keys.iter();
+    if let Some(first) = rest.next() {
+        heads.push((*first, Head { class: list.class, user: list.user, rest }));
+    }
+}
+
 /// Every queue that has ready work and may run it.
 pub(crate) fn lines<'a>(state: &'a State, taken: &Taken, skips_max: usize) -> Vec<Line<'a>> {
-    let mut by_queue: BTreeMap<QueueId, Vec<(ReadyKey, Head<'a>)>> = BTreeMap::new();
+    let mut by_queue: BTreeMap<QueueId, Heads<'a>> = BTreeMap::new();
     by_queue.extend(state.with_suspended().map(|queue| (queue, Vec::new())));
     for (list, keys) in state.ready() {
-        let mut rest = keys.iter();
-        if let Some(first) = rest.next() {
-            let head = Head { class: list.class, user: list.user, rest };
-            by_queue.entry(list.queue).or_default().push((*first, head));
-        }
+        add_head(by_queue.entry(list.queue).or_default(), (list, keys));
     }
+    lines_of(state, taken, skips_max, by_queue)
+}
+
+/// Those that workers may claim from.
+pub(crate) fn claimed_lines(state: &State) -> Vec<Line<'_>> {
+    let claimed = state.queues().filter(|queue| queue.policy.may_be_claimed());
+    let by_queue = claimed.map(|queue| {
+        let mut heads = Heads::new();
+        state.ready_in(queue.id).for_each(|list| add_head(&mut heads, list));
+        (queue.id, heads)
+    });
+    lines_of(state, &Taken::default(), usize::MAX, by_queue.collect())
+}
+
+fn lines_of<'a>(
+    state: &'a State,
+    taken: &Taken,
+    skips_max: usize,
+    by_queue: BTreeMap<QueueId, Heads<'a>>,
+) -> Vec<Line<'a>> {
     let (now, half_life) = (state.stamp().elapsed, state.half_life());
-    let line = |(id, mut unplaced): (QueueId, Vec<(ReadyKey, Head<'a>)>)| {
+    let line = |(id, mut unplaced): (QueueId, Heads<'a>)| {
         let queue = state.queue(id)?;
         let standing = Standing::all_of(state, taken, id);
         if queue.paused {
@@ -266,6 +294,7 @@ pub(crate) fn lines<'a>(state: &'a State, taken: &Taken, skips_max: usize) -> Ve
             is_waiting: false,
             skips_left: skips_max,
             is_sliced: queue.policy.slices(),
+            is_claimed: queue.policy.mode == Mode::Claim,
             next_standing: VecDeque::new(),
             standing,
         };

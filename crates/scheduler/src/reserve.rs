@@ -37,6 +37,10 @@ pub(crate) fn for_starving(round: &mut Round<'_>, passed_over: Vec<(ReadyKey, Cl
     }
 }
 
+pub(crate) fn is_starving(round: &Round<'_>, key: ReadyKey) -> bool {
+    since(round, key).is_some()
+}
+
 /// Since when the group has been passed over, if that is too long.
 fn since(round: &Round<'_>, key: ReadyKey) -> Option<Elapsed> {
     let state = round.state;

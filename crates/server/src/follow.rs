@@ -7,6 +7,8 @@ use model::views::TaskState;
 use model::{JobId, Run};
 use replica::{Feed, Replica, Subscription};
 
+use tokio::sync::watch;
+
 use crate::metrics::Metrics;
 use crate::ring::Ring;
 
@@ -17,6 +19,8 @@ pub struct Follower {
     pub metrics: Arc<Metrics>,
     /// The newest job counted: a repeated submit is answered alike and is no second job.
     last_job: JobId,
+    /// Whether there is anything to claim: told here, so that those who wait for it need not look at each entry.
+    claims: watch::Sender<bool>,
 }
 
 impl Follower {
@@ -24,7 +28,13 @@ impl Follower {
     pub fn new(replica: Arc<Replica>, events_max: usize, metrics: Arc<Metrics>) -> Follower {
         let feed = replica.applied();
         let (index, last_job) = replica.read(|state| (state.index(), state.last_job()));
-        Follower { replica, feed, ring: Ring::new(index, events_max), metrics, last_job }
+        let claims = watch::channel(replica.read(scheduler::claim::is_open)).0;
+        Follower { replica, feed, ring: Ring::new(index, events_max), metrics, last_job, claims }
+    }
+
+    /// Whether workers may claim anything.
+    pub fn claims(&self) -> watch::Receiver<bool> {
+        self.claims.subscribe()
     }
 
     /// Until the replica has stopped.
@@ -42,6 +52,8 @@ impl Follower {
                     self.ring.reset(self.replica.read(State::index));
                 }
             }
+            let is_open = self.replica.read(scheduler::claim::is_open);
+            self.claims.send_if_modified(|before| std::mem::replace(before, is_open) != is_open);
         }
     }
 

@@ -215,7 +215,7 @@ async fn bring_up(
     };
     let lead = lead::start(replica.clone(), config, shared.clock.clone(), shared.metrics.clone());
     let lead_ended = lead.ended();
-    api.set_running(Running { replica, lead, ring: follower.ring.clone() });
+    api.set_running(Running { replica, lead, ring: follower.ring.clone(), claims: follower.claims() });
     // A process that can only half of its work must not look alive: started again, it can all of it.
     tokio::select! {
         () = follower.run() => Err(Error::Stopped { why: "what it applies is no longer told".to_owned() }),

@@ -5,6 +5,7 @@
 //! call answered, every replica alike. The invariants of [`invariants`] watch all of it.
 
 pub mod chance;
+mod claims;
 mod client;
 mod convert;
 pub mod invariants;

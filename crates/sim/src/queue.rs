@@ -75,6 +75,10 @@ pub enum Happening {
     },
     Restart(Process),
     Heal(Heal),
+    /// A worker may claim something.
+    Slot {
+        worker: usize,
+    },
 }
 
 /// Who hears.
@@ -132,6 +136,7 @@ impl Happening {
             Happening::KeeperLooks { worker } => 7_000 + *worker as u64,
             Happening::Restart(process) => 8_000 + process.code(),
             Happening::Heal(heal) => 9_000 + heal.code(),
+            Happening::Slot { worker } => 10_000 + *worker as u64,
         }
     }
 }

@@ -435,7 +435,7 @@ impl World {
     }
 
     fn respond(&mut self, from: usize, client: usize, call: u64, response: Response) {
-        let (a, b) = (Process::Replica(from), Process::Client(client));
+        let (a, b) = (Process::Replica(from), self.caller(client));
         for delay in self.network.copies(a, b, &mut self.chance) {
             let response = response.clone();
             self.queue.push(self.now + delay, Happening::Response { client, call, response });

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use leader_core::Offer;
 use model::{
-    Capacity, Kind, LogIndex, Moment, OnDisconnect, Pace, Reason, Resources, Run, Seq, Term, Timestamp,
-    Token, Verdict, Work,
+    Capacity, Kind, LogIndex, Moment, OnDisconnect, Pace, Reason, Resources, Run, Seq, SessionId, Term,
+    Timestamp, Token, Verdict, Work,
 };
 use worker_core::{Action, Config, Core, Ended, Event, Leave, Message, Order, Saved};
 
@@ -81,6 +81,10 @@ impl Worker {
 
     fn moment(&self, at: Micros) -> Moment {
         Moment(at + self.offset)
+    }
+
+    pub fn may_claim(&self) -> Option<SessionId> {
+        Some(self.core.as_ref()?.may_claim()?.0)
     }
 
     pub fn is_up(&self) -> bool {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machine::{JobChange, Op, QueueSpec, Target};
-use model::policy::{Backfill, Order};
+use model::policy::{Backfill, Mode, Order};
 use model::spec::Backoff;
 use model::{
     ArrayRange, Dependency, JobId, JobSpec, OnDisconnect, Resources, Run, RunSet, TaskSpec, Timing, Work,
@@ -28,19 +28,36 @@ pub fn op(chance: &mut Chance, known: &[JobId], workers: usize) -> Op {
         78..82 => Op::Pause { jobs: vec![job] },
         82..86 => Op::Resume { jobs: vec![job] },
         86..91 => Op::SetJob { job, change: change(chance) },
-        91..94 => Op::PutQueue(QueueSpec {
-            name: queue(chance),
-            weight: Some(chance.between(1, 10) as u32),
-            running_max: chance.in_thousand(400).then(|| chance.between(1, 12) as u32),
-            no_running_max: false,
-            ..policy(chance)
-        }),
+        91..94 => {
+            let (name, weight) = (queue(chance), chance.between(1, 10) as u32);
+            let running_max = chance.in_thousand(400).then(|| chance.between(1, 12) as u32);
+            let (weight, mode) = (Some(weight), mode(weight));
+            claimed(QueueSpec { name, weight, running_max, mode, ..policy(chance) })
+        }
         94 => Op::PauseQueue { name: queue(chance) },
         95 | 96 => Op::ResumeQueue { name: queue(chance) },
         97 => Op::Cordon { worker: worker(chance, workers) },
         98 => Op::Uncordon { worker: worker(chance, workers) },
         _ => Op::Drain { worker: worker(chance, workers) },
     }
+}
+
+fn mode(weight: u32) -> Option<Mode> {
+    match weight {
+        1..4 => Some(Mode::Claim),
+        4..6 => Some(Mode::Hybrid),
+        6..9 => Some(Mode::Push),
+        _ => None,
+    }
+}
+
+/// With nothing that workers who claim could not keep to, mostly.
+fn claimed(spec: QueueSpec) -> Op {
+    let is_claimed =
+        spec.mode.is_some_and(|mode| mode != Mode::Push) && spec.order != Some(Order::RoundRobin);
+    let plain = (Some(Backfill::FirstFit), Some(false));
+    let (backfill, preempt) = if is_claimed { plain } else { (spec.backfill, spec.preempt) };
+    Op::PutQueue(QueueSpec { backfill, preempt, ..spec })
 }
 
 fn policy(chance: &mut Chance) -> QueueSpec {

@@ -6,6 +6,7 @@ use machine::{Applied, Entry, Op, QueueSpec};
 use model::{LogIndex, Settings};
 
 use crate::chance::{Chance, Trace};
+use crate::claims::Claimant;
 use crate::client::Client;
 use crate::invariants::{Step, Watch};
 use crate::nemesis::Nemesis;
@@ -34,6 +35,8 @@ pub struct World {
     pub replicas: Vec<Replica>,
     pub workers: Vec<Worker>,
     pub clients: Vec<Client>,
+    /// By worker. Their calls are numbered after the clients'.
+    pub claimants: Vec<Claimant>,
     pub streams: BTreeMap<u64, Stream>,
     pub streams_opened: u64,
     pub executions: u64,
@@ -83,6 +86,9 @@ impl World {
             replicas,
             workers,
             clients: (0..options.clients).map(|_| Client::new()).collect(),
+            claimants: (0..options.workers)
+                .map(|id| Claimant::new(id, options.replicas, options.salt))
+                .collect(),
             streams: BTreeMap::new(),
             streams_opened: 0,
             executions: 0,
@@ -101,6 +107,7 @@ impl World {
         }
         (0..self.workers.len()).for_each(|id| self.start_worker(id));
         (0..self.clients.len()).for_each(|id| self.schedule_client(id));
+        (0..self.workers.len()).for_each(|worker| self.queue.push(1, Happening::Slot { worker }));
         if self.options.faults {
             self.queue.push(1_000_000, Happening::Wake(Process::Nemesis));
         }
@@ -145,7 +152,11 @@ impl World {
             Happening::Wake(process) => self.wake(process),
             Happening::Raft { from, to, message } => self.raft_message(from, to, message),
             Happening::Request { to, client, call, write } => self.request(to, client, call, *write),
+            Happening::Response { client, call, response } if client >= self.clients.len() => {
+                self.claim_answered(client - self.clients.len(), call, response);
+            }
             Happening::Response { client, call, response } => self.answered(client, call, response),
+            Happening::Slot { worker } => self.claim_slot(worker),
             Happening::Connect { stream } => self.arrive(stream),
             Happening::Deliver { stream, end } => self.deliver(stream, end),
             Happening::Closed { stream, end } => self.closed(stream, end),
@@ -155,6 +166,14 @@ impl World {
             Happening::KeeperLooks { worker } => self.keeper_looks(worker),
             Happening::Restart(process) => self.restart(process),
             Happening::Heal(heal) => self.heal(heal),
+        }
+    }
+
+    /// A client, or what claims for a worker.
+    pub fn caller(&self, client: usize) -> Process {
+        match client.checked_sub(self.clients.len()) {
+            Some(worker) => Process::Worker(worker),
+            None => Process::Client(client),
         }
     }
 
@@ -170,12 +189,13 @@ impl World {
         match happening {
             Happening::Wake(process) => Some(*process),
             Happening::Raft { to, .. } | Happening::Request { to, .. } => Some(Process::Replica(*to)),
-            Happening::Response { client, .. } => Some(Process::Client(*client)),
+            Happening::Response { client, .. } => Some(self.caller(*client)),
             Happening::Connect { stream } => of_stream(stream, &End::Replica),
             Happening::Deliver { stream, end } | Happening::Closed { stream, end } => of_stream(stream, end),
             Happening::Began { worker, .. }
             | Happening::Done { worker, .. }
             | Happening::Ended { worker, .. }
+            | Happening::Slot { worker }
             | Happening::KeeperLooks { worker } => Some(Process::Worker(*worker)),
             Happening::Restart(_) | Happening::Heal(_) => None,
         }

@@ -57,7 +57,9 @@ fn enough_happened(counts: &BTreeMap<String, u64>) {
     assert!(few.is_empty(), "too few (what, how often, least): {few:?} of {counts:#?}");
 }
 
-const EXPECTED: [(&str, u64); 29] = [
+const EXPECTED: [(&str, u64); 31] = [
+    ("claim won", 300),
+    ("claim lost", 100),
     ("leadership", 150),
     ("entries discarded", 5),
     ("effects missed", 200),

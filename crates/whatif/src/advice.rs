@@ -47,7 +47,7 @@ pub fn candidates(present: &QueuePolicy, workload: &Workload) -> Vec<Policy> {
 fn changed(present: &QueuePolicy, order: Order, backfill: Backfill) -> QueuePolicy {
     match order {
         order if order == present.order => QueuePolicy { backfill, ..*present },
-        order => QueuePolicy { order, backfill, ..QueuePolicy::default() },
+        order => QueuePolicy { order, backfill, mode: present.mode, ..QueuePolicy::default() },
     }
 }
 
@@ -107,6 +107,8 @@ fn better(one: &Figures, other: &Figures) -> Ordering {
 
 #[cfg(test)]
 mod tests {
+    use model::policy::Mode;
+
     use super::*;
     use crate::generate::{Generator, generate};
     use crate::workload::{Job, Task};
@@ -189,5 +191,15 @@ mod tests {
         let found = candidates(&aged, &workload);
         assert!(found.iter().all(|one| one.queue.ageing.is_zero() == (one.queue.order != Order::Priority)));
         assert!(found.iter().all(|one| one.queue.refusal().is_none()));
+    }
+
+    #[test]
+    fn where_workers_claim_only_what_they_can_keep_to_is_tried() {
+        let workload = generate(&Generator { jobs: 50, cores: 8, load: 0.5, seed: 1 });
+        let present = QueuePolicy { mode: Mode::Claim, ..QueuePolicy::default() };
+        let found = candidates(&present, &workload);
+        assert!(found.len() > 1);
+        let plain = |one: &Policy| one.queue.mode == Mode::Claim && one.queue.backfill == Backfill::FirstFit;
+        assert!(found.iter().all(plain), "{found:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use machine::{Edge, Ended, Event, News, Rejection, Report, Target};
-use model::policy::{Backfill, Order};
+use model::policy::{Backfill, Mode, Order};
 use model::views::{
     Asked, AskedJob, ClusterView, Counts, EstimateFrom, Explanation, GroupView, JobState, JobView,
     MemberView, QueueView, ReasonView, TaskState, TaskView, UserView, WorkerState, WorkerView,
@@ -153,6 +153,7 @@ fn queue_worker_and_cluster_views_read_back() {
             backfill: Backfill::Easy,
             preempt: true,
             quantum: Duration::from_millis(250),
+            mode: Mode::Hybrid,
         },
         counts: counts(),
         unfinished_jobs: 4,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Moment, Pace, Reason, Resources, Run, Seq, Term, Timestamp, Token, Verdict};
+use model::{Moment, Pace, Reason, Resources, Run, Seq, SessionId, Term, Timestamp, Token, Verdict};
 
 use crate::lanes::Lanes;
 use crate::link::{Dial, Heart, Link};
@@ -102,6 +102,12 @@ impl Core {
 
     pub fn saved(&self) -> &Saved {
         &self.saved
+    }
+
+    /// The session for which it may claim tasks by itself, and the replicas through which.
+    pub fn may_claim(&self) -> Option<(SessionId, &[String])> {
+        let session = self.saved.session.filter(|_| self.is_attached() && self.drain.is_none())?;
+        self.rest_until.is_none().then(|| (session.id, self.dial.servers()))
     }
 
     pub fn lease_until(&self) -> Option<Moment> {

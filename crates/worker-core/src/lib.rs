@@ -12,6 +12,8 @@
 //! - What lasts changes only by a [`Record`], and each is handed out as [`Action::Save`] before what depends on it,
 //!   so a worker that restarts and replays them goes on where it was.
 
+mod aloha;
+mod chance;
 mod core;
 mod event;
 mod lanes;
@@ -26,6 +28,7 @@ mod saved;
 mod stories;
 
 pub use self::core::{Config, Core};
+pub use aloha::{Aloha, SLOT};
 pub use event::{Action, Event, Fetch, Hello, Hold, Leave, Message, Outgoing, Refusal, Welcome};
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;

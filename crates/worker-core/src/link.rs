@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::{Moment, SessionId};
 
+use crate::chance::Chance;
 use crate::core::Core;
 use crate::mutants::Mutant;
 use crate::{Action, Hello, Hold, Outgoing, Record, Session, Welcome};
@@ -52,12 +53,17 @@ pub(crate) struct Dial {
     /// Since the last welcome.
     failures: u32,
     hints: u32,
-    seed: u64,
+    chance: Chance,
 }
 
 impl Dial {
+    /// Those it was told of and those it has heard of.
+    pub fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
     pub fn new(servers: Vec<String>, seed: u64) -> Dial {
-        Dial { servers, at: 0, failures: 0, hints: 0, seed }
+        Dial { servers, at: 0, failures: 0, hints: 0, chance: Chance(seed) }
     }
 
     fn address(&self) -> Option<String> {
@@ -98,13 +104,9 @@ impl Dial {
         Duration::ZERO
     }
 
-    /// Between half and the whole of it. SplitMix64 (Steele, Lea, Flood 2014).
+    /// Between half and the whole of it.
     fn jitter(&mut self, wait: Duration) -> Duration {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let part = ((z ^ (z >> 31)) >> 33) as u32 % 1_000;
+        let part = (self.chance.bits() >> 33) as u32 % 1_000;
         wait / 2 + wait / 2 * part / 1_000
     }
 }

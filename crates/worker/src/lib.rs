@@ -5,6 +5,7 @@
 
 mod address;
 mod cgroup;
+mod claims;
 mod clock;
 mod config;
 mod convert;

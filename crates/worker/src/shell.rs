@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Kind, Reason, Run, Seq, Verdict};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument;
 use worker_core::{Action, Core, Ended, Event, Fetch, Leave, Order, Refusal};
 
+use crate::claims::Claimant;
 use crate::clock;
 use crate::config::Config;
 use crate::convert::{Introduction, word};
@@ -85,6 +86,8 @@ pub(crate) struct State {
     /// Ends that the keeper may forget once they are saved.
     pub forget: Vec<Key>,
     pub left: Option<Leave>,
+    /// Who claims, as last told.
+    pub claimant: watch::Sender<Claimant>,
 }
 
 pub(crate) struct Link {
@@ -98,6 +101,7 @@ impl Shell {
         let mut sweep = Sweep::new();
         loop {
             self.settle()?;
+            self.tell_claimant();
             if let Some(leave) = self.state.left.take() {
                 return self.part(leave).await;
             }
@@ -187,6 +191,24 @@ impl Shell {
                 .in_scope(|| tracing::debug!(?verdict, ?reason, exit_code, "ended"));
         }
         self.step(Event::Ended { seq, tasks, ended });
+    }
+
+    fn tell_claimant(&self) {
+        let now = self.core.may_claim();
+        let is_same = |claimant: &Claimant| match now {
+            Some((session, servers)) => claimant.session == Some(session) && claimant.servers == servers,
+            None => claimant.session.is_none(),
+        };
+        self.state.claimant.send_if_modified(|claimant| {
+            let changes = !is_same(claimant);
+            if changes {
+                *claimant = now.map_or_else(Claimant::default, |(session, servers)| Claimant {
+                    session: Some(session),
+                    servers: servers.to_vec(),
+                });
+            }
+            changes
+        });
     }
 
     /// Does everything that the steps so far ask for, and what follows from it at once.

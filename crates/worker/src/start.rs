@@ -12,6 +12,7 @@ use worker_core::{Core, Ended, Event, Saved, Taken};
 
 use crate::address;
 use crate::cgroup;
+use crate::claims;
 use crate::clock;
 use crate::config::Config;
 use crate::convert::Introduction;
@@ -122,6 +123,7 @@ impl WorkerBuilder {
         #[cfg(feature = "chaos")]
         core.mutate(self.config.mutant);
         let mut state = State::default();
+        state.tasks.spawn(claims::run(state.claimant.subscribe(), seed(home.secret())));
         // One queue from here on.
         let (to_shell, mut news) = (tell.clone(), adoption.news);
         state.tasks.spawn(async move {

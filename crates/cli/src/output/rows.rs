@@ -222,7 +222,7 @@ impl Row for QueueView {
     }
 
     fn columns(is_wide: bool) -> Vec<&'static str> {
-        let wide = ["order", "backfill", "running max", "usage", "late", "tasks"];
+        let wide = ["order", "backfill", "mode", "running max", "usage", "late", "tasks"];
         columns(&["queue", "weight", "state", "jobs", "ready", "running", "oldest wait"], &wide, is_wide)
     }
 
@@ -259,7 +259,9 @@ impl Row for QueueView {
                 0 => "-".to_owned(),
                 ended => format!("{} of {ended}", self.deadlines_missed),
             };
-            cells.extend([order, backfill, max, usage, late, counts_text(&self.counts)].map(Cell::from));
+            let mode = self.policy.mode.to_string();
+            cells
+                .extend([order, backfill, mode, max, usage, late, counts_text(&self.counts)].map(Cell::from));
         }
         cells
     }

@@ -205,6 +205,9 @@ impl Found {
         if self.queue.policy.preempt {
             notes.push("preemption is not replayed".to_owned());
         }
+        if self.queue.policy.may_be_claimed() {
+            notes.push("it is replayed as if the leader placed all tasks".to_owned());
+        }
         if self.queue.users.iter().any(|user| user.weight != 100) {
             notes.push("all users count alike in the replay, whatever their shares".to_owned());
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use client::{Event, QueueChange};
-use model::policy::{Backfill, Order};
+use model::policy::{Backfill, Mode, Order};
 use model::views::{ClusterView, QueueView};
 use serde::Serialize;
 use serde_json::Value;
@@ -57,6 +57,9 @@ pub enum QueueArgs {
         /// Of --order round-robin: for how long a task runs at a time while others wait, 10ms to 24h; 1s unless given
         #[arg(long, value_parser = duration)]
         quantum: Option<Duration>,
+        /// Who gives its tasks to workers: push (the leader), claim (workers take them), hybrid (both)
+        #[arg(long)]
+        mode: Option<Mode>,
         /// Weight of a user relative to the others, for --order fair: ann=300; 1 to 10000, 100 unless given
         #[arg(long = "share", value_name = "USER=WEIGHT", value_parser = share)]
         shares: Vec<(String, u32)>,
@@ -93,6 +96,7 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
             preempt,
             no_preempt,
             quantum,
+            mode,
             shares,
             write,
         } => {
@@ -105,6 +109,7 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
                 backfill: *backfill,
                 preempt: (*preempt || *no_preempt).then_some(*preempt),
                 quantum: *quantum,
+                mode: *mode,
                 shares: shares.clone(),
             };
             (name, "is set", app.writer(write).change_queue(name, &change).await)

@@ -2,6 +2,7 @@
 
 pub(crate) mod cancel;
 pub(crate) mod change;
+pub(crate) mod claim;
 pub(crate) mod deps;
 pub(crate) mod gang;
 pub(crate) mod outcomes;

@@ -98,7 +98,7 @@ fn alike(group: &crate::state::jobs::Group, positions: Run) -> bool {
     positions.len == 1 || group.rows.range(positions.first..positions.end()).next().is_none()
 }
 
-fn take(state: &mut State, placement: &Placement) {
+pub(crate) fn take(state: &mut State, placement: &Placement) {
     let job = state.job(placement.job).expect("eligible");
     let (place, group) = job.group_of(placement.tasks.first).expect("eligible");
     let positions = group.positions_of(placement.tasks).expect("eligible");

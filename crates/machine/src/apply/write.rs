@@ -1,10 +1,14 @@
-//! A client's write: done once per request id.
+//! A client's write: done once per request id, but for claims.
 
-use crate::apply::{cancel, change, queues, retry, sessions, submit};
+use crate::apply::{cancel, change, claim, queues, retry, sessions, submit};
 use crate::state::State;
 use crate::{Op, Rejection, Reply, Write};
 
 pub(crate) fn apply(state: &mut State, write: &Write) -> Reply {
+    // A repeated claim is another one, and loses what the first has won: it takes no room from what has to be known.
+    if matches!(write.op, Op::Claim { .. }) {
+        return done(state, write).unwrap_or_else(Reply::Rejected);
+    }
     let wall = state.stamp().wall;
     let settings = state.meta.settings.clone();
     if let Some(reply) = state.requests.known(write.request, write.body_hash, wall, &settings.limits) {
@@ -41,6 +45,7 @@ fn done(state: &mut State, write: &Write) -> Result<Reply, Rejection> {
         Op::ForgetWorker { worker } => sessions::forget(state, worker),
         Op::PutSettings(settings) => queues::put_settings(state, settings),
         Op::PutSetting { path, value } => queues::put_setting(state, path, value),
+        Op::Claim { session, placements } => claim::apply(state, *session, placements),
     }
 }
 

@@ -11,7 +11,7 @@ use machine::{
     Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, Preemption,
     Promise, Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Switch, Target, Write,
 };
-use model::policy::{Backfill, Order};
+use model::policy::{Backfill, Mode, Order};
 use model::spec::Backoff;
 use model::{
     Actor, ArrayRange, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, Offer, Pace, Reason,
@@ -346,6 +346,16 @@ impl Chaos {
             92..94 => Op::Uncordon { worker: self.worker() },
             94 => Op::Drain { worker: self.worker() },
             95 => Op::ForgetWorker { worker: self.worker() },
+            96 | 97 => {
+                let session = self.session(state);
+                // Mostly its own, as a worker's are.
+                let own = |placement| Placement { session, ..placement };
+                let drawn: Vec<Placement> = (0..4).filter_map(|_| self.placement(state)).collect();
+                let is_own = self.draw.chance(90);
+                let placements =
+                    drawn.into_iter().map(|drawn| if is_own { own(drawn) } else { drawn }).collect();
+                Op::Claim { session, placements }
+            }
             _ => {
                 self.settings.limits.finished_jobs_max = self.draw.below(8);
                 self.settings.limits.earlier_outcomes_max = self.draw.below(3) as u32;
@@ -451,6 +461,12 @@ impl Chaos {
             };
         }
         let quantum = self.draw.chance(10).then(|| Duration::from_millis(self.draw.below(4_000)));
+        if self.draw.chance(30) {
+            let mode = self.draw.pick(Mode::ALL);
+            let (backfill, preempt) = (Some(Backfill::FirstFit), Some(false));
+            let order = order.filter(|order| *order != Order::RoundRobin);
+            return QueueSpec { order, backfill, preempt, mode, ..QueueSpec::default() };
+        }
         QueueSpec { order, ageing, backfill, preempt, quantum, ..QueueSpec::default() }
     }
 

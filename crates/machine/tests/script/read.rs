@@ -269,6 +269,10 @@ fn op(world: &World, verb: &str, rest: &str) -> Read<Op> {
     let text = rest.to_owned();
     Ok(match verb {
         "submit" => Op::Submit { job: world.next_job(1), spec: Arc::new(job(rest)?) },
+        "claim" => {
+            let (session, rest) = rest.split_once(" : ").ok_or("write claim s1 : j1.0 s1")?;
+            Op::Claim { session: session.parse().map_err(debug)?, placements: plan(rest)?.placements }
+        }
         "submit-stale" => Op::Submit { job: world.next_job(0), spec: Arc::new(job(rest)?) },
         "cancel" => Op::Cancel { targets: targets(rest)? },
         "retry" => match rest.strip_suffix(" failed") {
@@ -350,6 +354,7 @@ fn queue(rest: &str) -> Read<QueueSpec> {
             "preempt" => spec.preempt = Some(value.parse().map_err(|_| "preempt")?),
             "quantum" => spec.quantum = Some(model::time::parse_duration(value)?),
             "backfill" => spec.backfill = Some(value.parse()?),
+            "mode" => spec.mode = Some(value.parse()?),
             other => return Err(format!("a queue has no `{other}`")),
         }
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use machine::state::State;
 use machine::{Allocation, Applied, Effect, Event, Phase, Reply, eligible};
+use model::policy::Mode;
 use model::resources::format_amount;
 use model::time::format_duration;
 use model::views::{Counts, TaskView, UserView};
@@ -169,11 +170,12 @@ fn queues(state: &State) -> String {
         let paused = if queue.paused { ", paused" } else { "" };
         let max = queue.running_max.map(|max| format!(", at most {max}")).unwrap_or_default();
         let counts = counts(&queue.counts);
-        let QueuePolicy { order, ageing, backfill, preempt, quantum } = queue.policy;
+        let QueuePolicy { order, ageing, backfill, preempt, quantum, mode } = queue.policy;
         let ageing =
             if ageing.is_zero() { String::new() } else { format!(" +1 each {}", format_duration(ageing)) };
         let policy = match queue.policy == QueuePolicy::default() {
             true => String::new(),
+            false if mode != Mode::Push => format!(", by {order}{ageing}, mode {mode}"),
             false if !quantum.is_zero() => {
                 let (standing, ended) = (queue.suspended, queue.suspensions);
                 format!(

@@ -1,7 +1,7 @@
 //! Properties over random events: jobs, workers, reports, pauses, time, and plans that are late or lost.
 
 use machine::Target;
-use model::policy::{Backfill, Order};
+use model::policy::{Backfill, Mode, Order};
 use model::{Offer, Placement};
 
 use super::*;
@@ -52,6 +52,11 @@ enum Event {
     RunningMax {
         queue: usize,
         max: Option<u32>,
+    },
+    /// What a worker is offered as of the newest state is its own.
+    Claim {
+        worker: usize,
+        chance: u64,
     },
     Policy {
         queue: usize,
@@ -109,6 +114,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0usize..3, prop::option::of(0u32..6)).prop_map(|(queue, max)| Event::RunningMax { queue, max }),
         1 => (0usize..3, 0usize..8, 0usize..4)
             .prop_map(|(queue, order, backfill)| Event::Policy { queue, order, backfill }),
+        4 => (worker(), any::<u64>()).prop_map(|(worker, chance)| Event::Claim { worker, chance }),
         4 => (1u64..200).prop_map(|seconds| Event::Wait { seconds }),
         4 => Just(Event::Land),
         1 => Just(Event::Lose),
@@ -166,14 +172,22 @@ fn happen(w: &mut World, event: &Event) {
             })));
         }
         Event::Policy { queue: place, order, backfill } => {
+            let (order, backfill) =
+                (Order::ALL[order % Order::ALL.len()], Backfill::ALL[backfill % Backfill::ALL.len()]);
+            let preempt = order == Order::Priority && backfill != Backfill::None && place % 2 == 0;
+            let claimed = backfill == Backfill::FirstFit && order != Order::RoundRobin && !preempt;
+            let mode =
+                if claimed { Mode::ALL[(*place + order as usize) % Mode::ALL.len()] } else { Mode::Push };
             drop(w.write(Op::PutQueue(QueueSpec {
                 name: queue(place),
-                order: Some(Order::ALL[order % Order::ALL.len()]),
-                backfill: Some(Backfill::ALL[backfill % Backfill::ALL.len()]),
-                preempt: Some(order % Order::ALL.len() == 0 && backfill % 2 == 0),
+                order: Some(order),
+                backfill: Some(backfill),
+                preempt: Some(preempt),
+                mode: Some(mode),
                 ..QueueSpec::default()
             })));
         }
+        Event::Claim { worker, chance } => claim(w, *worker, *chance),
         Event::Wait { seconds } => wait(w, *seconds),
         Event::Land | Event::Lose => {}
     }
@@ -232,6 +246,18 @@ pub(super) fn finish(w: &mut World, place: usize) {
     // Some so short that more of the kind is sent ahead.
     let took_ms = if place % 2 == 1 { 10 } else { 5_000 };
     end(w, *session, allocation.seq, Verdict::Succeeded, took_ms);
+}
+
+fn claim(w: &mut World, worker: usize, chance: u64) {
+    let live: Vec<SessionId> =
+        w.state.sessions().filter(|session| !session.ended).map(|session| session.id).collect();
+    let Some(session) = live.get(worker % live.len().max(1)).copied() else { return };
+    let offer = crate::claim::offer(&w.state, session);
+    assert!(offer.channels() <= offer.stations, "{offer:?}");
+    let placements = offer.draw(chance);
+    let taken = placements.len() as u32;
+    let reply = w.write(Op::Claim { session, placements });
+    assert_eq!(reply, machine::Reply::Placed { taken, dropped: 0 });
 }
 
 /// Rounds after which promises are at rest, if nothing else happens.

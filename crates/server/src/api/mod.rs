@@ -2,6 +2,7 @@
 
 mod asked;
 mod call;
+mod claim;
 mod cluster;
 mod forward;
 mod logs;
@@ -67,6 +68,8 @@ pub struct Running {
     pub replica: Arc<Replica>,
     pub lead: Lead,
     pub ring: Ring,
+    /// Whether there is anything to claim.
+    pub claims: signal::Receiver<bool>,
 }
 
 impl Api {

@@ -160,6 +160,17 @@ impl Baton for Api {
         Api::list_workers(self, request).await
     }
 
+    async fn offer(&self, request: Request<v1::OfferRequest>) -> Reply<v1::OfferReply> {
+        Api::offer(self, request).await
+    }
+
+    async fn claim(&self, request: Request<v1::ClaimRequest>) -> Reply<v1::ChangeReply> {
+        match self.choose_claim(request).await {
+            Ok(request) => self.change(request, convert::claim, send!(claim)).await,
+            Err(lost) => self.answer(lost),
+        }
+    }
+
     async fn cluster_status(&self, request: Request<v1::ReadRequest>) -> Reply<v1::ClusterStatusReply> {
         Api::cluster_status(self, request).await
     }

@@ -57,6 +57,7 @@ headed!(
     SetJobRequest,
     QueueRequest,
     PutQueueRequest,
+    ClaimRequest,
     WorkerRequest,
     PutSettingsRequest,
     PutSettingRequest
@@ -251,9 +252,9 @@ fn after_unknown(failure: Failure) -> Failure {
 fn changed(id: RequestId, written: Written) -> Result<v1::ChangeReply, Failure> {
     let changed = match written.reply {
         Reply::Changed { tasks } => tasks,
+        Reply::Placed { taken, .. } => taken.into(),
         Reply::Done => 0,
         Reply::Submitted { .. }
-        | Reply::Placed { .. }
         | Reply::SessionOpened { .. }
         | Reply::Reported { .. }
         | Reply::Rejected(_) => return Err(unexpected(&written.reply).request(id)),

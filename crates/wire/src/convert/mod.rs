@@ -22,7 +22,7 @@ pub use event::event;
 pub use spec::read_job;
 pub use views::read_filter_states;
 pub use work::{kinds, open_session};
-pub use writes::{actor, job_change, name, queue_spec, request_id, target, targets};
+pub use writes::{actor, claim, job_change, name, queue_spec, request_id, target, targets};
 
 use crate::v1;
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use machine::command::WEIGHT_MAX;
-use machine::{Edge, JobChange, QueueSpec, Target};
+use machine::{CLAIMS_MAX, Edge, JobChange, Op, Placement, QueueSpec, Target};
 use model::actor::TENANT_DEFAULT;
-use model::policy::{Backfill, Order};
+use model::policy::{Backfill, Mode, Order};
 use model::validate::{NAME_BYTES_MAX, is_name};
-use model::{Actor, Dependency, JobId, RequestId, TraceId};
+use model::{Actor, Dependency, JobId, RequestId, Run, SessionId, TraceId};
 
 use super::{Errors, Malformed, none_if_empty, run_set};
 use crate::v1;
@@ -138,7 +138,9 @@ pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> 
         shares,
         preempt,
         quantum_us,
+        mode,
     } = request;
+    let mode = mode.map(|text| errors.take("mode", text.parse(), Mode::default()));
     let order = order.map(|text| errors.take("order", text.parse(), Order::default()));
     let backfill = backfill.map(|text| errors.take("backfill", text.parse(), Backfill::default()));
     let ageing = ageing_us.map(Duration::from_micros);
@@ -164,6 +166,41 @@ pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> 
         backfill,
         preempt,
         quantum,
+        mode,
         shares,
     })
+}
+
+/// What a replica has written into the claim: its tasks.
+pub fn claim(request: v1::ClaimRequest) -> Result<Op, Malformed> {
+    let mut errors = Errors::default();
+    let session = SessionId(request.session);
+    if request.tasks.is_empty() || request.tasks.len() > CLAIMS_MAX {
+        errors.refuse("tasks", format!("{} are not 1 to {CLAIMS_MAX}", request.tasks.len()));
+    }
+    let mut placements = Vec::new();
+    for (nth, claimed) in request.tasks.into_iter().take(CLAIMS_MAX).enumerate() {
+        let v1::Run { first, len } = claimed.tasks.unwrap_or_default();
+        let alternative = u8::try_from(claimed.alternative);
+        if len == 0 || first.checked_add(len).is_none() {
+            errors.refuse(format!("tasks[{nth}].tasks"), "names no task");
+        } else if alternative.is_err() {
+            errors.refuse(format!("tasks[{nth}].alternative"), "there are 8 at most");
+        }
+        placements.push(Placement {
+            job: JobId(claimed.job),
+            tasks: Run::new(first, len),
+            session,
+            held: false,
+            alternative: alternative.unwrap_or_default(),
+        });
+    }
+    errors.finish(Op::Claim { session, placements })
+}
+
+impl From<&Placement> for v1::ClaimedTasks {
+    fn from(placement: &Placement) -> v1::ClaimedTasks {
+        let Placement { job, tasks, alternative, .. } = placement;
+        v1::ClaimedTasks { job: job.0, tasks: Some((*tasks).into()), alternative: (*alternative).into() }
+    }
 }
