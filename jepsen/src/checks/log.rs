@@ -39,6 +39,7 @@ pub struct Found {
     pub order: Vec<String>,
     pub gangs: Vec<String>,
     pub preemptions: Vec<String>,
+    pub claims: Vec<String>,
 }
 
 impl Found {
@@ -91,6 +92,12 @@ pub fn check(evidence: &Evidence, world: Option<&World>) -> Vec<Finding> {
             .unless(none_of(evidence, Workload::Gang, world.seen.gangs, "gang was placed")),
         judge("W17", "what gives way has a lower priority than what it makes way for", found.preemptions)
             .unless(none_of(evidence, Workload::Preempt, world.gave_way.len() as u64, "task gave way")),
+        judge("W18", "what workers take themselves they may take", found.claims).unless(none_of(
+            evidence,
+            Workload::Claim,
+            world.seen.claims,
+            "task was claimed",
+        )),
     ]
 }
 
@@ -102,11 +109,11 @@ fn none_of(evidence: &Evidence, workload: Workload, count: u64, what: &str) -> V
 
 fn told(trace: &Trace, world: &World) -> String {
     let replicas = trace.lines.len();
-    let world::Seen { placements, ends, gangs, gangs_anew } = world.seen;
+    let world::Seen { placements, ends, gangs, gangs_anew, claims } = world.seen;
     let gave_way: usize = world.gave_way.values().map(std::collections::BTreeSet::len).sum();
     format!(
         "{} entries of {replicas} replicas, {} jobs, {placements} placements, {gangs} of gangs ({gangs_anew} anew), \
-         {gave_way} preempted, {ends} ends",
+         {claims} claims, {gave_way} preempted, {ends} ends",
         trace.entries.len(),
         world.jobs.len(),
     )

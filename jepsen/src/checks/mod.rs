@@ -223,6 +223,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("W16", "a gang runs whole or not at all"),
     ("W16.log", "in the log a gang is placed, begun anew and ended as a whole"),
     ("W17", "what gives way has a lower priority than what it makes way for"),
+    ("W18", "what workers take themselves they may take"),
     ("growth", "memory, files and disk do not grow without bound"),
 ];
 

@@ -40,10 +40,12 @@ pub enum Workload {
     Gang,
     /// Running tasks that give way to more urgent ones, and users who share a queue.
     Preempt,
+    /// Tasks that workers take themselves.
+    Claim,
 }
 
 impl Workload {
-    pub const ALL: [Workload; 9] = [
+    pub const ALL: [Workload; 10] = [
         Workload::Mixed,
         Workload::Submit,
         Workload::Register,
@@ -53,6 +55,7 @@ impl Workload {
         Workload::Fence,
         Workload::Gang,
         Workload::Preempt,
+        Workload::Claim,
     ];
 
     pub fn name(self) -> &'static str {
@@ -66,6 +69,7 @@ impl Workload {
             Workload::Fence => "fence",
             Workload::Gang => "gang",
             Workload::Preempt => "preempt",
+            Workload::Claim => "claim",
         }
     }
 
@@ -82,6 +86,7 @@ impl Workload {
             Workload::Fence => "tasks that write to a resource which checks their tokens (W5, W6)",
             Workload::Gang => "gangs of several widths, some with a member that fails (W16)",
             Workload::Preempt => "tasks that give way to others, and users who share a queue (W10, W17)",
+            Workload::Claim => "tasks that workers take themselves (W5, W9)",
         }
     }
 
@@ -131,6 +136,21 @@ impl Workload {
                 (Retry, 15),
                 (Read, 35),
             ],
+            Workload::Claim => &[
+                (Submit(One), 14),
+                (Submit(Array), 3),
+                (Submit(Wide), 4),
+                (Submit(Fenced), 4),
+                (Submit(Failing), 2),
+                (Submit(Doomed), 1),
+                (Submit(Gang), 1),
+                (Submit(Noop), 8),
+                (Again, 5),
+                (Conflict, 2),
+                (Cancel, 5),
+                (Retry, 5),
+                (Read, 46),
+            ],
             Workload::Fence => &[(Submit(Fenced), 30), (Cancel, 5), (Retry, 5), (Read, 60)],
             Workload::Gang => &[
                 (Submit(Gang), 4),
@@ -168,6 +188,8 @@ impl Workload {
         match (self, key % 8) {
             (Workload::Mixed | Workload::Gang, 0) | (Workload::Preempt, 0..4) => Queue::Urgent,
             (Workload::Mixed | Workload::Gang, 1) | (Workload::Preempt, 4 | 5) => Queue::Shared,
+            (Workload::Mixed, 2) | (Workload::Claim, 0..5) => Queue::Pool,
+            (Workload::Mixed, 3) | (Workload::Claim, 5 | 6) => Queue::Both,
             _ => Queue::Default,
         }
     }
@@ -205,9 +227,11 @@ mod tests {
     fn only_some_workloads_need_more_queues_than_the_one_that_is_there() {
         let names = |workload: Workload| workload.queues().map(Queue::name).collect::<Vec<_>>();
         assert_eq!(names(Workload::Submit), ["default"]);
-        for workload in [Workload::Mixed, Workload::Gang, Workload::Preempt] {
+        for workload in [Workload::Gang, Workload::Preempt] {
             assert_eq!(names(workload), ["default", "urgent", "shared"]);
         }
+        assert_eq!(names(Workload::Mixed), ["default", "urgent", "shared", "pool", "both"]);
+        assert_eq!(names(Workload::Claim), ["default", "pool", "both"]);
     }
 
     #[test]

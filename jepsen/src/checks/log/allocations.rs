@@ -39,6 +39,8 @@ pub struct Allocation {
     cpu: u64,
     /// Sent ahead: it takes nothing until it starts.
     pub held: bool,
+    /// A worker has taken it itself.
+    pub is_claim: bool,
     /// Tasks whose attempt is over, and those of them that ended well.
     over: BTreeSet<u64>,
     well: BTreeSet<u64>,
@@ -49,6 +51,8 @@ struct Planned {
     job: u64,
     tasks: Range<u64>,
     held: bool,
+    /// A worker asks for it itself.
+    is_claim: bool,
 }
 
 impl Allocation {
@@ -71,6 +75,12 @@ impl Allocation {
     }
 }
 
+fn planned(placement: &Value, is_claim: bool) -> Option<Planned> {
+    let (session, job) = (number(&placement["session"])?, number(&placement["job"])?);
+    let held = placement["held"].as_bool().unwrap_or(false);
+    Some(Planned { session, job, tasks: run(&placement["tasks"])?, held, is_claim })
+}
+
 impl Allocations {
     pub fn open(&mut self, session: u64, worker: &str, capacity: &Value) {
         let total = capacity.get("total").unwrap_or(capacity);
@@ -86,19 +96,18 @@ impl Allocations {
 
     pub fn plan(&mut self, plan: &Value) {
         let listed = |name: &str| plan[name].as_array().into_iter().flatten();
-        for placement in listed("placements") {
-            let read = || {
-                Some((number(&placement["session"])?, number(&placement["job"])?, run(&placement["tasks"])?))
-            };
-            let Some((session, job, tasks)) = read() else { continue };
-            let held = placement["held"].as_bool().unwrap_or(false);
-            self.planned.push(Planned { session, job, tasks, held });
-        }
+        self.planned.extend(listed("placements").filter_map(|placement| planned(placement, false)));
         for reservation in listed("reservations") {
             let task = number(&reservation["job"]).zip(reservation["task"].as_u64());
             let session = number(&reservation["session"]).and_then(|id| self.sessions.get_mut(&id));
             session.into_iter().for_each(|session| session.reserved = task);
         }
+    }
+
+    pub fn claim(&mut self, claim: &Value) {
+        let placements = claim["placements"].as_array().into_iter().flatten();
+        let own = placements.filter(|placement| number(&placement["session"]) == number(&claim["session"]));
+        self.planned.extend(own.filter_map(|placement| planned(placement, true)));
     }
 
     /// An event says that these tasks are placed on that worker: the placement that it is about. `None`: no plan says so.
@@ -108,12 +117,12 @@ impl Allocations {
             let is_on = session.is_some_and(|session| session.worker == worker);
             is_on && planned.job == job && planned.tasks == *tasks
         })?;
-        let Planned { session, job, tasks, held } = self.planned.remove(place);
+        let Planned { session, job, tasks, held, is_claim } = self.planned.remove(place);
         let row = self.sessions.get_mut(&session)?;
         row.last += 1;
         let key = (session, row.last);
         let (over, well) = Default::default();
-        self.all.insert(key, Allocation { job, tasks, entry, cpu, held, over, well });
+        self.all.insert(key, Allocation { job, tasks, entry, cpu, held, is_claim, over, well });
         Some(key)
     }
 

@@ -37,6 +37,7 @@ pub struct Queues(BTreeMap<String, Queue>);
 struct Queue {
     is_fair: bool,
     preempts: bool,
+    is_claimed: bool,
 }
 
 impl Queues {
@@ -49,10 +50,16 @@ impl Queues {
             queue.preempts &= order == "priority";
         }
         queue.preempts = spec["preempt"].as_bool().unwrap_or(queue.preempts);
+        queue.is_claimed = spec["mode"].as_str().map_or(queue.is_claimed, |mode| mode != "push");
     }
 
     pub fn is_fair(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|queue| queue.is_fair)
+    }
+
+    /// Whether workers may take its tasks themselves.
+    pub fn is_claimed(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|queue| queue.is_claimed)
     }
 
     fn preempts(&self, name: &str) -> bool {

@@ -99,23 +99,23 @@ fn on_w1(job: u64, number: u64, attempt: u64) -> Value {
                      "attempt": attempt, "worker": "w1"}})
 }
 
-fn kinds(found: &Found) -> [usize; 8] {
-    let Found { replies, rounds, owners, dependencies, capacity, order, gangs, preemptions } = found;
-    [replies, rounds, owners, dependencies, capacity, order, gangs, preemptions].map(Vec::len)
+fn kinds(found: &Found) -> [usize; 9] {
+    let Found { replies, rounds, owners, dependencies, capacity, order, gangs, preemptions, claims } = found;
+    [replies, rounds, owners, dependencies, capacity, order, gangs, preemptions, claims].map(Vec::len)
 }
 
 #[test]
 fn a_log_that_is_right_is_found_right() {
     let mut log = Log::new();
     log.place(1, 0, 1).end(1, 0, 3, Some(task(1, 1, "ready", 0))).place(1, 1, 1).end(1, 1, 5, None);
-    assert_eq!(kinds(&log.found()), [0; 8], "{:?}", log.found());
+    assert_eq!(kinds(&log.found()), [0; 9], "{:?}", log.found());
 }
 
 #[test]
 fn a_dependent_that_begins_too_early_is_found() {
     let mut log = Log::new();
     log.place(1, 0, 1).entry(json!("tick"), json!("done"), json!([task(1, 1, "ready", 0)]));
-    assert_eq!(kinds(&log.found()), [0, 0, 0, 1, 0, 0, 0, 0]);
+    assert_eq!(kinds(&log.found()), [0, 0, 0, 1, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn what_is_cancelled_takes_its_room_until_its_worker_says_that_it_is_over() {
     assert_eq!(kinds(&log.found())[4], 1, "1.5 and 1 of 2 cores");
     let mut log = cancelled();
     log.report(1, 4, 0, "cancelled", Vec::new()).place(2, 0, 1);
-    assert_eq!(kinds(&log.found()), [0; 8], "{:?}", log.found());
+    assert_eq!(kinds(&log.found()), [0; 9], "{:?}", log.found());
 }
 
 #[test]

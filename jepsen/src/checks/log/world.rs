@@ -42,6 +42,8 @@ pub struct Seen {
     /// Times that a gang was placed, and of these such as were not the first of that gang.
     pub gangs: u64,
     pub gangs_anew: u64,
+    /// Placements that workers have taken themselves.
+    pub claims: u64,
 }
 
 /// The first use of a request id.
@@ -57,6 +59,10 @@ impl World {
         let mut taken = 0;
         for (command, reply) in entry.commands.iter().zip(&entry.replies) {
             match variant(command) {
+                ("write", write) if variant(&write["op"]).0 == "claim" => {
+                    self.allocations.claim(variant(&write["op"]).1);
+                    taken += variant(reply).1["taken"].as_u64().unwrap_or(0);
+                }
                 ("write", write) => self.write(entry, write, reply),
                 ("place", plan) => {
                     self.allocations.plan(plan);
@@ -332,8 +338,15 @@ impl World {
             let is_gang = job.gang_of(number).is_some();
             Found::note(if is_gang { &mut self.found.gangs } else { &mut self.found.owners }, what);
         }
-        let held = self.allocations.get(key).is_some_and(|allocation| allocation.held);
-        if held || job.is_held_back || self.has_drained(job, id, number, key) {
+        let Some(allocation) = self.allocations.get(key) else { return };
+        let is_claimed = self.queues.is_claimed(&job.queue);
+        self.seen.claims += u64::from(allocation.is_claim);
+        if allocation.is_claim && (!is_claimed || allocation.held || job.gang_of(number).is_some()) {
+            let what = format!("entry {index}: j{id}.{number} is claimed, of queue {}", job.queue);
+            Found::note(&mut self.found.claims, what);
+        }
+        // Who claims takes any of the first ones, as chance will have it.
+        if is_claimed || allocation.held || job.is_held_back || self.has_drained(job, id, number, key) {
             return;
         }
         if let Some(better) = self.waiting.passed_over(&self.jobs, (id, number), entry) {

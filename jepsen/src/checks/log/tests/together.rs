@@ -51,7 +51,7 @@ fn a_gang_that_begins_anew_and_succeeds_is_right() {
     log.seat(&[0, 1, 2], 2).report(4, 9, 0, "succeeded", Vec::new()).report(5, 9, 1, "succeeded", Vec::new());
     let all = told(2, &[(0, "succeeded", 2), (1, "succeeded", 2), (2, "succeeded", 2)]);
     log.report(6, 9, 2, "succeeded", all);
-    assert_eq!(kinds(&log.found()), [0; 8], "{:?}", log.found());
+    assert_eq!(kinds(&log.found()), [0; 9], "{:?}", log.found());
     let seen = log.world().seen;
     assert_eq!((seen.gangs, seen.gangs_anew, seen.placements), (2, 1, 6));
 }
@@ -71,7 +71,7 @@ fn a_part_of_a_gang_that_is_placed_is_found() {
 fn a_member_that_goes_back_alone_is_found() {
     let mut log = Log::with_gang();
     log.seat(&[0, 1, 2], 1).report(2, 4, 1, "failed", told(2, &[(1, "delayed", 1)]));
-    assert_eq!(kinds(&log.found()), [0, 0, 0, 0, 0, 0, 1, 0]);
+    assert_eq!(kinds(&log.found()), [0, 0, 0, 0, 0, 0, 1, 0, 0]);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn who_gives_way_to_a_higher_priority_is_right() {
     let mut log = RIGHT.log();
     log.report(1, 6, 0, "cancelled", told(2, &[(0, "ready", 1)])).place(3, 0, 1).end(3, 0, 9, None);
     log.place(2, 0, 2);
-    assert_eq!(kinds(&log.found()), [0; 8], "{:?}", log.found());
+    assert_eq!(kinds(&log.found()), [0; 9], "{:?}", log.found());
     assert_eq!(log.world().gave_way, GaveWay::from([((2, 0), [1].into())]));
 }
 
@@ -196,7 +196,7 @@ fn who_gives_way_without_having_to_is_found() {
     ];
     for (number, pair) in wrong.iter().enumerate() {
         let log = pair.log();
-        assert_eq!(kinds(&log.found()), [0, 0, 0, 0, 0, 0, 0, 1], "{number}: {:?}", log.found());
+        assert_eq!(kinds(&log.found()), [0, 0, 0, 0, 0, 0, 0, 1, 0], "{number}: {:?}", log.found());
     }
     let mut log = RIGHT.log();
     let last = log.0.len() - 1;
@@ -209,7 +209,7 @@ fn who_gives_way_without_having_to_is_found() {
 fn who_takes_the_room_of_one_that_gave_way_before_it_has_ended_is_found() {
     let mut log = RIGHT.log();
     log.place(3, 0, 1);
-    assert_eq!(kinds(&log.found()), [0, 0, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(kinds(&log.found()), [0, 0, 0, 0, 1, 0, 0, 0, 0]);
     let mut log = RIGHT.log();
     log.entry(json!("tick"), json!("done"), json!(told(2, &[(0, "ready", 1)]))).place(2, 0, 2);
     assert_ne!(kinds(&log.found())[2], 0, "it is placed again while it may still run");
@@ -230,6 +230,36 @@ fn of_several_users_nobody_is_passed_over_for_another_but_each_has_an_order() {
     };
     assert_eq!((second("bob", "fair"), second("ann", "fair")), (0, 1));
     assert_eq!(second("bob", "priority"), 1);
+}
+
+#[test]
+fn what_is_claimed_is_of_a_queue_from_which_workers_claim() {
+    let claimed = |mode: &str, is_gang: bool| {
+        let mut log = Log::new();
+        let queue = json!({"name": "pool", "mode": mode});
+        let put = json!({"write": {"request": "q", "body_hash": 3, "op": {"put_queue": queue}}});
+        log.entry(put, json!("done"), json!([]));
+        let mut tasks = json!([{"name": "c"}]);
+        if is_gang {
+            tasks[0]["gang"] = json!(1);
+        }
+        log.submit_of("ann", 2, json!({"queue": "pool", "tasks": tasks}), 1);
+        let placement = json!({"job": "j2", "tasks": {"first": 0, "len": 1}, "session": "s1"});
+        let claim = json!({"claim": {"session": "s1", "placements": [placement]}});
+        let write = json!({"write": {"request": "c", "body_hash": 4, "op": claim}});
+        let won = json!({"placed": {"taken": 1, "dropped": 0}});
+        log.entry(write.clone(), won.clone(), json!([on_w1(2, 0, 1)]));
+        let found = log.found();
+        // Sent again it is another claim, and answered as such.
+        let lost = json!({"placed": {"taken": 0, "dropped": 1}});
+        log.entry(write, lost, json!([]));
+        assert_eq!(kinds(&log.found()), kinds(&found));
+        found
+    };
+    assert_eq!(kinds(&claimed("claim", false)), [0; 9]);
+    assert_eq!(kinds(&claimed("hybrid", false)), [0; 9]);
+    assert_eq!(claimed("push", false).claims.len(), 1);
+    assert_eq!(claimed("claim", true).claims.len(), 1);
 }
 
 #[test]
