@@ -32,8 +32,8 @@ use exit::Exit;
 use fault::Fault;
 use output::{Face, Format};
 use verbs::{
-    advise, bench, change, context, demo, dev, example, explain, health, history, job, keeper, logs, nouns,
-    plan, ps, run as run_verb, server as server_verb, simulate, submit, wait, worker as worker_verb,
+    advise, bench, booking, change, context, demo, dev, example, explain, health, history, job, keeper, logs,
+    nouns, plan, ps, run as run_verb, server as server_verb, simulate, submit, wait, worker as worker_verb,
 };
 
 /// A replicated scheduler: jobs survive the machines that run them.
@@ -67,6 +67,9 @@ enum Verb {
     /// Look after queues
     #[command(subcommand)]
     Queue(nouns::QueueArgs),
+    /// Keep capacity for a queue, or from everybody, for a time
+    #[command(subcommand)]
+    Booking(booking::Args),
     Worker(worker_verb::Args),
     #[command(hide = true)]
     Keeper(keeper::Args),
@@ -193,6 +196,7 @@ async fn run(verb: &Verb, app: &App) -> Result<Exit, Fault> {
         Verb::Explain(args) => explain::run(args, app).await,
         Verb::Job(args) => job::run(args, app).await,
         Verb::Queue(args) => nouns::queue(args, app).await,
+        Verb::Booking(args) => booking::run(args, app).await,
         Verb::Worker(args) => match &args.noun {
             Some(noun) => worker_verb::noun(noun, app).await,
             None => worker_verb::process(&args.process, &app.config).await,

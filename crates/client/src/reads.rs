@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::views::{
-    AskedJob, ClusterView, Explanation, JobState, JobView, QueueView, TaskState, TaskView, WorkerView,
+    AskedJob, BookingView, ClusterView, Explanation, JobState, JobView, QueueView, TaskState, TaskView,
+    WorkerView,
 };
 use model::{JobId, JobSpec, LogIndex, RunSet, Settings, SpecError, TaskId};
 use wire::v1;
@@ -176,6 +177,14 @@ impl Client {
         let send = |mut stub: Stub, request| async move { stub.list_queues(request).await };
         let reply = self.shared.call(message, None, send).await?;
         let value = reply.queues.into_iter().map(QueueView::from).collect();
+        Ok(Read { index: reply.index, value })
+    }
+
+    pub async fn bookings(&self) -> Result<Read<Vec<BookingView>>, Error> {
+        let message = v1::ReadRequest { stale: self.stale };
+        let send = |mut stub: Stub, request| async move { stub.list_bookings(request).await };
+        let reply = self.shared.call(message, None, send).await?;
+        let value = reply.bookings.into_iter().map(BookingView::from).collect();
         Ok(Read { index: reply.index, value })
     }
 

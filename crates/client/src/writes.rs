@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use model::policy::{Backfill, Mode, Order};
 use model::time::micros;
-use model::{Dependency, JobId, JobSpec, LogIndex, RequestId, RunSet, Settings};
+use model::{
+    Constraint, Dependency, JobId, JobSpec, LogIndex, RequestId, Resources, RunSet, Settings, Timestamp,
+};
 use tonic::{Request, Response, Status};
 use wire::error::{Failure, Happened, code};
 use wire::v1;
@@ -78,6 +80,24 @@ pub struct QueueChange {
     pub mode: Option<Mode>,
     /// Weights of users for the order `fair`, 1 to 10,000. Who is not named keeps its own.
     pub shares: Vec<(String, u32)>,
+}
+
+/// Capacity that only one queue may use for a time, or nobody: whole workers by name, or `count` times `resources`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Booking {
+    pub name: String,
+    /// Whose tasks may use it. `None`: nobody's.
+    pub queue: Option<String>,
+    /// `None`: from now on.
+    pub from: Option<Timestamp>,
+    /// 1 s to 366 days.
+    pub length: Duration,
+    pub workers: Vec<String>,
+    pub count: u32,
+    /// Of each, on one worker.
+    pub resources: Resources,
+    /// What its workers are to be like.
+    pub constraints: Vec<Constraint>,
 }
 
 /// `task` of the job (`None`: every task) waits for `on`.
@@ -249,6 +269,28 @@ impl Client {
     pub async fn delete_queue(&self, name: &str) -> Result<Changed, Error> {
         let message = |header| queue_request(header, name);
         self.write(message, |mut stub: Stub, request| async move { stub.delete_queue(request).await }).await
+    }
+
+    /// Makes the booking, or one of that name anew.
+    pub async fn put_booking(&self, booking: &Booking) -> Result<Changed, Error> {
+        let asked = v1::PutBookingRequest {
+            header: None,
+            name: booking.name.clone(),
+            queue: booking.queue.clone().unwrap_or_default(),
+            from_unix_us: booking.from.map(|at| at.0),
+            length_us: micros(booking.length),
+            workers: booking.workers.clone(),
+            count: booking.count,
+            resources: Some((&booking.resources).into()),
+            constraints: booking.constraints.iter().map(ToString::to_string).collect(),
+        };
+        let message = |header| v1::PutBookingRequest { header: Some(header), ..asked.clone() };
+        self.write(message, |mut stub: Stub, request| async move { stub.put_booking(request).await }).await
+    }
+
+    pub async fn delete_booking(&self, name: &str) -> Result<Changed, Error> {
+        let message = |header| v1::BookingRequest { header: Some(header), name: name.to_owned() };
+        self.write(message, |mut stub: Stub, request| async move { stub.delete_booking(request).await }).await
     }
 
     pub async fn cordon(&self, worker: &str) -> Result<Changed, Error> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use model::policy::{Backfill, Mode, Order};
 use model::{
-    Actor, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, NodeId, Pace, Reason, RequestId, Run,
-    RunSet, Seq, SessionId, Settings, Timestamp, Token, Verdict,
+    Actor, Blob, Capacity, Constraint, Dependency, Elapsed, JobId, JobSpec, Kind, NodeId, Pace, Reason,
+    RequestId, Resources, Run, RunSet, Seq, SessionId, Settings, Timestamp, Token, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -129,12 +129,48 @@ pub enum Op {
         path: String,
         value: String,
     },
+    /// Makes the booking, or one of that name anew.
+    PutBooking(BookingSpec),
+    DeleteBooking {
+        name: String,
+    },
     /// A worker takes ready tasks of queues that are claimed: the first claim in the log wins, task by task.
     Claim {
         session: SessionId,
         /// At most [`CLAIMS_MAX`], all of the session, and none sent ahead.
         placements: Vec<Placement>,
     },
+}
+
+/// Capacity that only one queue may use for a time, or nobody: whole workers by name, or `count` times `resources` of workers
+/// with room for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BookingSpec {
+    pub name: String,
+    /// Whose tasks may use it. `None`: nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// `None`: from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// 1s to 366 days.
+    #[serde(with = "model::time::duration")]
+    pub length: Duration,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub count: u32,
+    /// Of each, on one worker.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
+    /// What its workers are to be like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<Constraint>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Placements of one claim.

@@ -31,6 +31,9 @@ impl State {
         }
         marks.numbers(&[meta.last_job.0, meta.unfinished_jobs, meta.results_bytes, meta.forgotten.0]);
         marks.numbers(&[self.requests.len(), self.tombstones.len(), self.chores.len() as u64]);
+        if !self.bookings.is_empty() {
+            marks.written(&self.bookings);
+        }
         xxh3_64(&marks.0)
     }
 

@@ -8,6 +8,7 @@ use model::resources::{choose_units, format_amount};
 use model::{Constraint, Elapsed, JobId, Kind, Resources, Run};
 
 use crate::state::State;
+use crate::state::bookings::in_the_way;
 use crate::state::index::is_ready;
 use crate::state::jobs::{Group, Job};
 use crate::state::sessions::{ClassKey, Room, Session, Worker};
@@ -66,6 +67,10 @@ pub enum Ineligible {
     NoCredit,
     /// Its queue is not one that workers claim from.
     NotClaimed,
+    /// The worker is booked for others, and the task may still run by then.
+    Booked {
+        booking: String,
+    },
 }
 
 impl std::fmt::Display for Ineligible {
@@ -113,6 +118,9 @@ impl std::fmt::Display for Ineligible {
             ),
             Ineligible::Apart { name } => {
                 write!(f, "the worker has a task of the same anti-affinity `{name}`")
+            }
+            Ineligible::Booked { booking } => {
+                write!(f, "the worker is booked for others (`{booking}`) before it is sure to have ended")
             }
             Ineligible::NotClaimed => f.write_str("workers do not claim from its queue"),
             Ineligible::NoCredit => f.write_str(
@@ -233,12 +241,31 @@ pub fn still_waits(state: &State, job: JobId, task: u32) -> bool {
     group.ready.contains(task - group.first) && gate(state, job, group).is_ok()
 }
 
+/// Whether a task of the job's group leaves room for what is booked on the worker.
+pub fn unbooked(
+    state: &State,
+    session: &Session,
+    free: &Resources,
+    class: &ClassKey,
+    (job, place): (&Job, usize),
+) -> Result<(), Ineligible> {
+    if state.bookings.is_empty() {
+        return Ok(());
+    }
+    let (booked, length) = (state.booked(session), state.estimate_of(job, place));
+    match in_the_way(&booked, free, &class.resources, job.queue, state.now(), length) {
+        Some(booking) => Err(Ineligible::Booked { booking: booking.name.clone() }),
+        None => Ok(()),
+    }
+}
+
 /// Whether work of the class may be sent ahead, beyond what the worker has free.
 pub fn has_credit(state: &State, session: &Session, class: &ClassKey) -> Result<(), Ineligible> {
     let names_units = class.resources.iter().any(|(name, _)| session.capacity.indexed.contains_key(name));
     let held = state.held(session.id).count();
     let stands_apart = !class.resources.named.apart.is_empty();
-    if names_units || stands_apart || held >= state.limits().credit_per_session_max as usize {
+    let is_booked = !state.bookings.is_empty() && !state.booked(session).is_empty();
+    if names_units || stands_apart || is_booked || held >= state.limits().credit_per_session_max as usize {
         return Err(Ineligible::NoCredit);
     }
     Ok(())

@@ -19,8 +19,9 @@ pub use apply::place::{TASKS_PER_PLACEMENT_MAX, eligible};
 pub use apply::preempt::may_give_way;
 pub use apply::slices::{may_resume, may_suspend};
 pub use command::{
-    Bootstrap, CLAIMS_MAX, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan,
-    Preemption, Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Switch, Target, Write,
+    BookingSpec, Bootstrap, CLAIMS_MAX, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession,
+    Placement, Plan, Preemption, Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Switch,
+    Target, Write,
 };
 pub use eligible::Ineligible;
 #[cfg(feature = "mutants")]

@@ -61,6 +61,8 @@ pub enum Rejection {
     UnknownQueue { queue: String },
     #[error("worker `{worker}` is unknown")]
     UnknownWorker { worker: String },
+    #[error("booking `{booking}` is unknown")]
+    UnknownBooking { booking: String },
     #[error("session {session} has ended")]
     SessionEnded { session: SessionId },
     #[error("a worker called `{worker}` is live; stop it, or give this one another name")]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::chores::Chore;
 use crate::mutants::Mutant;
 use crate::paged::Paged;
+use crate::state::bookings::Booking;
 use crate::state::jobs::{Job, Tombstone};
 use crate::state::queues::{Queue, QueueId};
 use crate::state::rank::Learnt;
@@ -28,6 +29,7 @@ pub struct Frozen {
     workers: BTreeMap<String, Worker>,
     chores: VecDeque<Chore>,
     learnt: BTreeMap<String, Learnt>,
+    bookings: BTreeMap<String, Booking>,
 }
 
 /// One row of a snapshot. `Meta` comes first.
@@ -44,6 +46,7 @@ pub enum Row {
     Request(u64, RequestRow),
     Chore(Chore),
     Learnt(String, Learnt),
+    Booking(Box<Booking>),
 }
 
 /// Why rows are not a state.
@@ -70,6 +73,7 @@ impl State {
             workers: self.workers.clone(),
             chores: self.chores.clone(),
             learnt: self.learnt.clone(),
+            bookings: self.bookings.clone(),
         }
     }
 
@@ -126,6 +130,7 @@ impl State {
             Row::Tombstone(id, tombstone) => drop(self.tombstones.insert(id.0, tombstone)),
             Row::Request(place, row) => self.requests.restore(place, row),
             Row::Chore(chore) => self.chores.push_back(chore),
+            Row::Booking(booking) => drop(self.bookings.insert(booking.name.clone(), *booking)),
             Row::Learnt(name, learnt) => drop(self.learnt.insert(name, learnt)),
         }
         Ok(())
@@ -153,5 +158,6 @@ impl Frozen {
             .chain(self.requests.iter().map(|(place, row)| Row::Request(place, row.clone())))
             .chain(self.chores.iter().cloned().map(Row::Chore))
             .chain(self.learnt.iter().map(|(name, learnt)| Row::Learnt(name.clone(), *learnt)))
+            .chain(self.bookings.values().cloned().map(Box::new).map(Row::Booking))
     }
 }

@@ -125,6 +125,15 @@ impl Resources {
         asked.named.apart.iter().filter(is_there).map(|(name, _)| name.as_str())
     }
 
+    /// At least as much as the other of everything that can be counted; anti-affinities stay.
+    pub fn raise(&mut self, other: &Resources) {
+        for (name, amount) in
+            other.iter().filter(|(name, amount)| self.get(name) < *amount).collect::<Vec<_>>()
+        {
+            self.set(name, amount);
+        }
+    }
+
     /// Whether `self` is at least `asked` in everything.
     pub fn covers(&self, asked: &Resources) -> bool {
         asked.cpu <= self.cpu

@@ -292,6 +292,31 @@ pub struct WorkerView {
     pub isolation: String,
 }
 
+/// Capacity that only one queue may use for a time, or nobody.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BookingView {
+    pub name: String,
+    /// Whose tasks may use it. `None`: nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// By the cluster's clock.
+    pub has_begun: bool,
+    pub parts: Vec<BookingPartView>,
+}
+
+/// What is booked of one worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BookingPartView {
+    pub worker: String,
+    pub resources: Resources,
+    /// What the queue uses there now.
+    pub used: Resources,
+    /// It is live, and has what is booked beside what others use now.
+    pub is_free: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueueView {
     pub name: String,

@@ -14,6 +14,7 @@ use machine::state::sessions::{ClassKey, Room};
 use machine::{Placement, Plan, State};
 use model::{JobId, JobSpec, QueuePolicy, Resources, Run, RunSet, Seq, SessionId, TaskSpec};
 
+use crate::bookings;
 use crate::overlay::{Overlay, Taken};
 use crate::place::{longest_run, room};
 use crate::reserve;
@@ -109,7 +110,10 @@ impl<'a> Round<'a> {
             let known = drains_for(state, session).or(taken.reserved.get(&session.id).copied());
             known.is_some_and(|task| reserve::holds(state, session, task))
         };
-        let open = state.sessions().filter(|session| !session.ended && !drains(session));
+        let open = state.sessions().filter(|session| {
+            // How long the new ones take is not asked here.
+            !session.ended && !drains(session) && !bookings::is_booked(state, session)
+        });
         let rooms = open.map(|session| (session.id, room(state, session, &taken))).collect();
         let ahead = Ahead { is_whole: true, ..Ahead::default() };
         Round { state, taken, rooms, takers: Takers::default(), full: BTreeSet::new(), ahead }

@@ -60,8 +60,13 @@ pub fn offer(state: &State, id: SessionId) -> Offer {
     let Some(session) = state.session(id).filter(|session| !session.ended && is_open(state)) else {
         return Offer::default();
     };
-    let mut search =
-        Search { state, session, room: room(state, session, &Taken::default()), window: Window::default() };
+    let mut search = Search {
+        state,
+        session,
+        room: room(state, session, &Taken::default()),
+        window: Window::default(),
+        vain: 0,
+    };
     search.run();
     search.window.into_offer()
 }
@@ -71,7 +76,12 @@ struct Search<'a> {
     session: &'a Session,
     room: Room,
     window: Window,
+    /// Groups that had room and may not go there.
+    vain: usize,
 }
+
+/// Of these so many are looked at one by one.
+const VAIN_MAX: usize = 256;
 
 /// The channels that are being filled.
 #[derive(Default)]
@@ -149,7 +159,8 @@ impl Search<'_> {
                 Placement { job: key.job, tasks, session: self.session.id, held: false, alternative };
             // Whatever else keeps it from this worker: one that drains for another, say.
             if claimable(self.state, &placement).is_err() {
-                return line.pass_over(key);
+                self.vain += 1;
+                return if self.vain < VAIN_MAX { line.advance(key) } else { line.pass_over(key) };
             }
             self.add(placement, class);
             if self.window.is_wide() {

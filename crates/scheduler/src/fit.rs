@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use machine::eligible::{Ineligible, Offered, misfits, shortages, standing, unreserved};
+use machine::eligible::{Ineligible, Offered, misfits, shortages, standing, unbooked, unreserved};
 use machine::state::sessions::ClassKey;
 use machine::{Session, State, Worker};
 use model::resources::format_amount;
@@ -196,7 +196,15 @@ fn obstacles(state: &State, session: &Session, class: &ClassKey, id: TaskId) -> 
     // What is free now says nothing where it could never run.
     if suits {
         all.extend(unreserved(state, session, id.job, Run::new(id.number, 1)).err());
-        all.extend(shortages(&session.room(), class));
+        let room = session.room();
+        let short: Vec<Ineligible> = shortages(&room, class).collect();
+        let job = state.job(id.job).and_then(|job| Some((job, job.group_of(id.number)?.0)));
+        if short.is_empty()
+            && let Some(of) = job
+        {
+            all.extend(unbooked(state, session, &room.free, class, of).err());
+        }
+        all.extend(short);
     }
     all
 }
@@ -274,6 +282,10 @@ impl Alike {
             Ineligible::Reserved { .. } => {
                 ("reserved", "wait until the task that has waited longest has been placed")
             }
+            Ineligible::Booked { .. } => (
+                "booked",
+                "give it an `estimate` or a `timeout` by which it ends before, or see `baton booking list`",
+            ),
             Ineligible::Kind { .. } => ("kind", "start a worker that runs this kind of task"),
             Ineligible::Apart { .. } => {
                 ("anti_affinity", "wait until the other task has ended, or start another worker")

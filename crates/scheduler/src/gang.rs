@@ -29,7 +29,7 @@ impl Round<'_> {
     pub(crate) fn place_gang(&mut self, class: ClassId, row: &Class, key: ReadyKey, group: &Group) -> Sought {
         let members = self.seat(class, row, key, group, true);
         if members.len() < group.len as usize {
-            if self.book.is_empty() {
+            if self.is_open_to_all() {
                 return Sought::NoRoom;
             }
             let others = self.seat(class, row, key, group, false);

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod backfill;
+mod bookings;
 pub mod claim;
 mod explain;
 mod fit;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use machine::eligible::{accepts, drains_for, still_waits};
+use machine::state::bookings::Booked;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use machine::state::sessions::{Class, ClassKey, Room};
@@ -12,6 +13,7 @@ use model::policy::Backfill;
 use model::{ClassId, JobId, Kind, Pace, Resources, Run, SessionId, UnitShare};
 
 use crate::backfill::{Book, Whose};
+use crate::bookings;
 use crate::gang::{self, Sought};
 use crate::overlay::{Overlay, Taken};
 use crate::queues::{Line, lines, next_turn};
@@ -34,6 +36,8 @@ pub(crate) struct Round<'a> {
     /// Once everything that has room is placed: sessions that this round gave something long, behind which nothing waits.
     pub ahead: Option<BTreeSet<SessionId>>,
     pub book: Book,
+    /// What of sessions is kept for others, now or later; of the others there is nothing.
+    pub booked: BTreeMap<SessionId, Vec<Booked>>,
     pub plan: Plan,
     /// What comes next did not fit into the plan.
     pub is_cut_short: bool,
@@ -56,6 +60,7 @@ impl<'a> Round<'a> {
             book.note_placed(*session, *end, resources.clone());
         }
         let (takers, orders, full) = Default::default();
+        let booked = bookings::of_sessions(state);
         Round {
             state,
             taken,
@@ -67,6 +72,7 @@ impl<'a> Round<'a> {
             released: false,
             ahead: None,
             book,
+            booked,
             plan: Plan::default(),
             is_cut_short: false,
         }
@@ -384,7 +390,7 @@ impl<'a> Round<'a> {
             return Choice::Session(session);
         }
         let has_room = |session| self.has_room(session, row, key.job, tasks);
-        if !self.book.is_empty() && self.takers.first_open(order, least, has_room).is_some() {
+        if !self.is_open_to_all() && self.takers.first_open(order, least, has_room).is_some() {
             return Choice::Delays;
         }
         // A reserved session may be open to another job of the class, so only real fullness is noted.
@@ -414,9 +420,14 @@ impl<'a> Round<'a> {
         order.into_iter().flat_map(|order| self.takers.of(order)).filter(takes)
     }
 
+    /// Whether whoever finds room may have it.
+    pub fn is_open_to_all(&self) -> bool {
+        self.book.is_empty() && self.booked.is_empty()
+    }
+
     /// Nobody asks where nobody was promised anything.
     pub fn estimate_if_asked(&self, job: JobId, group: u32) -> Option<Duration> {
-        if self.book.is_empty() { None } else { self.estimate(job, group) }
+        if self.is_open_to_all() { None } else { self.estimate(job, group) }
     }
 
     /// Whether there is room, and nobody is delayed by it.
@@ -429,8 +440,13 @@ impl<'a> Round<'a> {
         estimate: Option<Duration>,
     ) -> bool {
         self.has_room(session, row, whose.0, tasks)
-            && (self.book.is_empty()
-                || self.book.allows(session, whose, &row.key.resources, self.now(), estimate))
+            && (self.is_open_to_all() || self.heeds(session, whose, &row.key.resources, estimate))
+    }
+
+    /// Whether nobody who was promised it, or has booked it, is delayed by what takes so long from now on.
+    fn heeds(&self, session: SessionId, whose: Whose, asked: &Resources, left: Option<Duration>) -> bool {
+        (self.book.is_empty() || self.book.allows(session, whose, asked, self.now(), left))
+            && self.is_unbooked(session, whose.0, asked, left)
     }
 
     pub fn has_room(&self, session: SessionId, row: &Class, job: JobId, tasks: Run) -> bool {
@@ -442,7 +458,7 @@ impl<'a> Round<'a> {
     /// Whether something that is there already may take this too.
     pub fn allows(&self, session: SessionId, whose: Whose, more: &Resources, left: Option<Duration>) -> bool {
         let fits = self.rooms.get(&session).is_some_and(|room| room.free.covers(more));
-        fits && (self.book.is_empty() || self.book.allows(session, whose, more, self.now(), left))
+        fits && (self.is_open_to_all() || self.heeds(session, whose, more, left))
     }
 
     pub fn use_more(&mut self, session: SessionId, whose: Whose, more: &Resources, left: Option<Duration>) {

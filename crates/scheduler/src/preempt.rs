@@ -41,7 +41,13 @@ pub(crate) fn for_waiting(round: &mut Round<'_>, without_room: Vec<(ReadyKey, Cl
 }
 
 fn make_room(round: &mut Round<'_>, class: ClassId, row: &Class, task: (JobId, u32)) -> bool {
-    let open = round.takers_of(class, row).filter(|id| !round.reserved.contains_key(id)).take(SESSIONS_MAX);
+    let place = state_place(round, task);
+    let estimate = place.and_then(|place| round.estimate_if_asked(task.0, place));
+    let is_open = |id: &SessionId| {
+        !round.reserved.contains_key(id)
+            && round.is_unbooked_when_idle(*id, task.0, &row.key.resources, estimate)
+    };
+    let open = round.takers_of(class, row).filter(is_open).take(SESSIONS_MAX);
     let best = open.filter_map(|id| Some((victims(round, id, row, task.0)?, id)));
     let best = best.min_by_key(|(victims, id)| (victims.cost, *id));
     let Some((Victims { seqs, .. }, session)) = best else { return false };
@@ -51,6 +57,11 @@ fn make_room(round: &mut Round<'_>, class: ClassId, row: &Class, task: (JobId, u
     let of = |seq| Preemption { session, seq, job, task };
     round.plan.preemptions.extend(seqs.into_iter().map(of));
     true
+}
+
+fn state_place(round: &Round<'_>, (job, task): (JobId, u32)) -> Option<u32> {
+    let (place, _) = round.state.job(job)?.group_of(task)?;
+    Some(place as u32)
 }
 
 struct Victims {

@@ -68,7 +68,12 @@ fn reserve(round: &mut Round<'_>, key: ReadyKey, class: ClassId) {
     // Not again the one that has drained in vain; then the emptiest: it is the first to have room.
     let was_in_vain = |session: &SessionId| state.session(*session).is_some_and(|s| s.reserved == Some(task));
     let free = |session: &SessionId| round.rooms[session].free.dominant_share(state.total());
-    let open = round.takers_of(class, row).filter(|session| !round.reserved.contains_key(session));
+    // What would not take it even when idle need not drain.
+    let estimate = round.estimate_if_asked(key.job, key.group);
+    let open = round.takers_of(class, row).filter(|session| {
+        !round.reserved.contains_key(session)
+            && round.is_unbooked_when_idle(*session, key.job, &row.key.resources, estimate)
+    });
     let best = open.min_by_key(|session| (was_in_vain(session), Reverse(free(session)), *session));
     let Some(session) = best else { return };
     round.reserved.insert(session, task);

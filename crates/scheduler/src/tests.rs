@@ -439,6 +439,7 @@ fn a_plan_beside_one_in_flight_takes_what_that_one_left() {
 mod ahead;
 mod alternatives;
 mod apart;
+mod booking;
 mod claiming;
 mod explaining;
 mod fair;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use machine::{JobChange, Op, QueueSpec, Target};
+use machine::{BookingSpec, JobChange, Op, QueueSpec, Target};
 use model::policy::{Backfill, Mode, Order};
 use model::spec::Backoff;
 use model::{
@@ -31,6 +31,9 @@ pub fn op(chance: &mut Chance, known: &[JobId], workers: usize) -> Op {
         91..94 => {
             let (name, weight) = (queue(chance), chance.between(1, 10) as u32);
             let running_max = chance.in_thousand(400).then(|| chance.between(1, 12) as u32);
+            if let 9 | 10 = weight {
+                return booking(name, running_max);
+            }
             let (weight, mode) = (Some(weight), mode(weight));
             claimed(QueueSpec { name, weight, running_max, mode, ..policy(chance) })
         }
@@ -40,6 +43,15 @@ pub fn op(chance: &mut Chance, known: &[JobId], workers: usize) -> Op {
         98 => Op::Uncordon { worker: worker(chance, workers) },
         _ => Op::Drain { worker: worker(chance, workers) },
     }
+}
+
+/// For the queue, or for nobody, soon and for some seconds.
+fn booking(name: String, drawn: Option<u32>) -> Op {
+    let some = u64::from(drawn.unwrap_or(7));
+    let length = Duration::from_secs(2 + some);
+    let (queue, cores) = ((some % 3 > 0).then(|| name.clone()), 1 + some % CORES);
+    let resources = Resources::cores(cores);
+    Op::PutBooking(BookingSpec { name, queue, length, count: 2, resources, ..BookingSpec::default() })
 }
 
 fn mode(weight: u32) -> Option<Mode> {

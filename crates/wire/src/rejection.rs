@@ -29,6 +29,7 @@ fn kind(rejection: &Rejection) -> (&'static str, Code) {
         Rejection::UnknownTask { .. } => (code::UNKNOWN_TASK, Code::NotFound),
         Rejection::UnknownQueue { .. } => (code::UNKNOWN_QUEUE, Code::NotFound),
         Rejection::UnknownWorker { .. } => (code::UNKNOWN_WORKER, Code::NotFound),
+        Rejection::UnknownBooking { .. } => (code::UNKNOWN_BOOKING, Code::NotFound),
         Rejection::SessionEnded { .. }
         | Rejection::WorkerLive { .. }
         | Rejection::QueueInUse { .. }
@@ -55,6 +56,7 @@ fn fix(rejection: &Rejection) -> String {
             format!("create it with `baton queue put {queue}`, or see `baton queue list`")
         }
         Rejection::UnknownWorker { .. } => "see `baton worker list` for the workers there are".to_owned(),
+        Rejection::UnknownBooking { .. } => "see `baton booking list` for the bookings there are".to_owned(),
         Rejection::JobTooOld { .. } => "depend on a job that is still remembered, or leave it out".to_owned(),
         Rejection::WorkerLive { worker } => format!("stop the worker {worker}, or wait until its lease ends"),
         Rejection::QueueInUse { queue, .. } => format!("see `baton ps --queue {queue}`"),

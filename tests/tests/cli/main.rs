@@ -1,6 +1,7 @@
 //! The command line against a real cluster: stdout is data, stderr is the rest, each exit status means one thing.
 
 mod apart;
+mod bookings;
 mod claims;
 mod cluster;
 mod gangs;

@@ -2,6 +2,7 @@
 
 pub mod advise;
 pub mod bench;
+pub mod booking;
 pub mod change;
 pub mod context;
 #[cfg(feature = "chaos")]

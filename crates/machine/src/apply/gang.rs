@@ -7,7 +7,7 @@ use model::{JobId, Lean, Run, RunSet, SessionId};
 
 use crate::apply::cancel::{cancel_positions, stop_if_idle};
 use crate::apply::deps::{each_final, release, tell};
-use crate::eligible::{Ineligible, accepts, gate, has_room, unreserved};
+use crate::eligible::{Ineligible, accepts, gate, has_room, unbooked, unreserved};
 use crate::state::State;
 use crate::state::jobs::{Group, Job};
 use crate::state::sessions::Room;
@@ -34,7 +34,7 @@ pub(crate) fn whole(state: &State, id: JobId, place: usize, part: Run) -> Run {
 pub(crate) fn eligible(state: &State, members: &[Placement]) -> Result<(), Ineligible> {
     let first = members.first().ok_or(Ineligible::NotReady)?;
     let job = state.job(first.job).ok_or(Ineligible::UnknownJob)?;
-    let (_, group) = job.group_of(first.tasks.first).ok_or(Ineligible::NotReady)?;
+    let (place, group) = job.group_of(first.tasks.first).ok_or(Ineligible::NotReady)?;
     gate(state, job, group)?;
     let mut named = RunSet::new();
     let is_plain = |member: &&Placement| member.tasks.len == 1 && !member.held && member.alternative == 0;
@@ -57,6 +57,7 @@ pub(crate) fn eligible(state: &State, members: &[Placement]) -> Result<(), Ineli
         unreserved(state, session, job.id, group.numbers())?;
         let room = rooms.entry(session.id).or_insert_with(|| session.room());
         has_room(room, class)?;
+        unbooked(state, session, &room.free, class, (job, place))?;
         let units = room.fit(&class.resources).ok_or(Ineligible::NotReady)?;
         room.take(&class.resources, &units);
     }

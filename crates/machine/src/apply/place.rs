@@ -4,7 +4,7 @@ use model::views::TaskState;
 use model::{Elapsed, Resources, Run, RunSet, SessionId, Token};
 
 use crate::apply::{gang, preempt, slices};
-use crate::eligible::{Ineligible, accepts, drains_for, gate, has_credit, has_room, unreserved};
+use crate::eligible::{Ineligible, accepts, drains_for, gate, has_credit, has_room, unbooked, unreserved};
 use crate::mutants;
 use crate::state::State;
 use crate::state::index::is_ready;
@@ -71,7 +71,7 @@ pub(crate) fn apply(state: &mut State, plan: &Plan) -> Reply {
 /// Whether these tasks may go to this session now. Of a gang none may alone, unless it is all of it.
 pub fn eligible(state: &State, placement: &Placement) -> Result<(), Ineligible> {
     let job = state.job(placement.job).ok_or(Ineligible::UnknownJob)?;
-    let (_, group) = job.group_of(placement.tasks.first).ok_or(Ineligible::NotReady)?;
+    let (place, group) = job.group_of(placement.tasks.first).ok_or(Ineligible::NotReady)?;
     if group.gang {
         return gang::eligible(state, std::slice::from_ref(placement));
     }
@@ -90,7 +90,12 @@ pub fn eligible(state: &State, placement: &Placement) -> Result<(), Ineligible> 
     let session = state.session(placement.session).ok_or(Ineligible::SessionEnded)?;
     accepts(state, session, class)?;
     unreserved(state, session, placement.job, placement.tasks)?;
-    if placement.held { has_credit(state, session, class) } else { has_room(&session.room(), class) }
+    if placement.held {
+        return has_credit(state, session, class);
+    }
+    let room = session.room();
+    has_room(&room, class)?;
+    unbooked(state, session, &room.free, class, (job, place))
 }
 
 /// Tasks of one allocation share its attempt number, so those with a history are placed one by one.

@@ -7,6 +7,7 @@ use model::policy::{Order, QUANTUM_DEFAULT, QueuePolicy};
 use model::validate::{NAME_BYTES_MAX, is_name};
 use model::{JobId, Settings};
 
+use crate::apply::bookings;
 use crate::apply::deps::LOOKED_UP_PER_ROW;
 use crate::apply::write::within;
 use crate::chores::{Budget, Chore};
@@ -20,6 +21,10 @@ pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejectio
     let known = state.index.queue_names.get(&spec.name).and_then(|id| state.queues.get(id));
     check(spec, known.filter(|queue| !queue.deleted).map(|queue| queue.policy).unwrap_or_default())?;
     check_shares(spec, known)?;
+    let promises = policy(spec, known.map(|queue| queue.policy).unwrap_or_default()).promises();
+    if promises && let Some(booking) = state.bookings().find(|of| of.queue.as_ref() == Some(&spec.name)) {
+        return Err(bookings::no_promises("backfill", &booking.name));
+    }
     let id = match state.index.queue_names.get(&spec.name) {
         Some(id) => *id,
         None => {

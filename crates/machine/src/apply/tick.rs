@@ -6,6 +6,7 @@ use model::views::TaskState;
 use model::{JobId, Run, RunSet, SessionId};
 
 use crate::Reply;
+use crate::apply::bookings;
 use crate::apply::change::subtract;
 use crate::apply::deps::{open_if_free, tell};
 use crate::apply::queues::drop_queue;
@@ -36,6 +37,7 @@ pub(crate) fn apply(state: &mut State, budget: &mut Budget) -> Reply {
     }
     budget.left += share.left;
     give_up_reservations(state);
+    bookings::expire(state);
     Reply::Done
 }
 

@@ -1,6 +1,6 @@
 //! A client's write: done once per request id, but for claims.
 
-use crate::apply::{cancel, change, claim, queues, retry, sessions, submit};
+use crate::apply::{bookings, cancel, change, claim, queues, retry, sessions, submit};
 use crate::state::State;
 use crate::{Op, Rejection, Reply, Write};
 
@@ -45,6 +45,8 @@ fn done(state: &mut State, write: &Write) -> Result<Reply, Rejection> {
         Op::ForgetWorker { worker } => sessions::forget(state, worker),
         Op::PutSettings(settings) => queues::put_settings(state, settings),
         Op::PutSetting { path, value } => queues::put_setting(state, path, value),
+        Op::PutBooking(spec) => bookings::put(state, spec),
+        Op::DeleteBooking { name } => bookings::delete(state, name),
         Op::Claim { session, placements } => claim::apply(state, *session, placements),
     }
 }

@@ -1,5 +1,6 @@
 //! The replicated state: one plain value. Rows are in tables that share pages with their copies; indexes are derived.
 
+pub mod bookings;
 pub mod index;
 pub mod jobs;
 pub mod queues;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::chores::Chore;
 use crate::eligible::patience_ends;
 use crate::paged::Paged;
+use crate::state::bookings::Booking;
 use crate::state::index::{Index, ReadyKey, ReadyList, is_ready};
 use crate::state::jobs::{Group, Job, Tombstone};
 use crate::state::queues::{Promise, Queue, QueueId};
@@ -68,6 +70,7 @@ pub struct State {
     pub(crate) workers: BTreeMap<String, Worker>,
     pub(crate) requests: Requests,
     pub(crate) chores: VecDeque<Chore>,
+    pub(crate) bookings: BTreeMap<String, Booking>,
     /// By job and task.
     pub(crate) learnt: BTreeMap<String, Learnt>,
     pub(crate) index: Index,
@@ -292,7 +295,14 @@ impl State {
                 .chain(start)
                 .chain(self.next_slice_end())
                 .min(),
-            wall: self.index.wall_timers.first().map(|(at, _)| *at),
+            wall: self
+                .index
+                .wall_timers
+                .first()
+                .map(|(at, _)| *at)
+                .into_iter()
+                .chain(self.booking_end())
+                .min(),
         };
         (due != Due::default()).then_some(due)
     }

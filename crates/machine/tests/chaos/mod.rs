@@ -8,8 +8,8 @@ use std::time::Duration;
 use machine::state::State;
 use machine::state::jobs::On;
 use machine::{
-    Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan, Preemption,
-    Promise, Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Switch, Target, Write,
+    BookingSpec, Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan,
+    Preemption, Promise, Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Switch, Target, Write,
 };
 use model::policy::{Backfill, Mode, Order};
 use model::spec::Backoff;
@@ -346,6 +346,10 @@ impl Chaos {
             92..94 => Op::Uncordon { worker: self.worker() },
             94 => Op::Drain { worker: self.worker() },
             95 => Op::ForgetWorker { worker: self.worker() },
+            98 if self.draw.chance(50) => match self.draw.chance(80) {
+                true => Op::PutBooking(self.booking()),
+                false => Op::DeleteBooking { name: self.queue() },
+            },
             96 | 97 => {
                 let session = self.session(state);
                 // Mostly its own, as a worker's are.
@@ -468,6 +472,21 @@ impl Chaos {
             return QueueSpec { order, backfill, preempt, mode, ..QueueSpec::default() };
         }
         QueueSpec { order, ageing, backfill, preempt, quantum, ..QueueSpec::default() }
+    }
+
+    fn booking(&mut self) -> BookingSpec {
+        let is_whole = self.draw.chance(30);
+        let wait = Duration::from_secs(self.draw.below(30));
+        BookingSpec {
+            name: self.queue(),
+            queue: self.draw.chance(70).then(|| self.queue()),
+            from: self.draw.chance(70).then(|| self.wall.plus(wait)),
+            length: Duration::from_secs(self.draw.below(30)),
+            workers: if is_whole { vec![self.worker()] } else { Vec::new() },
+            count: if is_whole { 0 } else { 1 + self.draw.below(3) as u32 },
+            resources: if is_whole { Resources::default() } else { Resources::cores(1 + self.draw.below(2)) },
+            constraints: Vec::new(),
+        }
     }
 
     /// What the next task of some ready group is promised, or no longer.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machine::{
-    Bootstrap, Command, Edge, Ended, JobChange, News, Op, OpenSession, Placement, Plan, Preemption, Promise,
-    Promised, QueueSpec, Report, ReportBatch, Reservation, Switch, Target,
+    BookingSpec, Bootstrap, Command, Edge, Ended, JobChange, News, Op, OpenSession, Placement, Plan,
+    Preemption, Promise, Promised, QueueSpec, Report, ReportBatch, Reservation, Switch, Target,
 };
 use model::resources::parse_amount;
 use model::settings::{Failover, Lease, Limits};
@@ -269,6 +269,8 @@ fn op(world: &World, verb: &str, rest: &str) -> Read<Op> {
     let text = rest.to_owned();
     Ok(match verb {
         "submit" => Op::Submit { job: world.next_job(1), spec: Arc::new(job(rest)?) },
+        "book" => Op::PutBooking(booking(rest)?),
+        "unbook" => Op::DeleteBooking { name: text },
         "claim" => {
             let (session, rest) = rest.split_once(" : ").ok_or("write claim s1 : j1.0 s1")?;
             Op::Claim { session: session.parse().map_err(debug)?, placements: plan(rest)?.placements }
@@ -334,6 +336,25 @@ fn set_job(rest: &str) -> Read<Op> {
 fn edge(text: &str) -> Read<Edge> {
     let (task, on) = text.split_once('<').ok_or("write an edge as task<on")?;
     Ok(Edge { task: (task != "*").then(|| task.to_owned()), on: Dependency::from(on) })
+}
+
+/// `b queue=q from=10s for=1m count=2 cpu=2`, or `b for=1m worker=w1`. `from` counts from the beginning of the story.
+fn booking(rest: &str) -> Read<BookingSpec> {
+    let mut words = rest.split_whitespace();
+    let name = words.next().ok_or("name the booking")?.to_owned();
+    let mut spec = BookingSpec { name, ..BookingSpec::default() };
+    for (name, value) in words.map(pair) {
+        match name {
+            "queue" => spec.queue = Some(value.to_owned()),
+            "from" => spec.from = Some(super::world::BEGIN.plus(parse_duration(value)?)),
+            "for" => spec.length = parse_duration(value)?,
+            "worker" => spec.workers.push(value.to_owned()),
+            "count" => spec.count = value.parse().map_err(|_| "count")?,
+            "where" => spec.constraints.push(value.parse()?),
+            resource => spec.resources.set(resource, model::resources::parse_amount(resource, value)?),
+        }
+    }
+    Ok(spec)
 }
 
 fn queue(rest: &str) -> Read<QueueSpec> {

@@ -134,11 +134,27 @@ pub fn show(state: &State, what: &str) -> Result<String, String> {
         ("due", _) => Ok(due(state)),
         ("ready", _) => Ok(ready(state)),
         ("queues", _) => Ok(queues(state)),
+        ("bookings", _) => Ok(bookings(state)),
         ("workers", _) => Ok(workers(state)),
         ("why", placement) => why(state, placement),
         ("jobs", _) => Ok(jobs(state)),
         (job, _) => tasks(state, job.parse().map_err(|error| format!("{error}"))?),
     }
+}
+
+fn bookings(state: &State) -> String {
+    let mut out = String::new();
+    for booking in state.booking_views() {
+        let queue = booking.queue.as_deref().unwrap_or("nobody");
+        let begun = if booking.has_begun { "since" } else { "from" };
+        write!(out, "{}: for {queue}, {begun} {} to {}:", booking.name, booking.from, booking.to).unwrap();
+        for part in &booking.parts {
+            let free = if part.is_free { "" } else { ", not free" };
+            write!(out, " {} ({}; {} used{free})", part.worker, part.resources, part.used).unwrap();
+        }
+        out.push('\n');
+    }
+    out
 }
 
 fn due(state: &State) -> String {

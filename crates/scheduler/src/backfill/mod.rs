@@ -209,17 +209,28 @@ impl Round<'_> {
     fn profile(&mut self, session: SessionId) -> Option<&mut Profile> {
         let free = self.rooms.get(&session)?.free.clone();
         if !self.book.profiles.contains_key(&session) {
-            let profile = Profile::new(self.now(), free, self.ends(session));
+            let profile = self.fresh_profile(session, free);
             self.book.profiles.insert(session, profile);
         }
         self.book.profiles.get_mut(&session)
+    }
+
+    fn fresh_profile(&self, session: SessionId, free: Resources) -> Profile {
+        let mut profile = Profile::new(self.now(), free, self.ends(session));
+        for (booked, open) in self.kept(session) {
+            profile.block(booked.from, &open, Some(booked.to.since(booked.from)));
+        }
+        profile
     }
 
     /// What the session gets back, by time.
     fn ends(&self, session: SessionId) -> Vec<(Elapsed, &Resources)> {
         let now = self.now();
         let running = self.state.ends(session);
-        let running = running.filter_map(|row| Some((row.expected_end(now)?, &row.resources)));
+        let running = running.filter_map(|row| {
+            let end = row.expected_end(now)?;
+            Some((self.given_back(session, row.queue, end), &row.resources))
+        });
         let placed = self.book.placed.get(&session).into_iter().flatten();
         let mut ends: Vec<_> = running.chain(placed.map(|(at, resources)| (*at, resources))).collect();
         ends.sort_by_key(|(at, _)| *at);
@@ -233,6 +244,13 @@ impl Round<'_> {
         let others = self.book.guards.get(&session).into_iter().flatten();
         others.filter(|guard| guard.whose != whose).for_each(|guard| need.add(&guard.asked));
         let (now, mut free) = (self.now(), self.rooms.get(&session)?.free.clone());
+        if self.booked.contains_key(&session) {
+            let profile = self.fresh_profile(session, free);
+            let at = profile.earliest(now, &need, self.estimate(whose.0, whose.1))?;
+            let mut extra = profile.free_at(at).clone();
+            extra.subtract(&need);
+            return Some((at, extra));
+        }
         let mut at = now;
         let mut ends = Ends::of(self, session);
         while !free.covers(&need) {

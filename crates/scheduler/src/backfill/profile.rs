@@ -43,6 +43,11 @@ impl Profile {
         None
     }
 
+    /// What is free then.
+    pub fn free_at(&self, at: Elapsed) -> &Resources {
+        &self.steps[self.place_of(at)].1
+    }
+
     /// Whether there is enough from `start` on for so long.
     pub fn fits(&self, start: Elapsed, asked: &Resources, length: Option<Duration>) -> bool {
         self.first_short(self.place_of(start), asked, end(start, length)).is_none()

@@ -220,6 +220,18 @@ impl Api {
         }))
     }
 
+    pub async fn list_bookings(
+        &self,
+        request: Request<v1::ReadRequest>,
+    ) -> Result<Response<v1::ListBookingsReply>, Status> {
+        let call = Call::of(self, request.metadata());
+        let result = self.look(&call, request.into_inner().stale, |state| Ok(state.booking_views())).await;
+        self.answer(result.map(|(index, bookings)| v1::ListBookingsReply {
+            index,
+            bookings: bookings.iter().map(v1::Booking::from).collect(),
+        }))
+    }
+
     pub async fn list_workers(
         &self,
         request: Request<v1::ReadRequest>,

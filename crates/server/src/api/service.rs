@@ -135,6 +135,21 @@ impl Baton for Api {
         Api::list_queues(self, request).await
     }
 
+    async fn put_booking(&self, request: Request<v1::PutBookingRequest>) -> Reply<v1::ChangeReply> {
+        self.change(request, |asked| convert::booking_spec(asked).map(Op::PutBooking), send!(put_booking))
+            .await
+    }
+
+    async fn delete_booking(&self, request: Request<v1::BookingRequest>) -> Reply<v1::ChangeReply> {
+        let read =
+            |asked: v1::BookingRequest| convert::name(asked.name).map(|name| Op::DeleteBooking { name });
+        self.change(request, read, send!(delete_booking)).await
+    }
+
+    async fn list_bookings(&self, request: Request<v1::ReadRequest>) -> Reply<v1::ListBookingsReply> {
+        Api::list_bookings(self, request).await
+    }
+
     async fn cordon(&self, request: Request<v1::WorkerRequest>) -> Reply<v1::ChangeReply> {
         let read = |asked: v1::WorkerRequest| convert::name(asked.name).map(|worker| Op::Cordon { worker });
         self.change(request, read, send!(cordon)).await

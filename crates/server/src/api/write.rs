@@ -57,6 +57,8 @@ headed!(
     SetJobRequest,
     QueueRequest,
     PutQueueRequest,
+    PutBookingRequest,
+    BookingRequest,
     ClaimRequest,
     WorkerRequest,
     PutSettingsRequest,

@@ -4,6 +4,7 @@
 
 mod asked;
 mod blob;
+mod booking;
 mod event;
 mod outcome;
 mod resources;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use model::time::micros;
 use model::{Run, RunSet, SpecError};
 
+pub use booking::booking_spec;
 pub use event::event;
 pub use spec::read_job;
 pub use views::read_filter_states;

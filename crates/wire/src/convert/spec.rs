@@ -326,7 +326,7 @@ fn read_retry(errors: &mut Errors, path: &str, retry: Option<v1::Retry>) -> Retr
     Retry { max: retry.max, backoff, lost_max: retry.lost_max }
 }
 
-fn read_constraints(errors: &mut Errors, path: &str, texts: &[String]) -> Vec<Constraint> {
+pub(super) fn read_constraints(errors: &mut Errors, path: &str, texts: &[String]) -> Vec<Constraint> {
     let mut read = Vec::with_capacity(texts.len());
     for (place, text) in texts.iter().enumerate() {
         match text.parse() {

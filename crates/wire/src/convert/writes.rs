@@ -40,7 +40,7 @@ pub fn name(text: String) -> Result<String, Malformed> {
     errors.finish(text)
 }
 
-fn refuse_unless_name(errors: &mut Errors, path: &str, text: &str) {
+pub(super) fn refuse_unless_name(errors: &mut Errors, path: &str, text: &str) {
     if !is_name(text) {
         errors.refuse(path, format!("has 1 to {NAME_BYTES_MAX} letters, digits, -, _ and . only"));
     }
