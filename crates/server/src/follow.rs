@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use machine::{Applied, Event, Reply, State};
 use model::views::TaskState;
-use model::{JobId, Run};
+use model::{JobId, LogIndex, Run};
 use replica::{Feed, Replica, Subscription};
 
 use tokio::sync::watch;
@@ -19,8 +19,8 @@ pub struct Follower {
     pub metrics: Arc<Metrics>,
     /// The newest job counted: a repeated submit is answered alike and is no second job.
     last_job: JobId,
-    /// Whether there is anything to claim: told here, so that those who wait for it need not look at each entry.
-    claims: watch::Sender<bool>,
+    /// The newest entry, while there is anything to claim: told here, so that those who wait need not look at each whether there is.
+    claims: watch::Sender<Option<LogIndex>>,
 }
 
 impl Follower {
@@ -28,12 +28,12 @@ impl Follower {
     pub fn new(replica: Arc<Replica>, events_max: usize, metrics: Arc<Metrics>) -> Follower {
         let feed = replica.applied();
         let (index, last_job) = replica.read(|state| (state.index(), state.last_job()));
-        let claims = watch::channel(replica.read(scheduler::claim::is_open)).0;
+        let claims = watch::channel(replica.read(claimable)).0;
         Follower { replica, feed, ring: Ring::new(index, events_max), metrics, last_job, claims }
     }
 
-    /// Whether workers may claim anything.
-    pub fn claims(&self) -> watch::Receiver<bool> {
+    /// As of which entry workers may claim anything.
+    pub fn claims(&self) -> watch::Receiver<Option<LogIndex>> {
         self.claims.subscribe()
     }
 
@@ -52,8 +52,8 @@ impl Follower {
                     self.ring.reset(self.replica.read(State::index));
                 }
             }
-            let is_open = self.replica.read(scheduler::claim::is_open);
-            self.claims.send_if_modified(|before| std::mem::replace(before, is_open) != is_open);
+            let now = self.replica.read(claimable);
+            self.claims.send_if_modified(|before| std::mem::replace(before, now) != now);
         }
     }
 
@@ -87,6 +87,10 @@ impl Follower {
             self.metrics.ready_wait.observe_many(wait, tasks.len.into());
         }
     }
+}
+
+fn claimable(state: &State) -> Option<LogIndex> {
+    scheduler::claim::is_open(state).then(|| state.index())
 }
 
 /// From when the tasks were ready to when they were placed.

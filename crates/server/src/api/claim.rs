@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use model::SessionId;
+use model::{LogIndex, SessionId};
 use replica::ReadError;
 use scheduler::claim::{Offer, offer};
 use tonic::{Request, Response, Status};
@@ -13,7 +13,8 @@ use wire::v1;
 use crate::api::call::Call;
 use crate::api::{Api, Running};
 
-/// How often a worker without room is looked at, while others could claim something.
+/// While a worker finds nothing for itself, though there is something for others: entries that follow each other so soon are
+/// looked at together.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often a replica that has nothing to offer looks whether it still belongs to its cluster.
 const LOOK_UNREADY_EVERY: Duration = Duration::from_secs(2);
@@ -54,12 +55,14 @@ impl Api {
         after: u64,
     ) -> Result<(u64, Offer), Failure> {
         running.replica.wait_applied(after, BEHIND_MAX).await.map_err(|error| behind(&error))?;
-        let mut claims = running.claims.clone();
+        let (mut claims, mut seen) = (running.claims.clone(), None);
         loop {
-            while tokio::time::timeout(LOOK_UNREADY_EVERY, claims.wait_for(|open| *open)).await.is_err() {
+            let is_new = |entry: &Option<LogIndex>| entry.is_some() && *entry != seen;
+            while tokio::time::timeout(LOOK_UNREADY_EVERY, claims.wait_for(is_new)).await.is_err() {
                 // Elsewhere there may be something.
                 self.readiness().map_err(Failure::no_leader)?;
             }
+            seen = *claims.borrow();
             let found = running.replica.read(|state| (state.index(), offer(state, id)));
             if !found.1.is_empty() {
                 return Ok(found);

@@ -17,7 +17,7 @@ mod write;
 use std::sync::{Arc, OnceLock};
 
 use futures::stream::BoxStream;
-use model::Moment;
+use model::{LogIndex, Moment};
 use parking_lot::Mutex;
 use replica::{Env, Replica};
 use tokio::sync::{Semaphore, watch as signal};
@@ -68,8 +68,8 @@ pub struct Running {
     pub replica: Arc<Replica>,
     pub lead: Lead,
     pub ring: Ring,
-    /// Whether there is anything to claim.
-    pub claims: signal::Receiver<bool>,
+    /// The newest entry, while there is anything to claim.
+    pub claims: signal::Receiver<Option<LogIndex>>,
 }
 
 impl Api {
