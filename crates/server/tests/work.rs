@@ -157,7 +157,10 @@ async fn a_task_is_placed_run_followed_and_finished_through_a_follower() {
 async fn a_worker_is_sent_on_by_a_replica_that_does_not_lead() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader(0).await;
-    let follower = cluster.nodes[(leader + 1) % 3].api;
+    let place = (leader + 1) % 3;
+    let follower = cluster.nodes[place].api;
+    // Before that it has no leader to name.
+    cluster.client(place).list_queues(v1::ReadRequest { stale: false }).await.unwrap();
     let (say, said) = mpsc::channel(4);
     let hello = v1::Hello { worker: "w1".to_owned(), secret: vec![7; 32].into(), ..Default::default() };
     say.send(v1::WorkerMessage { message: Some(Said::Hello(hello)) }).await.unwrap();
