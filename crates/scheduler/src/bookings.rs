@@ -28,9 +28,8 @@ impl Round<'_> {
         asked: &Resources,
         length: Option<Duration>,
     ) -> bool {
-        let Some(booked) = self.booked.get(&session) else { return true };
         let free = self.rooms.get(&session).map(|room| &room.free);
-        self.stands_off(booked, free, job, asked, length)
+        self.stands_off(session, free, job, asked, length)
     }
 
     /// Whether it would if nothing else ran there.
@@ -41,19 +40,19 @@ impl Round<'_> {
         asked: &Resources,
         length: Option<Duration>,
     ) -> bool {
-        let Some(booked) = self.booked.get(&session) else { return true };
         let total = self.state.session(session).map(|session| &session.capacity.total);
-        self.stands_off(booked, total, job, asked, length)
+        self.stands_off(session, total, job, asked, length)
     }
 
     fn stands_off(
         &self,
-        booked: &[Booked],
+        session: SessionId,
         free: Option<&Resources>,
         job: JobId,
         asked: &Resources,
         length: Option<Duration>,
     ) -> bool {
+        let Some(booked) = self.booked.get(&session) else { return true };
         let queue = self.state.job(job).map(|job| job.queue);
         let Some((free, queue)) = free.zip(queue) else { return false };
         in_the_way(booked, free, asked, queue, self.now(), length).is_none()

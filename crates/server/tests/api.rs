@@ -364,3 +364,19 @@ async fn a_log_of_the_size_that_was_asked_for_is_folded_into_a_snapshot() {
 fn now_us() -> u64 {
     server::clock::Clock::new().wall().0
 }
+
+/// It held the process up until calls under way were cut off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_waits_for_something_to_claim_is_sent_on_when_the_replica_stops() {
+    let mut cluster = Cluster::start(1).await;
+    let mut client = cluster.client(0);
+    let mut waiting = tokio::task::JoinSet::new();
+    waiting.spawn(async move { client.offer(v1::OfferRequest { session: 1, after: 0 }).await });
+    // So that it is on its way.
+    cluster.status(0).await;
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    cluster.stop(0).await;
+    let told = failure(waiting.join_next().await.unwrap().unwrap());
+    assert_eq!(told.code, code::NO_LEADER, "{told:?}");
+    assert!(told.message.contains("about to stop"), "{told:?}");
+}

@@ -40,7 +40,12 @@ impl Api {
                 None => Ok((running.replica.applied_index(), Offer::default())),
             }
         };
-        let reply = found.await.map(|(index, offer)| v1::OfferReply {
+        let found = tokio::select! {
+            found = found => found,
+            // Others have something, too; and nobody is to wait for a call that waits.
+            () = self.stopped() => Err(Failure::no_leader("this replica is about to stop")),
+        };
+        let reply = found.map(|(index, offer)| v1::OfferReply {
             index,
             channels: offer.channels(),
             stations: offer.stations,
