@@ -266,14 +266,14 @@ impl<'a> Round<'a> {
         if group.gang {
             return self.place_gang_at_head(line, class, row, key, group);
         }
-        // Who claims may never come to it.
-        if line.is_claimed && !reserve::is_starving(self, key) {
-            return line.pass_over(key);
-        }
         let longest = longest_run(&row.key, line.room);
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
             return line.advance(key);
         };
+        // Who claims may never come to it.
+        if line.is_claimed && !reserve::is_starving(self, key) {
+            return line.pass_over(key);
+        }
         if !row.alternatives.is_empty()
             && self.ahead.is_none()
             && let Some(chosen) = self.place_as_any(class, row, key, tasks)

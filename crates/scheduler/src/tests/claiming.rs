@@ -186,3 +186,21 @@ fn a_claim_of_another_or_of_too_much_changes_nothing() {
     let reply = w.write(Op::Claim { session: SessionId(9), placements });
     assert!(matches!(reply, machine::Reply::Rejected(machine::Rejection::SessionEnded { .. })), "{reply:?}");
 }
+
+/// Found by random plans: what was placed just then stood for the first that waits.
+#[test]
+fn who_has_waited_too_long_gets_a_worker_in_the_round_in_which_it_has() {
+    let mut w = World::new();
+    w.submit(JobSpec::of("", vec![wants(1, 4 << 30)]));
+    w.session_with("a", offers(1, 1 << 30));
+    set(&mut w, Mode::Claim);
+    let mut task = wants(1, 1 << 30);
+    let label = "name".to_owned();
+    task.constraints = vec![model::Constraint::Equals { label, value: "b".to_owned() }].into();
+    w.submit(JobSpec::of("", vec![task]));
+    w.session_with("b", offers(1, 4 << 30));
+    wait(&mut w, 60);
+    assert_eq!(w.round(), ["j1.0@b"]);
+    assert_eq!(w.reserved("b"), Some((JobId(2), 0)));
+    assert!(w.plan().is_empty(), "{:?}", w.plan());
+}
