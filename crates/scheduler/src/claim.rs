@@ -7,8 +7,11 @@
 //! `1/e` at an attempt rate of `G` = 1. Here the log makes the first claim the winner, so that `1 - e^-G` of the channels are
 //! served; the others have sent an entry for nothing, and back off.
 
+use std::collections::BTreeMap;
+
 use machine::eligible::accepts;
 use machine::state::index::ReadyKey;
+use machine::state::queues::QueueId;
 use machine::state::sessions::{ClassKey, Room};
 use machine::{CLAIMS_MAX, Group, Placement, Session, State, claimable};
 use model::{ClassId, Run, SessionId};
@@ -89,8 +92,9 @@ struct Window {
     channels: Vec<Vec<Placement>>,
     stations: usize,
     tasks: usize,
-    /// What the last channel leaves free on the worker.
+    /// What the last channel leaves free on the worker, and how many tasks of each queue are in it.
     left: Option<Room>,
+    queued: BTreeMap<QueueId, u64>,
 }
 
 impl Window {
@@ -162,7 +166,7 @@ impl Search<'_> {
                 self.vain += 1;
                 return if self.vain < VAIN_MAX { line.advance(key) } else { line.pass_over(key) };
             }
-            self.add(placement, class);
+            self.add(placement, class, line);
             if self.window.is_wide() {
                 return;
             }
@@ -170,17 +174,22 @@ impl Search<'_> {
         line.advance(key);
     }
 
-    /// Into the last channel as long as the worker has room for all of it, else into a new one.
-    fn add(&mut self, placement: Placement, class: &ClassKey) {
+    /// Into the last channel as long as the worker, and each queue's ceiling, has room for all of it, else into a new one.
+    fn add(&mut self, placement: Placement, class: &ClassKey, line: &Line<'_>) {
         let window = &mut self.window;
-        let fits = window.channels.last().is_some_and(|channel| channel.len() < CLAIMS_MAX);
+        let count = u64::from(placement.tasks.len);
+        let queued = window.queued.get(&line.queue).copied().unwrap_or(0) + count;
+        let fits = window.channels.last().is_some_and(|channel| channel.len() < CLAIMS_MAX)
+            && queued <= line.room;
         let mut left = window.left.take().filter(|_| fits);
         let mut units = left.as_ref().and_then(|left| left.fit(&class.resources));
         if units.is_none() {
             left = Some(self.room.clone());
             units = self.room.fit(&class.resources);
             window.channels.push(Vec::new());
+            window.queued.clear();
         }
+        *window.queued.entry(line.queue).or_default() += count;
         if let (Some(left), Some(units)) = (&mut left, units) {
             left.take(&class.resources, &units);
         }

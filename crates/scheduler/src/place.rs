@@ -99,6 +99,8 @@ impl<'a> Round<'a> {
             has_turned |= slices::rotate(self, line);
         }
         if has_turned {
+            // What stands still now gave room to more than it was stopped for.
+            self.full.clear();
             lines.iter_mut().for_each(Line::retry);
             self.take_turns(&mut lines, budget);
         }

@@ -204,3 +204,18 @@ fn who_has_waited_too_long_gets_a_worker_in_the_round_in_which_it_has() {
     assert_eq!(w.reserved("b"), Some((JobId(2), 0)));
     assert!(w.plan().is_empty(), "{:?}", w.plan());
 }
+
+/// Found by random plans.
+#[test]
+fn no_channel_has_more_of_a_queue_than_its_ceiling_allows() {
+    let mut w = World::new();
+    let a = w.session("a", 8);
+    set(&mut w, Mode::Claim);
+    let ceiling = QueueSpec { name: "default".to_owned(), running_max: Some(2), ..QueueSpec::default() };
+    w.write(Op::PutQueue(ceiling));
+    (0..5).for_each(|_| drop(w.submit(job(1))));
+    let offered = offer(&w.state, a);
+    assert_eq!(offered.clone().draw(0).len(), 2);
+    assert_eq!(claim(&mut w, a, offered, 0), (2, 0));
+    assert!(offer(&w.state, a).is_empty());
+}

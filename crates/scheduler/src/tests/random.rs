@@ -303,8 +303,9 @@ proptest! {
             w.round();
             // Promises, and who has waited too long for them, are brought into line with each other by a few rounds.
             // And where users take turns, what was placed makes another the first that waits.
+            // What a worker has drained for may have to give way to a higher priority as soon as it is there.
             let is_restless = |queue: &machine::state::queues::Queue| {
-                queue.policy.promises() || queue.policy.order == Order::Fair
+                queue.policy.promises() || queue.policy.preempt || queue.policy.order == Order::Fair
             };
             let restless = w.state.queues().any(is_restless);
             for _ in 0..if restless { ROUNDS_TO_REST } else { 0 } {

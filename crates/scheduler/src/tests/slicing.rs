@@ -122,6 +122,19 @@ fn what_stands_still_goes_on_before_the_work_of_other_queues_that_came_later() {
     assert_eq!(after(&mut w, 5), Vec::<String>::new());
 }
 
+/// Found by random plans: what is stopped for one gives room to the next as well, in the same round.
+#[test]
+fn a_wide_slice_makes_room_for_all_that_fits_into_it() {
+    let mut w = World::new();
+    sliced(&mut w, 1);
+    w.session("a", 3);
+    w.submit(job(2));
+    assert_eq!(turn(&mut w), ["j1 starts"]);
+    w.now += SECOND;
+    (0..3).for_each(|_| drop(w.submit(job(1))));
+    assert_eq!(turn(&mut w), ["j1 stands", "j2 starts", "j3 starts", "j4 starts"]);
+}
+
 #[test]
 fn what_stands_still_goes_on_though_its_queue_is_no_more() {
     let mut w = World::new();
