@@ -78,6 +78,8 @@ pub struct QueueChange {
     pub quantum: Option<Duration>,
     /// Who gives its tasks to workers.
     pub mode: Option<Mode>,
+    /// Whether the cluster sets order and backfill by itself.
+    pub auto: Option<bool>,
     /// Weights of users for the order `fair`, 1 to 10,000. Who is not named keeps its own.
     pub shares: Vec<(String, u32)>,
 }
@@ -246,6 +248,7 @@ impl Client {
             preempt: change.preempt,
             quantum_us: change.quantum.map(micros),
             mode: change.mode.map(|mode| mode.to_string()),
+            auto: change.auto,
             shares: change.shares.iter().cloned().collect(),
         })
         .await
@@ -269,6 +272,12 @@ impl Client {
     pub async fn delete_queue(&self, name: &str) -> Result<Changed, Error> {
         let message = |header| queue_request(header, name);
         self.write(message, |mut stub: Stub, request| async move { stub.delete_queue(request).await }).await
+    }
+
+    /// Sets the queue's policy back to what it was before the cluster changed it by itself, and lets it do so no more.
+    pub async fn undo_queue(&self, name: &str) -> Result<Changed, Error> {
+        let message = |header| queue_request(header, name);
+        self.write(message, |mut stub: Stub, request| async move { stub.undo_queue(request).await }).await
     }
 
     /// Makes the booking, or one of that name anew.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::policy::{Backfill, Mode, Order};
+use model::policy::{Adaptation, Backfill, Mode, Order};
 use model::{
     Actor, Blob, Capacity, Constraint, Dependency, Elapsed, JobId, JobSpec, Kind, NodeId, Pace, Reason,
     RequestId, Resources, Run, RunSet, Seq, SessionId, Settings, Timestamp, Token, Verdict,
@@ -108,6 +108,16 @@ pub enum Op {
     },
     DeleteQueue {
         name: String,
+    },
+    /// The leader's own, for a queue that is `auto`: what would have served it better. Done only as long as the queue is as
+    /// it was looked at. The time is that of the entry, and `home` is what the state knows.
+    Adapt {
+        queue: String,
+        adaptation: Box<Adaptation>,
+    },
+    /// Sets the policy that was last set by hand, and the queue is `auto` no more.
+    UndoAdapt {
+        queue: String,
     },
     Cordon {
         worker: String,
@@ -242,6 +252,10 @@ pub struct QueueSpec {
     /// Who gives its tasks to workers. A new queue has the leader do it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// Whether the cluster sets order and backfill by itself, by what would have served its history better. A new queue has
+    /// them left as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto: Option<bool>,
     /// Weights of users relative to each other, 1 to 10,000, for the order `fair`. Who is not named keeps its own; a user
     /// that is new has `WEIGHT_DEFAULT`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -2,6 +2,7 @@
 //! reads only the state and the entry.
 
 pub(crate) mod apply;
+mod asked;
 pub mod check;
 pub mod chores;
 pub mod command;

@@ -69,6 +69,12 @@ pub enum Rejection {
     WorkerLive { worker: String },
     #[error("queue `{queue}` still has {jobs} unfinished jobs; cancel or move them first")]
     QueueInUse { queue: String, jobs: u64 },
+    #[error(
+        "queue `{queue}` has nothing to undo: the cluster has not changed its policy by itself, or it was set by hand since"
+    )]
+    NothingToUndo { queue: String },
+    #[error("queue `{queue}` is not as it was when it was looked at")]
+    QueueChanged { queue: String },
     #[error("the queue `default` cannot be deleted")]
     QueueDefault,
     #[error("{what} would be above the limit {limit} = {max}")]

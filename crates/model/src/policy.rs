@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Timestamp;
 use crate::validate::nearest;
 
 /// Which of a queue's ready tasks comes first. Equals go by submit, then by place in the job.
@@ -157,6 +158,24 @@ pub struct QueuePolicy {
     pub mode: Mode,
 }
 
+/// A change of a queue's policy that the cluster made by itself, with what it went by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adaptation {
+    /// By the cluster's clock.
+    pub at: Timestamp,
+    /// As it was last set by hand.
+    pub home: QueuePolicy,
+    pub from: QueuePolicy,
+    pub to: QueuePolicy,
+    /// Tasks of the queue's history that were run again.
+    pub tasks: u64,
+    /// Their mean wait under the one and the other.
+    #[serde(with = "crate::time::duration")]
+    pub wait_from: Duration,
+    #[serde(with = "crate::time::duration")]
+    pub wait_to: Duration,
+}
+
 impl Mode {
     fn is_default(&self) -> bool {
         *self == Mode::default()
@@ -230,6 +249,17 @@ impl QueuePolicy {
         }
         let fits = (AGEING_MIN..=AGEING_MAX).contains(&self.ageing);
         (!fits).then(|| ("ageing", "an ageing is 10ms to 30days, or 0s for none".to_owned()))
+    }
+
+    /// Why the cluster may not change it by itself: a field, and why.
+    pub fn auto_refusal(&self) -> Option<(&'static str, String)> {
+        let without = match () {
+            () if self.preempt => "preemption",
+            () if self.slices() => "time slices",
+            () => return None,
+        };
+        let message = format!("a history is replayed without {without}; take them away, or auto");
+        Some(("auto", message))
     }
 
     /// Whether workers may take ready tasks themselves.

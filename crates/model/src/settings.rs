@@ -177,6 +177,8 @@ settings! {
     request_ahead_max_s: u64 = 300,
     /// Seconds that a ready task may be passed over before a worker drains for it.
     starve_after_s: u64 = 60,
+    /// Seconds between two looks at the history of a queue that is `auto`.
+    adapt_every_s: u64 = 600,
     /// Seconds after which a queue's past use counts half.
     usage_half_life_s: u64 = 300,
     /// Tasks, by job and name, of which it is remembered how long they take; the one that ran longest ago goes first.
@@ -245,6 +247,7 @@ impl Settings {
             ("request_window_s", limits.request_window_s, WINDOW_MAX_S),
             ("request_ahead_max_s", limits.request_ahead_max_s, WINDOW_MAX_S),
             ("starve_after_s", limits.starve_after_s, WINDOW_MAX_S),
+            ("adapt_every_s", limits.adapt_every_s, WINDOW_MAX_S),
             ("usage_half_life_s", limits.usage_half_life_s, WINDOW_MAX_S),
             ("clock_skew_max_s", limits.clock_skew_max_s, WINDOW_MAX_S),
             ("workers_max", limits.workers_max.into(), WORKERS_MAX.into()),
@@ -262,6 +265,7 @@ impl Settings {
             rows >= 2,
             format!("{rows} is below 2: nothing would ever be done"),
         );
+        within("limits.adapt_every_s", limits.adapt_every_s > 0, "it is at least 1".to_owned());
         errors
     }
 

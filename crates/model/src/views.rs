@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Adaptation;
 use crate::{
     Actor, Capacity, JobId, Kind, LogIndex, NodeId, Outcome, QueuePolicy, Resources, SessionId, TaskId, Term,
     Timestamp,
@@ -330,6 +331,14 @@ pub struct QueueView {
     pub usage: f64,
     #[serde(default)]
     pub policy: QueuePolicy,
+    /// The cluster sets order and backfill by itself, by what would have served its history better.
+    #[serde(default)]
+    pub auto: bool,
+    /// The last time that it did, unless the policy was set by hand since; and how often it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapted: Option<Adaptation>,
+    #[serde(default)]
+    pub adaptations: u64,
     /// How long its oldest ready task has waited.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
     pub oldest_wait: Option<Duration>,

@@ -179,8 +179,8 @@ impl Search<'_> {
         let window = &mut self.window;
         let count = u64::from(placement.tasks.len);
         let queued = window.queued.get(&line.queue).copied().unwrap_or(0) + count;
-        let fits = window.channels.last().is_some_and(|channel| channel.len() < CLAIMS_MAX)
-            && queued <= line.room;
+        let fits =
+            window.channels.last().is_some_and(|channel| channel.len() < CLAIMS_MAX) && queued <= line.room;
         let mut left = window.left.take().filter(|_| fits);
         let mut units = left.as_ref().and_then(|left| left.fit(&class.resources));
         if units.is_none() {

@@ -219,6 +219,7 @@ async fn bring_up(
     // A process that can only half of its work must not look alive: started again, it can all of it.
     tokio::select! {
         () = follower.run() => Err(Error::Stopped { why: "what it applies is no longer told".to_owned() }),
+        never = api.adapt_queues() => match never {},
         () = lead_ended => Err(Error::Stopped { why: "the task that leads has ended".to_owned() }),
         () = stopped(stopping) => Ok(()),
     }

@@ -13,6 +13,9 @@ pub const TASKS_MIN: u64 = 20;
 /// A mean wait that is better by less than this part of the present one is no reason to change anything.
 pub const GAIN_MIN: f64 = 0.05;
 
+/// A policy under which the longest wait is more than so many times the present one is no better, whatever its mean.
+const LONGEST_MAX: f64 = 2.0;
+
 /// What the figures speak for. Places are those of the figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Advice {
@@ -82,12 +85,14 @@ fn tells_apart(order: Order, workload: &Workload, estimates: bool) -> bool {
     conditions.iter().find(|(of, _)| *of == order).is_none_or(|(_, holds)| holds())
 }
 
-/// By mean wait, then by longest wait, then by place. The first of the figures are those of the present policy.
+/// By mean wait, then by longest wait, then by place, among those under which nobody pays for it too dearly. The first of the
+/// figures are those of the present policy.
 pub fn advise(figures: &[Figures]) -> Advice {
     let Some(present) = figures.first().filter(|present| present.tasks >= TASKS_MIN) else {
         return Advice::TooFew;
     };
-    let best = (1..figures.len()).min_by(|one, other| better(&figures[*one], &figures[*other]));
+    let fair = |place: &usize| is_bearable(&figures[*place], present);
+    let best = (1..figures.len()).filter(fair).min_by(|one, other| better(&figures[*one], &figures[*other]));
     let Some(best) = best else { return Advice::Keep { best: None } };
     let less = present.mean_wait_s - figures[best].mean_wait_s;
     let gain = if present.mean_wait_s > 0.0 { less / present.mean_wait_s } else { 0.0 };
@@ -96,6 +101,11 @@ pub fn advise(figures: &[Figures]) -> Advice {
     } else {
         Advice::Keep { best: Some((best, gain)) }
     }
+}
+
+/// No more deadlines are missed, and nobody waits for more than twice as long as anybody does now.
+fn is_bearable(one: &Figures, present: &Figures) -> bool {
+    one.deadline_misses <= present.deadline_misses && one.max_wait_s <= present.max_wait_s * LONGEST_MAX
 }
 
 fn better(one: &Figures, other: &Figures) -> Ordering {
@@ -139,6 +149,13 @@ mod tests {
         );
         assert_eq!(advise(&[figures(0.0, 0.0), figures(0.0, 0.0)]), Advice::Keep { best: Some((1, 0.0)) });
         assert_eq!(advise(&[figures(1.0, 1.0)]), Advice::Keep { best: None });
+    }
+
+    #[test]
+    fn what_misses_more_deadlines_or_lets_somebody_wait_twice_as_long_is_no_better() {
+        let late = Figures { deadline_misses: 1, ..figures(10.0, 100.0) };
+        let of = [figures(100.0, 500.0), late, figures(20.0, 1_001.0), figures(60.0, 1_000.0)];
+        assert_eq!(advise(&of), Advice::Change { to: 3, gain: 0.4 });
     }
 
     #[test]

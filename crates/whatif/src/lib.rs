@@ -2,19 +2,23 @@
 //! other. Nothing here decides where a task runs; what is found out is what a cluster would do whose workers need no time to
 //! start a task and whose estimates are those of the workload.
 
+mod adapt;
 mod advice;
 mod figures;
 mod generate;
 mod history;
 mod page;
+mod past;
 mod policy;
 mod random;
+mod recent;
 mod replay;
 mod run;
 mod swf;
 mod wfcommons;
 mod workload;
 
+pub use adapt::{ADAPT_TASKS_MAX, adapt, cores};
 pub use advice::{Advice, GAIN_MIN, TASKS_MIN, advise, candidates};
 pub use figures::{BOUND_S, Figures, figures};
 pub use generate::{Generator, generate};
@@ -23,6 +27,7 @@ pub use history::{
 };
 pub use page::render;
 pub use policy::{NAMES, Policy};
+pub use recent::Recent;
 pub use replay::{Facts, Replay, replay};
 pub use run::{Ran, Run, run};
 pub use swf::read_swf;

@@ -58,6 +58,14 @@ impl Facts {
     }
 }
 
+impl Replay {
+    /// Cores, in ten-thousandths, in the parts that the workload counts in.
+    pub fn cores(&self, parts: u64) -> u64 {
+        let cores = u128::from(parts) * u128::from(self.parts_per_core) / u128::from(PARTS);
+        u64::try_from(cores).unwrap_or(u64::MAX)
+    }
+}
+
 /// The jobs of the history on at most so many ten-thousandths of a core, `None` for any. A task's estimate is the one that it
 /// gave; else the mean of the last two runs of its names that had ended when its job was submitted (what a queue that goes by
 /// estimates would have learnt); else what the cluster had learnt when the history was written; else its timeout.

@@ -33,6 +33,8 @@ fn kind(rejection: &Rejection) -> (&'static str, Code) {
         Rejection::SessionEnded { .. }
         | Rejection::WorkerLive { .. }
         | Rejection::QueueInUse { .. }
+        | Rejection::NothingToUndo { .. }
+        | Rejection::QueueChanged { .. }
         | Rejection::TaskBegun { .. } => (code::CONFLICT, Code::FailedPrecondition),
         Rejection::QueueDefault | Rejection::Tenant { .. } => (code::NOT_ALLOWED, Code::PermissionDenied),
         Rejection::Limit { .. } => (code::LIMIT, Code::ResourceExhausted),
@@ -60,6 +62,10 @@ fn fix(rejection: &Rejection) -> String {
         Rejection::JobTooOld { .. } => "depend on a job that is still remembered, or leave it out".to_owned(),
         Rejection::WorkerLive { worker } => format!("stop the worker {worker}, or wait until its lease ends"),
         Rejection::QueueInUse { queue, .. } => format!("see `baton ps --queue {queue}`"),
+        Rejection::NothingToUndo { queue } => {
+            format!("set what you want with `baton queue put {queue}`; `--no-auto` stops further changes")
+        }
+        Rejection::QueueChanged { queue } => format!("look at it again: `baton advise {queue}`"),
         Rejection::Limit { limit, .. } => {
             format!("wait until there is room, or raise {limit} in the cluster's settings")
         }

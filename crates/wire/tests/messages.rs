@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use machine::{Edge, Ended, Event, News, Rejection, Report, Target};
-use model::policy::{Backfill, Mode, Order};
+use model::policy::{Adaptation, Backfill, Mode, Order};
 use model::views::{
     Asked, AskedJob, ClusterView, Counts, EstimateFrom, Explanation, GroupView, JobState, JobView,
     MemberView, QueueView, ReasonView, TaskState, TaskView, UserView, WorkerState, WorkerView,
@@ -155,6 +155,17 @@ fn queue_worker_and_cluster_views_read_back() {
             quantum: Duration::from_millis(250),
             mode: Mode::Hybrid,
         },
+        auto: true,
+        adapted: Some(Adaptation {
+            at: Timestamp(77),
+            home: QueuePolicy { order: Order::Fair, ..QueuePolicy::default() },
+            from: QueuePolicy { backfill: Backfill::Conservative, ..QueuePolicy::default() },
+            to: QueuePolicy { ageing: Duration::from_secs(3), mode: Mode::Claim, ..QueuePolicy::default() },
+            tasks: 24,
+            wait_from: Duration::from_secs(9),
+            wait_to: Duration::from_millis(8),
+        }),
+        adaptations: 6,
         counts: counts(),
         unfinished_jobs: 4,
         usage: 1.25,

@@ -18,7 +18,7 @@ fn wide_job(name: &str, seconds: f64, queue: &str) -> JobSpec {
 }
 
 /// Three long jobs before many short ones, all submitted at once: nothing but a short wait for the short ones helps.
-async fn run_a_burst(client: &Client, queue: &str) {
+pub(super) async fn run_a_burst(client: &Client, queue: &str) {
     let mut jobs = Vec::new();
     for (count, seconds) in [(3, 1.5), (20, 0.05)] {
         for _ in 0..count {

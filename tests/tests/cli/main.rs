@@ -1,5 +1,6 @@
 //! The command line against a real cluster: stdout is data, stderr is the rest, each exit status means one thing.
 
+mod adapting;
 mod apart;
 mod bookings;
 mod claims;

@@ -253,7 +253,8 @@ impl Row for QueueView {
                 _ => self.policy.order.to_string(),
             };
             let preempt = if self.policy.preempt { ", preempt" } else { "" };
-            let backfill = format!("{}{preempt}", self.policy.backfill);
+            let auto = if self.auto { ", auto" } else { "" };
+            let backfill = format!("{}{preempt}{auto}", self.policy.backfill);
             let usage = format!("{:.1}", self.usage);
             let late = match self.deadlines_met + self.deadlines_missed {
                 0 => "-".to_owned(),

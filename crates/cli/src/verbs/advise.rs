@@ -92,7 +92,7 @@ struct Tried {
 impl Found {
     fn of(app: &App, queue: QueueView, machines: Machines, replay: Replay, others: f64) -> Found {
         let policies = whatif::candidates(&queue.policy, &replay.workload);
-        let cores = live::cores_of(&replay, machines.parts);
+        let cores = replay.cores(machines.parts);
         let progress = Rounds::new(&app.face);
         let mut figures = Vec::new();
         for policy in &policies {
@@ -207,6 +207,15 @@ impl Found {
         }
         if self.queue.policy.may_be_claimed() {
             notes.push("it is replayed as if the leader placed all tasks".to_owned());
+        }
+        if self.queue.auto {
+            notes.push("the queue is auto: the cluster does this by itself, as far as it overrules nothing that was asked for (`baton queue undo` takes it back)".to_owned());
+        }
+        if let Some(last) = &self.queue.adapted {
+            notes.push(format!(
+                "the cluster has set order {}, backfill {} by itself at {}; by hand it was order {}, backfill {}",
+                last.to.order, last.to.backfill, last.at, last.home.order, last.home.backfill
+            ));
         }
         if self.queue.users.iter().any(|user| user.weight != 100) {
             notes.push("all users count alike in the replay, whatever their shares".to_owned());

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use client::{JobFilter, TaskFilter, code};
 use futures::{StreamExt, TryStreamExt, stream};
-use model::views::{Asked, AskedJob, GroupView, TaskView};
-use model::{Dependency, Timestamp};
+use model::Timestamp;
+use model::views::AskedJob;
 use serde_json::json;
-use whatif::{History, PastJob, PastRun, PastTask};
+use whatif::{History, PastJob};
 
 use crate::app::App;
 use crate::clock;
@@ -177,67 +177,18 @@ async fn known(app: &App, doing: &str, queue: Option<&str>) -> Result<(), Fault>
 
 /// A job with what became of its tasks; none if it is no longer kept.
 async fn past(app: &App, doing: &str, asked: AskedJob) -> Result<Option<PastJob>, Fault> {
-    let AskedJob { job, not_before, asked } = asked;
-    let mut tasks: Vec<PastTask> =
-        job.groups.iter().zip(asked).map(|(group, asked)| entry(group, asked)).collect();
+    let mut job = PastJob::of(asked);
     let mut from = Some(0);
     while let Some(number) = from {
-        let page = match app.client.list_tasks(job.id, &TaskFilter::default(), TASKS, number).await {
+        let page = match app.client.list_tasks(job.job, &TaskFilter::default(), TASKS, number).await {
             Ok(page) => page.value,
             Err(error) if error.failure.code == code::UNKNOWN_JOB => return Ok(None),
             Err(error) => return Err(Fault::reading(doing, error)),
         };
-        for task in &page.items {
-            let place = tasks.partition_point(|entry| entry.first <= task.id.number);
-            if let Some(entry) = place.checked_sub(1).and_then(|place| tasks.get_mut(place)) {
-                entry.push(fate(task));
-            }
-        }
+        page.items.iter().for_each(|task| job.add(task));
         from = page.next;
     }
-    Ok(Some(PastJob {
-        job: job.id,
-        name: job.name,
-        queue: job.queue,
-        user: job.actor.user,
-        priority: job.priority,
-        submitted: job.submitted,
-        not_before,
-        state: job.state,
-        after: job.after,
-        tasks,
-    }))
-}
-
-fn entry(group: &GroupView, asked: Asked) -> PastTask {
-    // Those that are waited for one by one come last.
-    let whole = group.after.len().saturating_sub(asked.after_each.len());
-    PastTask {
-        name: group.name.clone(),
-        first: group.first,
-        count: group.len,
-        parts: asked.resources.cpu,
-        gang: asked.gang,
-        estimate: asked.estimate.map(|(time, _)| time),
-        estimate_from: asked.estimate.map(|(_, from)| from),
-        deadline: asked.deadline,
-        after: group.after[..whole].iter().map(|name| Dependency::from(name.as_str())).collect(),
-        after_each: asked.after_each,
-        runs: Vec::new(),
-    }
-}
-
-fn fate(task: &TaskView) -> PastRun {
-    // What runs or waits has only the outcome of an earlier attempt.
-    let outcome = task.outcome.as_ref().filter(|_| task.state.is_final());
-    PastRun {
-        first: task.id.number,
-        count: 1,
-        state: task.state,
-        attempts: task.attempt,
-        started: outcome.and_then(|outcome| outcome.started),
-        ended: outcome.map(|outcome| outcome.ended),
-    }
+    Ok(Some(job))
 }
 
 #[cfg(test)]

@@ -144,12 +144,6 @@ pub fn facts(replay: &Replay) -> Vec<(String, String)> {
     told
 }
 
-/// Cores in the parts that the replay counts in.
-pub fn cores_of(replay: &Replay, parts: u64) -> u64 {
-    let cores = u128::from(parts) * u128::from(replay.parts_per_core) / u128::from(PARTS);
-    u64::try_from(cores).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,7 +185,5 @@ mod tests {
     #[test]
     fn amounts_are_numbers() {
         assert_eq!((number(PARTS * 4), number(PARTS / 2)), (json!(4), json!(0.5)));
-        let replay = Replay { workload: Default::default(), parts_per_core: 4, facts: Facts::default() };
-        assert_eq!(cores_of(&replay, 3 * PARTS / 2), 6);
     }
 }

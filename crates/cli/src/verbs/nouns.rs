@@ -60,6 +60,12 @@ pub enum QueueArgs {
         /// Who gives its tasks to workers: push (the leader), claim (workers take them), hybrid (both)
         #[arg(long)]
         mode: Option<Mode>,
+        /// Let the cluster set order and backfill by itself, by what would have served the queue's history better
+        #[arg(long)]
+        auto: bool,
+        /// Take away --auto; the policy stays as it is now
+        #[arg(long, conflicts_with = "auto")]
+        no_auto: bool,
         /// Weight of a user relative to the others, for --order fair: ann=300; 1 to 10000, 100 unless given
         #[arg(long = "share", value_name = "USER=WEIGHT", value_parser = share)]
         shares: Vec<(String, u32)>,
@@ -72,6 +78,8 @@ pub enum QueueArgs {
     Resume(QueueName),
     /// Delete an empty queue
     Delete(QueueName),
+    /// Set a queue's policy back to what it was before the cluster changed it by itself (--auto), which ends --auto
+    Undo(QueueName),
 }
 
 #[derive(Debug, clap::Args)]
@@ -97,6 +105,8 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
             no_preempt,
             quantum,
             mode,
+            auto,
+            no_auto,
             shares,
             write,
         } => {
@@ -110,6 +120,7 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
                 preempt: (*preempt || *no_preempt).then_some(*preempt),
                 quantum: *quantum,
                 mode: *mode,
+                auto: (*auto || *no_auto).then_some(*auto),
                 shares: shares.clone(),
             };
             (name, "is set", app.writer(write).change_queue(name, &change).await)
@@ -117,6 +128,9 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
         QueueArgs::Pause(of) => (&of.name, "is paused", app.writer(&of.write).pause_queue(&of.name).await),
         QueueArgs::Resume(of) => (&of.name, "goes on", app.writer(&of.write).resume_queue(&of.name).await),
         QueueArgs::Delete(of) => (&of.name, "is deleted", app.writer(&of.write).delete_queue(&of.name).await),
+        QueueArgs::Undo(of) => {
+            (&of.name, "has its earlier policy again", app.writer(&of.write).undo_queue(&of.name).await)
+        }
     };
     let doing = format!("cannot change queue \"{name}\"");
     let changed = result.map_err(|error| Fault::writing(&doing, "Nothing was changed", error))?;

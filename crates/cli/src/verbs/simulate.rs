@@ -206,7 +206,7 @@ fn of_history(args: &Args, path: &Path, procs: u64) -> Result<Input, Fault> {
     }
     let facts = live::facts(&replay);
     let more = Map::from_iter([("history".to_owned(), json!(replay.facts))]);
-    let cores = live::cores_of(&replay, procs * PARTS);
+    let cores = replay.cores(procs * PARTS);
     Ok(Input { title, workload: replay.workload, cores, procs: procs.into(), facts, more, present: None })
 }
 
@@ -232,7 +232,7 @@ async fn of_cluster(args: &Args, app: &App) -> Result<Input, Fault> {
         None => "the live cluster".to_owned(),
     };
     let present = queue.map(|queue| Policy { name: "present".to_owned(), queue: queue.policy });
-    let cores = live::cores_of(&replay, machines.parts);
+    let cores = replay.cores(machines.parts);
     let procs = live::number(machines.parts);
     Ok(Input { title, workload: replay.workload, cores, procs, facts, more, present })
 }

@@ -1,5 +1,6 @@
 //! Commands become changes. Reads only the state and the entry: no clock, no chance, no order of a hash.
 
+mod adapt;
 pub(crate) mod bookings;
 pub(crate) mod cancel;
 pub(crate) mod change;

@@ -19,12 +19,9 @@ use crate::{Event, QueueSpec, Rejection, Reply};
 
 pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejection> {
     let known = state.index.queue_names.get(&spec.name).and_then(|id| state.queues.get(id));
-    check(spec, known.filter(|queue| !queue.deleted).map(|queue| queue.policy).unwrap_or_default())?;
+    check(spec, known.filter(|queue| !queue.deleted))?;
     check_shares(spec, known)?;
-    let promises = policy(spec, known.map(|queue| queue.policy).unwrap_or_default()).promises();
-    if promises && let Some(booking) = state.bookings().find(|of| of.queue.as_ref() == Some(&spec.name)) {
-        return Err(bookings::no_promises("backfill", &booking.name));
-    }
+    keeps_bookings(state, &spec.name, policy(spec, known.map(|queue| queue.policy).unwrap_or_default()))?;
     let id = match state.index.queue_names.get(&spec.name) {
         Some(id) => *id,
         None => {
@@ -39,24 +36,41 @@ pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejectio
     if std::mem::take(&mut queue.deleted) {
         // One that comes back is as a new one would be.
         (queue.paused, queue.weight, queue.running_max) = (false, WEIGHT_DEFAULT, None);
+        (queue.auto, queue.adapted) = (false, None);
         queue.policy = QueuePolicy::default();
         queue.users.reset_weights();
     }
     queue.weight = spec.weight.unwrap_or(queue.weight);
     queue.running_max = if spec.no_running_max { None } else { spec.running_max.or(queue.running_max) };
     queue.policy = policy(spec, queue.policy);
+    queue.auto = spec.auto.unwrap_or(queue.auto);
+    // By hand: there is nothing to go back to.
+    queue.adapted = queue.adapted.take().filter(|adapted| adapted.to == queue.policy);
     for (user, weight) in &spec.shares {
         queue.users.set_weight(user, *weight, now, half_life);
     }
-    let backfills_otherwise = queue.policy.backfill != before.backfill;
-    if (queue.policy.order, queue.policy.ageing) != (before.order, before.ageing) {
+    heed(state, id, before);
+    changed(state, &spec.name)
+}
+
+pub(crate) fn keeps_bookings(state: &State, name: &str, policy: QueuePolicy) -> Result<(), Rejection> {
+    let booking = state.bookings().find(|booking| booking.queue.as_deref() == Some(name));
+    match booking.filter(|_| policy.promises()) {
+        Some(booking) => Err(bookings::no_promises("backfill", &booking.name)),
+        None => Ok(()),
+    }
+}
+
+/// What follows from another policy than `before`.
+pub(crate) fn heed(state: &mut State, id: QueueId, before: QueuePolicy) {
+    let now = state.queues[&id].policy;
+    if (now.order, now.ageing) != (before.order, before.ageing) {
         state.chores.push_back(Chore::Rank { queue: id, below: JobId(u64::MAX) });
     }
     // What was promised by another rule is promised anew.
-    if backfills_otherwise {
+    if now.backfill != before.backfill {
         forget_promises(state, id);
     }
-    changed(state, &spec.name)
 }
 
 fn forget_promises(state: &mut State, id: QueueId) {
@@ -140,7 +154,7 @@ fn too_many_users() -> Result<(), Rejection> {
     Err(Rejection::Invalid { errors: vec![error] })
 }
 
-fn check(spec: &QueueSpec, before: QueuePolicy) -> Result<(), Rejection> {
+fn check(spec: &QueueSpec, before: Option<&Queue>) -> Result<(), Rejection> {
     let refuse = |path: &str, message: &str| {
         let error = model::SpecError { path: path.to_owned(), message: message.to_owned() };
         Err(Rejection::Invalid { errors: vec![error] })
@@ -151,7 +165,10 @@ fn check(spec: &QueueSpec, before: QueuePolicy) -> Result<(), Rejection> {
     if spec.weight == Some(0) {
         return refuse("weight", "a weight is 1 to 10,000");
     }
-    if let Some((path, message)) = policy(spec, before).refusal() {
+    let wanted = policy(spec, before.map(|queue| queue.policy).unwrap_or_default());
+    let auto = spec.auto.unwrap_or(before.is_some_and(|queue| queue.auto));
+    let refusal = wanted.refusal().or_else(|| wanted.auto_refusal().filter(|_| auto));
+    if let Some((path, message)) = refusal {
         return refuse(path, &message);
     }
     if spec.no_running_max && spec.running_max.is_some() {
@@ -169,13 +186,13 @@ fn add(state: &mut State, name: &str) -> u32 {
     id
 }
 
-fn changed(state: &mut State, name: &str) -> Result<Reply, Rejection> {
+pub(crate) fn changed(state: &mut State, name: &str) -> Result<Reply, Rejection> {
     state.event(Event::Queue { queue: name.to_owned() });
     state.wake();
     Ok(Reply::Done)
 }
 
-fn named<'a>(state: &'a mut State, name: &str) -> Result<&'a mut Queue, Rejection> {
+pub(crate) fn named<'a>(state: &'a mut State, name: &str) -> Result<&'a mut Queue, Rejection> {
     let id = state.queue_named(name).map(|queue| queue.id);
     let id = id.ok_or_else(|| Rejection::UnknownQueue { queue: name.to_owned() })?;
     Ok(state.queues.get_mut(&id).expect("looked up by name"))

@@ -1,6 +1,6 @@
 //! A client's write: done once per request id, but for claims.
 
-use crate::apply::{bookings, cancel, change, claim, queues, retry, sessions, submit};
+use crate::apply::{adapt, bookings, cancel, change, claim, queues, retry, sessions, submit};
 use crate::state::State;
 use crate::{Op, Rejection, Reply, Write};
 
@@ -39,6 +39,8 @@ fn done(state: &mut State, write: &Write) -> Result<Reply, Rejection> {
         Op::PauseQueue { name } => queues::pause(state, name),
         Op::ResumeQueue { name } => queues::resume(state, name),
         Op::DeleteQueue { name } => queues::delete(state, name),
+        Op::Adapt { queue, adaptation } => adapt::apply(state, queue, adaptation),
+        Op::UndoAdapt { queue } => adapt::undo(state, queue),
         Op::Cordon { worker } => sessions::cordon(state, worker),
         Op::Uncordon { worker } => sessions::uncordon(state, worker),
         Op::Drain { worker } => sessions::drain(state, worker),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use model::policy::Adaptation;
 use model::time::micros;
 use model::views::Counts;
 use model::{Elapsed, JobId, QueuePolicy, SessionId};
@@ -34,6 +35,15 @@ pub struct Queue {
     pub users: Users,
     #[serde(default)]
     pub policy: QueuePolicy,
+    /// The leader sets order and backfill by what would have served its history better.
+    #[serde(default)]
+    pub auto: bool,
+    /// The last time that it did, unless the policy was set by hand since.
+    #[serde(default)]
+    pub adapted: Option<Box<Adaptation>>,
+    /// How often it did.
+    #[serde(default)]
+    pub adaptations: u64,
     /// What groups that are ready were promised, by place in their job. Only the next task of each: what comes after it is
     /// promised something once it is first.
     #[serde(default, with = "promises")]
@@ -140,6 +150,9 @@ impl Queue {
             usage: Usage::new(now),
             users: Users::default(),
             policy: QueuePolicy::default(),
+            auto: false,
+            adapted: None,
+            adaptations: 0,
             promises: BTreeMap::new(),
             loosened: false,
             preempted: 0,

@@ -11,7 +11,7 @@ use machine::{
     BookingSpec, Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan,
     Preemption, Promise, Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Switch, Target, Write,
 };
-use model::policy::{Backfill, Mode, Order};
+use model::policy::{Adaptation, Backfill, Mode, Order, QueuePolicy};
 use model::spec::Backoff;
 use model::{
     Actor, ArrayRange, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, Offer, Pace, Reason,
@@ -337,10 +337,12 @@ impl Chaos {
                 weight: self.draw.chance(50).then(|| 1 + self.draw.below(10) as u32),
                 running_max: self.draw.chance(30).then(|| self.draw.below(9) as u32),
                 no_running_max: self.draw.chance(20),
+                auto: self.draw.chance(50).then(|| self.draw.chance(80)),
                 ..self.policy()
             }),
             86 => Op::PauseQueue { name: self.queue() },
             87..90 => Op::ResumeQueue { name: self.queue() },
+            90 if self.draw.chance(50) => self.adapt(state),
             90 => Op::DeleteQueue { name: self.queue() },
             91 => Op::Cordon { worker: self.worker() },
             92..94 => Op::Uncordon { worker: self.worker() },
@@ -472,6 +474,24 @@ impl Chaos {
             return QueueSpec { order, backfill, preempt, mode, ..QueueSpec::default() };
         }
         QueueSpec { order, ageing, backfill, preempt, quantum, ..QueueSpec::default() }
+    }
+
+    /// Mostly as of now, mostly of a queue that has it.
+    fn adapt(&mut self, state: &State) -> Op {
+        let queue = self.queue();
+        if self.draw.chance(30) {
+            return Op::UndoAdapt { queue };
+        }
+        let auto = state.queues().filter(|queue| queue.auto).map(|queue| queue.name.clone()).next();
+        let queue = auto.filter(|_| self.draw.chance(90)).unwrap_or(queue);
+        let now = state.queue_named(&queue).map(|queue| queue.policy).unwrap_or_default();
+        let from = if self.draw.chance(90) { now } else { QueuePolicy::default() };
+        let order = self.draw.pick(Order::ALL).unwrap_or_default();
+        let backfill = self.draw.pick(Backfill::ALL).unwrap_or_default();
+        let to = QueuePolicy { order, backfill, mode: from.mode, ..QueuePolicy::default() };
+        let (wait_from, wait_to) = (Duration::from_secs(self.draw.below(9)), Duration::ZERO);
+        let adaptation = Adaptation { at: Timestamp(0), home: to, from, to, tasks: 20, wait_from, wait_to };
+        Op::Adapt { queue, adaptation: Box::new(adaptation) }
     }
 
     fn booking(&mut self) -> BookingSpec {

@@ -7,12 +7,13 @@ use machine::{
     BookingSpec, Bootstrap, Command, Edge, Ended, JobChange, News, Op, OpenSession, Placement, Plan,
     Preemption, Promise, Promised, QueueSpec, Report, ReportBatch, Reservation, Switch, Target,
 };
+use model::policy::{Adaptation, QueuePolicy};
 use model::resources::parse_amount;
 use model::settings::{Failover, Lease, Limits};
 use model::time::parse_duration;
 use model::{
     Actor, Blob, Dependency, Elapsed, Kind, Offer, Pace, Reason, Run, RunSet, Seq, SessionId, Settings,
-    TaskId, Token, Verdict,
+    TaskId, Timestamp, Token, Verdict,
 };
 
 use super::spec::{debug, job, list, pair};
@@ -288,6 +289,8 @@ fn op(world: &World, verb: &str, rest: &str) -> Read<Op> {
         "pause-queue" => Op::PauseQueue { name: text },
         "resume-queue" => Op::ResumeQueue { name: text },
         "delete-queue" => Op::DeleteQueue { name: text },
+        "adapt" => adapt(rest)?,
+        "undo" => Op::UndoAdapt { queue: text },
         "cordon" => Op::Cordon { worker: text },
         "uncordon" => Op::Uncordon { worker: text },
         "drain" => Op::Drain { worker: text },
@@ -357,6 +360,21 @@ fn booking(rest: &str) -> Read<BookingSpec> {
     Ok(spec)
 }
 
+/// `adapt q from priority/first-fit to sjf/easy`.
+fn adapt(rest: &str) -> Read<Op> {
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let [queue, "from", from, "to", to] = words[..] else { return Err("adapt q from A/B to C/D".to_owned()) };
+    let policy = |text: &str| {
+        let (order, backfill) = text.split_once('/').ok_or("write a policy as ORDER/BACKFILL")?;
+        let (order, backfill) = (order.parse()?, backfill.parse()?);
+        Read::Ok(QueuePolicy { order, backfill, ..QueuePolicy::default() })
+    };
+    let (from, to) = (policy(from)?, policy(to)?);
+    let (wait_from, wait_to) = (Duration::from_secs(90), Duration::from_secs(30));
+    let adaptation = Adaptation { at: Timestamp(0), home: to, from, to, tasks: 24, wait_from, wait_to };
+    Ok(Op::Adapt { queue: queue.to_owned(), adaptation: Box::new(adaptation) })
+}
+
 fn queue(rest: &str) -> Read<QueueSpec> {
     let mut words = rest.split_whitespace();
     let name = words.next().ok_or("name the queue")?.to_owned();
@@ -376,6 +394,7 @@ fn queue(rest: &str) -> Read<QueueSpec> {
             "quantum" => spec.quantum = Some(model::time::parse_duration(value)?),
             "backfill" => spec.backfill = Some(value.parse()?),
             "mode" => spec.mode = Some(value.parse()?),
+            "auto" => spec.auto = Some(value.parse().map_err(|_| "auto")?),
             other => return Err(format!("a queue has no `{other}`")),
         }
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use machine::state::State;
 use machine::{Allocation, Applied, Effect, Event, Phase, Reply, eligible};
-use model::policy::Mode;
+use model::policy::{Adaptation, Mode};
 use model::resources::format_amount;
 use model::time::format_duration;
 use model::views::{Counts, TaskView, UserView};
@@ -201,6 +201,15 @@ fn queues(state: &State) -> String {
             false if preempt => format!(", by {order}{ageing}, {backfill}, preempting: {}", queue.preempted),
             false => format!(", by {order}{ageing}, {backfill}"),
         };
+        let auto = if queue.auto { ", auto" } else { "" };
+        let adapted = queue.adapted.map(|last| {
+            let Adaptation { home, tasks, wait_from, wait_to, at, .. } = last;
+            format!(
+                "  adapted at {at} by {tasks} tasks, {wait_from:?} to {wait_to:?}; by hand: {}, {}\n",
+                home.order, home.backfill
+            )
+        });
+        let adapted = adapted.unwrap_or_default();
         let row = state.queue_named(&queue.name).expect("it has a view");
         let promises: String = row
             .promises
@@ -224,7 +233,7 @@ fn queues(state: &State) -> String {
             if met + missed > 0 { format!(", {missed} of {} late", met + missed) } else { String::new() };
         let loosened = if row.loosened { ", loosened" } else { "" };
         format!(
-            "{}: weight {}{max}{policy}{loosened}{paused}{late}, {} open jobs: {counts}\n{users}{promises}",
+            "{}: weight {}{max}{policy}{auto}{loosened}{paused}{late}, {} open jobs: {counts}\n{adapted}{users}{promises}",
             queue.name, queue.weight, queue.unfinished_jobs
         )
     };

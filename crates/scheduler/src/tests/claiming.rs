@@ -213,7 +213,9 @@ fn no_channel_has_more_of_a_queue_than_its_ceiling_allows() {
     set(&mut w, Mode::Claim);
     let ceiling = QueueSpec { name: "default".to_owned(), running_max: Some(2), ..QueueSpec::default() };
     w.write(Op::PutQueue(ceiling));
-    (0..5).for_each(|_| drop(w.submit(job(1))));
+    for _ in 0..5 {
+        w.submit(job(1));
+    }
     let offered = offer(&w.state, a);
     assert_eq!(offered.clone().draw(0).len(), 2);
     assert_eq!(claim(&mut w, a, offered, 0), (2, 0));

@@ -1,5 +1,6 @@
 //! The public API, `baton.v1`: any replica takes any call.
 
+mod adapt;
 mod asked;
 mod call;
 mod claim;

@@ -131,6 +131,11 @@ impl Baton for Api {
         self.change(request, read, send!(delete_queue)).await
     }
 
+    async fn undo_queue(&self, request: Request<v1::QueueRequest>) -> Reply<v1::ChangeReply> {
+        let read = |asked: v1::QueueRequest| convert::name(asked.name).map(|queue| Op::UndoAdapt { queue });
+        self.change(request, read, send!(undo_queue)).await
+    }
+
     async fn list_queues(&self, request: Request<v1::ReadRequest>) -> Reply<v1::ListQueuesReply> {
         Api::list_queues(self, request).await
     }

@@ -255,7 +255,12 @@ fn queue_gauges(page: &mut Exposition, queues: &[QueueView]) {
             samples.with(&[("queue", &queue.name)], figure(queue));
         }
     }
-    let counters: [(&str, &str, Figure); 4] = [
+    let counters: [(&str, &str, Figure); 5] = [
+        (
+            "baton_queue_adaptations_total",
+            "Changes of its policy that the cluster made by itself.",
+            |queue| queue.adaptations as f64,
+        ),
         ("baton_queue_suspensions_total", "Time slices that ended because others waited.", |queue| {
             queue.suspensions as f64
         }),

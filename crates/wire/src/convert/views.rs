@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::policy::Adaptation;
 use model::time::micros;
 use model::views::{
     ClusterView, Counts, Explanation, GroupView, JobState, JobView, MemberView, QueueView, ReasonView,
@@ -197,6 +198,9 @@ impl From<&QueueView> for v1::Queue {
             deadlines_met: queue.deadlines_met,
             deadlines_missed: queue.deadlines_missed,
             users: queue.users.iter().map(v1::QueueUser::from).collect(),
+            auto: queue.auto,
+            adapted: queue.adapted.as_ref().map(v1::Adaptation::from),
+            adaptations: queue.adaptations,
         }
     }
 }
@@ -227,6 +231,65 @@ impl From<v1::Queue> for QueueView {
             deadlines_met: queue.deadlines_met,
             deadlines_missed: queue.deadlines_missed,
             users: queue.users.into_iter().map(UserView::from).collect(),
+            auto: queue.auto,
+            adapted: queue.adapted.map(Adaptation::from),
+            adaptations: queue.adaptations,
+        }
+    }
+}
+
+impl From<&Adaptation> for v1::Adaptation {
+    fn from(adapted: &Adaptation) -> v1::Adaptation {
+        v1::Adaptation {
+            at_unix_us: adapted.at.0,
+            home: Some((&adapted.home).into()),
+            from: Some((&adapted.from).into()),
+            to: Some((&adapted.to).into()),
+            tasks: adapted.tasks,
+            wait_from_us: micros(adapted.wait_from),
+            wait_to_us: micros(adapted.wait_to),
+        }
+    }
+}
+
+impl From<v1::Adaptation> for Adaptation {
+    fn from(adapted: v1::Adaptation) -> Adaptation {
+        Adaptation {
+            at: Timestamp(adapted.at_unix_us),
+            home: adapted.home.unwrap_or_default().into(),
+            from: adapted.from.unwrap_or_default().into(),
+            to: adapted.to.unwrap_or_default().into(),
+            tasks: adapted.tasks,
+            wait_from: Duration::from_micros(adapted.wait_from_us),
+            wait_to: Duration::from_micros(adapted.wait_to_us),
+        }
+    }
+}
+
+impl From<&QueuePolicy> for v1::QueuePolicy {
+    fn from(policy: &QueuePolicy) -> v1::QueuePolicy {
+        let QueuePolicy { order, ageing, backfill, preempt, quantum, mode } = policy;
+        v1::QueuePolicy {
+            order: order.to_string(),
+            ageing_us: micros(*ageing),
+            backfill: backfill.to_string(),
+            preempt: *preempt,
+            quantum_us: micros(*quantum),
+            mode: mode.to_string(),
+        }
+    }
+}
+
+impl From<v1::QueuePolicy> for QueuePolicy {
+    /// A name that this version does not know, or an older replica's silence, is the default.
+    fn from(policy: v1::QueuePolicy) -> QueuePolicy {
+        QueuePolicy {
+            order: policy.order.parse().unwrap_or_default(),
+            ageing: Duration::from_micros(policy.ageing_us),
+            backfill: policy.backfill.parse().unwrap_or_default(),
+            preempt: policy.preempt,
+            quantum: Duration::from_micros(policy.quantum_us),
+            mode: policy.mode.parse().unwrap_or_default(),
         }
     }
 }

@@ -139,6 +139,7 @@ pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> 
         preempt,
         quantum_us,
         mode,
+        auto,
     } = request;
     let mode = mode.map(|text| errors.take("mode", text.parse(), Mode::default()));
     let order = order.map(|text| errors.take("order", text.parse(), Order::default()));
@@ -167,6 +168,7 @@ pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> 
         preempt,
         quantum,
         mode,
+        auto,
         shares,
     })
 }
