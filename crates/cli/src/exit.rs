@@ -30,6 +30,7 @@ impl Exit {
             code::UNKNOWN_JOB
             | code::UNKNOWN_TASK
             | code::UNKNOWN_QUEUE
+            | code::UNKNOWN_PERIODIC
             | code::UNKNOWN_BOOKING
             | code::UNKNOWN_WORKER
             | code::NOT_FOUND => Exit::NOT_FOUND,

@@ -33,7 +33,8 @@ use fault::Fault;
 use output::{Face, Format};
 use verbs::{
     advise, bench, booking, change, context, demo, dev, example, explain, health, history, job, keeper, logs,
-    nouns, plan, ps, run as run_verb, server as server_verb, simulate, submit, wait, worker as worker_verb,
+    nouns, periodic, plan, ps, run as run_verb, server as server_verb, simulate, submit, wait,
+    worker as worker_verb,
 };
 
 /// A replicated scheduler: jobs survive the machines that run them.
@@ -70,6 +71,9 @@ enum Verb {
     /// Keep capacity for a queue, or from everybody, for a time
     #[command(subcommand)]
     Booking(booking::Args),
+    /// Release tasks every period, if they can meet their deadlines
+    #[command(subcommand)]
+    Periodic(periodic::Args),
     Worker(worker_verb::Args),
     #[command(hide = true)]
     Keeper(keeper::Args),
@@ -212,6 +216,7 @@ async fn run(verb: &Verb, app: &App) -> Result<Exit, Fault> {
         Verb::Simulate(args) => simulate::run(args, app).await,
         Verb::Advise(args) => advise::run(args, app).await,
         Verb::History(args) => history::run(args, app).await,
+        Verb::Periodic(args) => periodic::run(args, app).await,
         Verb::Plan(args) => plan::run(args, app),
         Verb::Example(args) => example::run(args, &app.face),
         Verb::Completions { shell } => {

@@ -32,7 +32,9 @@ pub use logs::{LogChunk, LogStream, LogsOf};
 pub use reads::{JobFilter, Page, Read, TaskFilter};
 pub use watch::{Event, Position, Watched};
 pub use wire::error::{Failure, Happened, code};
-pub use writes::{Booking, Changed, Edge, JobChange, QueueChange, Submitted, Target};
+pub use writes::{
+    Booking, Changed, Edge, JobChange, PeriodicSet, PeriodicTask, QueueChange, Submitted, Target,
+};
 
 /// Cheap to clone; clones share connections.
 #[derive(Clone)]

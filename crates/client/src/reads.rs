@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::views::{
-    AskedJob, BookingView, ClusterView, Explanation, JobState, JobView, QueueView, TaskState, TaskView,
-    WorkerView,
+    AskedJob, BookingView, ClusterView, Explanation, JobState, JobView, PeriodicView, QueueView, TaskState,
+    TaskView, WorkerView,
 };
 use model::{JobId, JobSpec, LogIndex, RunSet, Settings, SpecError, TaskId};
 use wire::v1;
@@ -185,6 +185,14 @@ impl Client {
         let send = |mut stub: Stub, request| async move { stub.list_bookings(request).await };
         let reply = self.shared.call(message, None, send).await?;
         let value = reply.bookings.into_iter().map(BookingView::from).collect();
+        Ok(Read { index: reply.index, value })
+    }
+
+    pub async fn periodic_sets(&self) -> Result<Read<Vec<PeriodicView>>, Error> {
+        let message = v1::ReadRequest { stale: self.stale };
+        let send = |mut stub: Stub, request| async move { stub.list_periodic(request).await };
+        let reply = self.shared.call(message, None, send).await?;
+        let value = reply.sets.into_iter().map(PeriodicView::from).collect();
         Ok(Read { index: reply.index, value })
     }
 

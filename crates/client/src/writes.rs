@@ -5,7 +5,8 @@ use std::time::Duration;
 use model::policy::{Backfill, Mode, Order};
 use model::time::micros;
 use model::{
-    Constraint, Dependency, JobId, JobSpec, LogIndex, RequestId, Resources, RunSet, Settings, Timestamp,
+    Constraint, Dependency, JobId, JobSpec, LogIndex, RequestId, Resources, RunSet, Settings, TaskSpec,
+    Timestamp,
 };
 use tonic::{Request, Response, Status};
 use wire::error::{Failure, Happened, code};
@@ -100,6 +101,29 @@ pub struct Booking {
     pub resources: Resources,
     /// What its workers are to be like.
     pub constraints: Vec<Constraint>,
+}
+
+/// Periodic tasks that are to meet their deadlines together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeriodicSet {
+    pub name: String,
+    /// `Rms`, `Dms` or `Edf`.
+    pub order: Order,
+    /// Tasks that run at a time, 1 to 64; each task gets a slot of its own.
+    pub slots: u32,
+    /// 1 to 256.
+    pub tasks: Vec<PeriodicTask>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeriodicTask {
+    pub name: String,
+    /// C, T and D: `C <= D <= T`, and a period is at least 100 ms.
+    pub run_time: Duration,
+    pub period: Duration,
+    pub deadline: Duration,
+    /// What is done at each release.
+    pub task: TaskSpec,
 }
 
 /// `task` of the job (`None`: every task) waits for `on`.
@@ -300,6 +324,33 @@ impl Client {
     pub async fn delete_booking(&self, name: &str) -> Result<Changed, Error> {
         let message = |header| v1::BookingRequest { header: Some(header), name: name.to_owned() };
         self.write(message, |mut stub: Stub, request| async move { stub.delete_booking(request).await }).await
+    }
+
+    /// Releases the tasks of the set from now on; refused, with the test and who misses first, if they cannot meet their deadlines.
+    pub async fn put_periodic(&self, set: &PeriodicSet) -> Result<Changed, Error> {
+        let task = |task: &PeriodicTask| v1::PeriodicTask {
+            name: task.name.clone(),
+            run_time_us: micros(task.run_time),
+            period_us: micros(task.period),
+            deadline_us: micros(task.deadline),
+            task: Some((&task.task).into()),
+        };
+        let asked = v1::PutPeriodicRequest {
+            header: None,
+            name: set.name.clone(),
+            policy: set.order.to_string(),
+            slots: set.slots,
+            tasks: set.tasks.iter().map(task).collect(),
+        };
+        let message = |header| v1::PutPeriodicRequest { header: Some(header), ..asked.clone() };
+        self.write(message, |mut stub: Stub, request| async move { stub.put_periodic(request).await }).await
+    }
+
+    /// No more releases; what was released goes on.
+    pub async fn delete_periodic(&self, name: &str) -> Result<Changed, Error> {
+        let message = |header| v1::PeriodicRequest { header: Some(header), name: name.to_owned() };
+        self.write(message, |mut stub: Stub, request| async move { stub.delete_periodic(request).await })
+            .await
     }
 
     pub async fn cordon(&self, worker: &str) -> Result<Changed, Error> {

@@ -24,6 +24,8 @@ pub const SUBMIT_PROPOSALS_MAX: usize = 6;
 pub const SUBMIT_BYTES_IN_FLIGHT_MAX: usize = 512 << 10;
 /// Bytes of one write.
 pub const WRITE_BYTES_MAX: usize = 2 << 20;
+/// Releases of periodic tasks in one entry.
+const RELEASES_MAX: usize = 64;
 /// The log's wall clock leaps when it is further behind than this.
 pub(crate) const LAG_MAX: Duration = Duration::from_millis(500);
 
@@ -55,6 +57,7 @@ pub(crate) enum Item {
         id: u64,
     },
     Tick,
+    Release,
     Clock,
     Bootstrap,
 }
@@ -297,12 +300,14 @@ impl Leader {
         self.add_submits(&mut batch, &mut room, state, now.moment);
         if self.flight.ticks == 0 && self.is_due(state, now) {
             batch.push(Command::Tick, Item::Tick);
+            self.add_releases(&mut batch, state, now);
         }
         match kept {
             Some(_) => self.push_plan(&mut batch),
             None => self.add_plan(&mut batch, &mut room),
         }
         self.place_ahead(&mut batch, &mut room, state);
+        batch.leaves_unplaced |= batch.items.iter().any(|item| matches!(item, Item::Release));
         batch
     }
 
@@ -354,6 +359,16 @@ impl Leader {
         }
         batch.submits = (count > 0).then_some(bytes);
         self.lanes.submits_rate.drained(count, self.lanes.submits.len(), now);
+    }
+
+    /// With the tick, so that none of them is proposed twice.
+    fn add_releases(&mut self, batch: &mut Batch, state: &State, now: Now) {
+        let count = state.releases_due(self.stamper.peek(now).elapsed, RELEASES_MAX);
+        if count > 0 {
+            let first = self.next_job(state);
+            self.last_job = JobId(first.0 + u64::from(count) - 1);
+            batch.push(Command::Release { first, count }, Item::Release);
+        }
     }
 
     /// Bytes of the next submit, if it may go into the entry that has so many already.
@@ -451,7 +466,7 @@ impl Leader {
                 }
                 Item::Plan { id } => self.planned(id, &reply),
                 Item::Bootstrap => self.greet_waiting(state, now, out),
-                Item::Told | Item::Unanswered { .. } | Item::Tick | Item::Clock => {}
+                Item::Told | Item::Unanswered { .. } | Item::Tick | Item::Release | Item::Clock => {}
             }
         }
     }

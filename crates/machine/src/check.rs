@@ -10,6 +10,7 @@ use crate::chores::Chore;
 use crate::state::State;
 use crate::state::index::{Index, is_ready};
 use crate::state::jobs::{Group, Job, On};
+use crate::state::periodic::queue_of;
 use crate::state::queues::Queue;
 use crate::state::sessions::{Allocation, Phase, Session};
 use crate::state::users::{EVERYBODY, UserId};
@@ -34,6 +35,7 @@ pub fn broken(state: &State) -> Vec<String> {
         found.push(format!("{results} bytes of results are kept as {}", state.meta.results_bytes));
     }
     check_queues(state, &mut found);
+    check_periodic(state, &mut found);
     check_index(state, &mut found);
     found
 }
@@ -310,6 +312,28 @@ fn check_queues(state: &State, found: &mut Vec<String>) {
     }
     if unfinished != state.unfinished_jobs() {
         found.push(format!("{unfinished} unfinished jobs are kept as {}", state.unfinished_jobs()));
+    }
+}
+
+/// Each slot has its queue, as it was admitted.
+fn check_periodic(state: &State, found: &mut Vec<String>) {
+    for set in state.periodic_sets() {
+        if set.due != set.next_due() {
+            found.push(format!("set {}: due at {:?}, kept as {:?}", set.name, set.next_due(), set.due));
+        }
+        for slot in 0..set.slots {
+            let name = queue_of(&set.name, slot);
+            let queue = state.queue_named(&name);
+            let is_own =
+                |queue: &&Queue| queue.owner.as_ref() == Some(&set.name) && queue.policy.order == set.order;
+            if queue.filter(is_own).is_none_or(|queue| queue.running_max != Some(1)) {
+                found.push(format!("set {}: queue {name} is not as it was admitted", set.name));
+            }
+        }
+    }
+    let owned = state.queues().filter_map(|queue| Some((queue, queue.owner.as_ref()?)));
+    for (queue, owner) in owned.filter(|(_, owner)| !state.periodic_sets().any(|set| set.name == **owner)) {
+        found.push(format!("queue {}: is of the set {owner}, which there is not", queue.name));
     }
 }
 

@@ -49,6 +49,12 @@ pub enum Command {
     Report(ReportBatch),
     /// Fires what is due and goes on with chores.
     Tick,
+    /// At most `count` releases of periodic tasks that are due, as jobs with ids from `first` on, which is above every one
+    /// before.
+    Release {
+        first: JobId,
+        count: u32,
+    },
     /// Lets the wall clock leap forward to the entry's stamp.
     SetClock,
 }
@@ -144,6 +150,12 @@ pub enum Op {
     DeleteBooking {
         name: String,
     },
+    /// Releases the tasks of the set from now on. One of that name is replaced.
+    PutPeriodic(Box<PeriodicSpec>),
+    /// No more releases; what was released goes on.
+    DeletePeriodic {
+        name: String,
+    },
     /// A worker takes ready tasks of queues that are claimed: the first claim in the log wins, task by task.
     Claim {
         session: SessionId,
@@ -177,6 +189,39 @@ pub struct BookingSpec {
     /// What its workers are to be like.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<Constraint>,
+}
+
+/// Periodic tasks that were found to meet their deadlines: whoever proposes it has tested them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeriodicSpec {
+    pub name: String,
+    /// `Rms`, `Dms` or `Edf`.
+    pub order: Order,
+    /// 1 to 64.
+    pub slots: u32,
+    /// The tests that it passed, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub admitted: Vec<String>,
+    /// 1 to 256.
+    pub tasks: Vec<PeriodicTaskSpec>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeriodicTaskSpec {
+    pub name: String,
+    /// C, T and D: `C <= D <= T`, and a period is at least 100 ms.
+    #[serde(with = "model::time::duration")]
+    pub run_time: Duration,
+    #[serde(with = "model::time::duration")]
+    pub period: Duration,
+    #[serde(with = "model::time::duration")]
+    pub deadline: Duration,
+    /// Below `slots`.
+    pub slot: u32,
+    /// What is submitted at each release: one task, with its estimate, its deadline and its period.
+    pub job: Arc<JobSpec>,
 }
 
 fn is_zero(count: &u32) -> bool {

@@ -34,6 +34,9 @@ impl State {
         if !self.bookings.is_empty() {
             marks.written(&self.bookings);
         }
+        for set in self.periodic.values() {
+            marks.numbers(&set.mark());
+        }
         xxh3_64(&marks.0)
     }
 

@@ -21,8 +21,8 @@ pub use apply::preempt::may_give_way;
 pub use apply::slices::{may_resume, may_suspend};
 pub use command::{
     BookingSpec, Bootstrap, CLAIMS_MAX, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession,
-    Placement, Plan, Preemption, Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Switch,
-    Target, Write,
+    PeriodicSpec, PeriodicTaskSpec, Placement, Plan, Preemption, Promised, QueueSpec, Report, ReportBatch,
+    Reservation, Stamp, Switch, Target, Write,
 };
 pub use eligible::Ineligible;
 #[cfg(feature = "mutants")]

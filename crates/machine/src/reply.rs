@@ -63,6 +63,10 @@ pub enum Rejection {
     UnknownWorker { worker: String },
     #[error("booking `{booking}` is unknown")]
     UnknownBooking { booking: String },
+    #[error("periodic set `{set}` is unknown")]
+    UnknownPeriodic { set: String },
+    #[error("queue `{queue}` is a slot of the periodic set `{set}`, which nobody else may use or change")]
+    QueueOwned { queue: String, set: String },
     #[error("session {session} has ended")]
     SessionEnded { session: SessionId },
     #[error("a worker called `{worker}` is live; stop it, or give this one another name")]

@@ -10,6 +10,7 @@ use crate::mutants::Mutant;
 use crate::paged::Paged;
 use crate::state::bookings::Booking;
 use crate::state::jobs::{Job, Tombstone};
+use crate::state::periodic::PeriodicSet;
 use crate::state::queues::{Queue, QueueId};
 use crate::state::rank::Learnt;
 use crate::state::requests::{RequestRow, Requests};
@@ -30,6 +31,7 @@ pub struct Frozen {
     chores: VecDeque<Chore>,
     learnt: BTreeMap<String, Learnt>,
     bookings: BTreeMap<String, Booking>,
+    periodic: BTreeMap<String, PeriodicSet>,
 }
 
 /// One row of a snapshot. `Meta` comes first.
@@ -47,6 +49,7 @@ pub enum Row {
     Chore(Chore),
     Learnt(String, Learnt),
     Booking(Box<Booking>),
+    Periodic(Box<PeriodicSet>),
 }
 
 /// Why rows are not a state.
@@ -74,6 +77,7 @@ impl State {
             chores: self.chores.clone(),
             learnt: self.learnt.clone(),
             bookings: self.bookings.clone(),
+            periodic: self.periodic.clone(),
         }
     }
 
@@ -130,6 +134,7 @@ impl State {
             Row::Tombstone(id, tombstone) => drop(self.tombstones.insert(id.0, tombstone)),
             Row::Request(place, row) => self.requests.restore(place, row),
             Row::Chore(chore) => self.chores.push_back(chore),
+            Row::Periodic(set) => drop(self.periodic.insert(set.name.clone(), *set)),
             Row::Booking(booking) => drop(self.bookings.insert(booking.name.clone(), *booking)),
             Row::Learnt(name, learnt) => drop(self.learnt.insert(name, learnt)),
         }
@@ -159,5 +164,6 @@ impl Frozen {
             .chain(self.chores.iter().cloned().map(Row::Chore))
             .chain(self.learnt.iter().map(|(name, learnt)| Row::Learnt(name.clone(), *learnt)))
             .chain(self.bookings.values().cloned().map(Box::new).map(Row::Booking))
+            .chain(self.periodic.values().cloned().map(Box::new).map(Row::Periodic))
     }
 }

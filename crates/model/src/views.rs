@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::Adaptation;
+use crate::policy::{Adaptation, Order};
 use crate::{
     Actor, Capacity, JobId, Kind, LogIndex, NodeId, Outcome, QueuePolicy, Resources, SessionId, TaskId, Term,
     Timestamp,
@@ -359,6 +359,45 @@ pub struct QueueView {
     /// Those who share it, where its order is `fair` or was; by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserView>,
+}
+
+/// Periodic tasks that were admitted together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeriodicView {
+    pub name: String,
+    /// `rms`, `dms`, `edf`.
+    pub order: Order,
+    /// Tasks that run at a time; each task has a slot of its own.
+    pub slots: u32,
+    /// The tests that it passed, in words.
+    pub admitted: Vec<String>,
+    /// When all of its tasks were released first.
+    pub since: Timestamp,
+    pub tasks: Vec<PeriodicTaskView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeriodicTaskView {
+    pub name: String,
+    /// C, T and D.
+    #[serde(with = "crate::time::duration")]
+    pub run_time: Duration,
+    #[serde(with = "crate::time::duration")]
+    pub period: Duration,
+    #[serde(with = "crate::time::duration")]
+    pub deadline: Duration,
+    /// Of which it is a job at each release.
+    pub queue: String,
+    pub released: u64,
+    /// Releases without a job: nobody led at the time, the job before had not ended, or a limit was reached.
+    pub skipped: u64,
+    /// Jobs that ended within their deadline, and after it.
+    pub met: u64,
+    pub missed: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<JobId>,
+    /// Of its next release, by the cluster's clock.
+    pub next: Timestamp,
 }
 
 /// A user of a queue that its users share.

@@ -20,6 +20,7 @@ pub mod code {
     pub const UNKNOWN_TASK: &str = "unknown-task";
     pub const UNKNOWN_QUEUE: &str = "unknown-queue";
     pub const UNKNOWN_WORKER: &str = "unknown-worker";
+    pub const UNKNOWN_PERIODIC: &str = "unknown-periodic-set";
     pub const UNKNOWN_BOOKING: &str = "unknown-booking";
     pub const CONFLICT: &str = "conflict";
     pub const REQUEST_EXPIRED: &str = "request-expired";

@@ -29,11 +29,13 @@ fn kind(rejection: &Rejection) -> (&'static str, Code) {
         Rejection::UnknownTask { .. } => (code::UNKNOWN_TASK, Code::NotFound),
         Rejection::UnknownQueue { .. } => (code::UNKNOWN_QUEUE, Code::NotFound),
         Rejection::UnknownWorker { .. } => (code::UNKNOWN_WORKER, Code::NotFound),
+        Rejection::UnknownPeriodic { .. } => (code::UNKNOWN_PERIODIC, Code::NotFound),
         Rejection::UnknownBooking { .. } => (code::UNKNOWN_BOOKING, Code::NotFound),
         Rejection::SessionEnded { .. }
         | Rejection::WorkerLive { .. }
         | Rejection::QueueInUse { .. }
         | Rejection::NothingToUndo { .. }
+        | Rejection::QueueOwned { .. }
         | Rejection::QueueChanged { .. }
         | Rejection::TaskBegun { .. } => (code::CONFLICT, Code::FailedPrecondition),
         Rejection::QueueDefault | Rejection::Tenant { .. } => (code::NOT_ALLOWED, Code::PermissionDenied),
@@ -59,6 +61,10 @@ fn fix(rejection: &Rejection) -> String {
         }
         Rejection::UnknownWorker { .. } => "see `baton worker list` for the workers there are".to_owned(),
         Rejection::UnknownBooking { .. } => "see `baton booking list` for the bookings there are".to_owned(),
+        Rejection::UnknownPeriodic { .. } => "see `baton periodic list` for the sets there are".to_owned(),
+        Rejection::QueueOwned { set, .. } => {
+            format!("use another queue, or put the set anew with `baton periodic put {set} FILE`")
+        }
         Rejection::JobTooOld { .. } => "depend on a job that is still remembered, or leave it out".to_owned(),
         Rejection::WorkerLive { worker } => format!("stop the worker {worker}, or wait until its lease ends"),
         Rejection::QueueInUse { queue, .. } => format!("see `baton ps --queue {queue}`"),

@@ -9,6 +9,7 @@ mod gangs;
 mod history;
 mod jobs;
 mod looking;
+mod periodic;
 mod policies;
 mod run;
 mod slices;

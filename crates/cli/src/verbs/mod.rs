@@ -21,6 +21,7 @@ pub mod keeper;
 pub mod live;
 pub mod logs;
 pub mod nouns;
+pub mod periodic;
 pub mod plan;
 pub mod ps;
 pub mod run;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use model::TaskSpec;
 use model::policy::unknown;
 use model::time::{format_duration, micros};
 use scheduler::realtime::{Admission, How, Periodic, Priority, Strength, Unanswered, admit};
@@ -50,31 +51,57 @@ const TASKS_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub struct File {
     #[serde(default)]
-    policy: Option<String>,
+    pub policy: Option<String>,
     #[serde(default)]
-    slots: Option<u32>,
+    pub slots: Option<u32>,
     #[serde(default)]
-    preemptive: bool,
+    pub preemptive: bool,
     #[serde(default)]
-    any_slot: bool,
-    tasks: Vec<Task>,
+    pub any_slot: bool,
+    pub tasks: Vec<Task>,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Task {
-    name: String,
+pub struct Task {
+    pub name: String,
     /// C: the longest time that one run takes.
     #[serde(with = "model::time::duration")]
-    run_time: Duration,
+    pub run_time: Duration,
     /// T.
     #[serde(with = "model::time::duration")]
-    period: Duration,
+    pub period: Duration,
     /// D, from each release; the period if it is left out.
     #[serde(default, with = "model::time::optional_duration")]
     deadline: Option<Duration>,
+    /// What is done at each release, as in a job file.
+    #[serde(flatten)]
+    work: serde_json::Map<String, Value>,
+}
+
+/// What the set itself says of them.
+const NOT_OF_A_RELEASE: [&str; 6] = ["estimate", "array", "each_line", "gang", "after", "after_each"];
+
+impl Task {
+    pub fn deadline(&self) -> Duration {
+        self.deadline.unwrap_or(self.period)
+    }
+
+    /// What is done at each release; `None` if the file does not say.
+    pub fn task(&self) -> Result<Option<TaskSpec>, String> {
+        if self.work.is_empty() {
+            return Ok(None);
+        }
+        if let Some(key) = NOT_OF_A_RELEASE.iter().find(|key| self.work.contains_key(**key)) {
+            return Err(format!(
+                "`{key}` has no place in a periodic task, which is one task at each release"
+            ));
+        }
+        let mut task = self.work.clone();
+        task.insert("name".to_owned(), Value::from(self.name.as_str()));
+        serde_json::from_value(Value::Object(task)).map(Some).map_err(|error| error.to_string())
+    }
 }
 
 pub fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
@@ -108,20 +135,23 @@ fn bad(what: impl Into<String>) -> Fault {
         .fix("see docs/POLICIES.md, \"Periodic tasks\", for what the file says")
 }
 
-fn read(path: &Path) -> Result<File, Fault> {
+pub fn read(path: &Path) -> Result<File, Fault> {
     let name = path.display();
     let text = jobfile::read_text(path).map_err(|why| bad(format!("{name}: {why}")))?;
     serde_saphyr::from_str(&text).map_err(|error| bad(format!("{name}: {error}")))
 }
 
-fn periodic(file: &File) -> Result<Vec<Periodic>, Fault> {
+pub fn periodic(file: &File) -> Result<Vec<Periodic>, Fault> {
     if file.tasks.is_empty() || file.tasks.len() > TASKS_MAX {
         return Err(bad(format!("tasks: {} are given; a plan has 1 to {TASKS_MAX}", file.tasks.len())));
     }
     let mut names = std::collections::BTreeSet::new();
     let mut problems = Vec::new();
     for (place, task) in file.tasks.iter().enumerate() {
-        let deadline = task.deadline.unwrap_or(task.period);
+        let deadline = task.deadline();
+        if let Err(why) = task.task() {
+            problems.push(format!("tasks[{place}]: {why}"));
+        }
         if !names.insert(&task.name) {
             problems.push(format!("tasks[{place}].name: another task is called `{}` too", task.name));
         }
@@ -149,7 +179,7 @@ fn periodic(file: &File) -> Result<Vec<Periodic>, Fault> {
         name: task.name.clone(),
         cost: micros(task.run_time),
         period: micros(task.period),
-        deadline: micros(task.deadline.unwrap_or(task.period)),
+        deadline: micros(task.deadline()),
     };
     Ok(file.tasks.iter().map(one).collect())
 }

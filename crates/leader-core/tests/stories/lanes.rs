@@ -18,6 +18,7 @@ fn names(entry: &machine::Entry) -> Vec<&'static str> {
         Command::EndSession { .. } => "end",
         Command::Report(_) => "report",
         Command::Tick => "tick",
+        Command::Release { .. } => "release",
         Command::SetClock => "clock",
     };
     entry.commands.iter().map(name).collect()

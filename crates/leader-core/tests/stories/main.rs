@@ -3,5 +3,6 @@
 mod attach;
 mod lanes;
 mod leases;
+mod periodic;
 mod slices;
 mod world;

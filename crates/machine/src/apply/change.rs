@@ -9,6 +9,7 @@ use model::{Dependency, JobId, Run, RunSet};
 use crate::apply::cancel::{TARGETS_MAX, unknown};
 use crate::apply::deps::{recount_group, recount_job, tell};
 use crate::apply::parts;
+use crate::apply::periodic::refuse_owned;
 use crate::apply::submit::outcome_of;
 use crate::apply::write::within;
 use crate::chores::{Budget, Change, Chore};
@@ -68,6 +69,7 @@ pub(crate) fn set_job(state: &mut State, id: JobId, change: &JobChange) -> Resul
     let queue = match &change.queue {
         None => None,
         Some(name) => {
+            refuse_owned(state, name)?;
             let queue = state.queue_named(name).map(|queue| queue.id);
             Some(queue.ok_or_else(|| Rejection::UnknownQueue { queue: name.clone() })?)
         }

@@ -9,6 +9,7 @@ pub(crate) mod deps;
 pub(crate) mod gang;
 pub(crate) mod outcomes;
 pub(crate) mod parts;
+pub(crate) mod periodic;
 pub(crate) mod place;
 pub(crate) mod preempt;
 pub(crate) mod queues;
@@ -51,7 +52,7 @@ impl State {
         for command in &entry.commands {
             // So that a submit and the placement of its tasks may share an entry, and a write finds what those before it
             // have brought about.
-            if matches!(command, Command::Place(_) | Command::Write(_)) {
+            if matches!(command, Command::Place(_) | Command::Write(_) | Command::Release { .. }) {
                 self.run_chores(&mut budget);
             }
             replies.push(self.apply_command(command, &mut budget));
@@ -97,6 +98,7 @@ impl State {
             Command::EndSession { session } => sessions::end(self, *session),
             Command::Report(batch) => report::apply(self, batch),
             Command::Tick => Ok(tick::apply(self, budget)),
+            Command::Release { first, count } => periodic::release(self, *first, *count),
             Command::SetClock => Ok(Reply::Done),
         };
         result.unwrap_or_else(Reply::Rejected)

@@ -9,6 +9,7 @@ use model::{JobId, Settings};
 
 use crate::apply::bookings;
 use crate::apply::deps::LOOKED_UP_PER_ROW;
+use crate::apply::periodic::refuse_owned;
 use crate::apply::write::within;
 use crate::chores::{Budget, Chore};
 use crate::command::{WEIGHT_DEFAULT, WEIGHT_MAX};
@@ -18,6 +19,10 @@ use crate::state::users::USERS_MAX;
 use crate::{Event, QueueSpec, Rejection, Reply};
 
 pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejection> {
+    // What it weighs against others is for people to say.
+    if *spec != (QueueSpec { name: spec.name.clone(), weight: spec.weight, ..QueueSpec::default() }) {
+        refuse_owned(state, &spec.name)?;
+    }
     let known = state.index.queue_names.get(&spec.name).and_then(|id| state.queues.get(id));
     check(spec, known.filter(|queue| !queue.deleted))?;
     check_shares(spec, known)?;
@@ -177,7 +182,7 @@ fn check(spec: &QueueSpec, before: Option<&Queue>) -> Result<(), Rejection> {
     within(spec.weight.unwrap_or(1).into(), WEIGHT_MAX.into(), "weight", "the queue's weight")
 }
 
-fn add(state: &mut State, name: &str) -> u32 {
+pub(crate) fn add(state: &mut State, name: &str) -> u32 {
     let id = state.meta.next_queue;
     state.meta.next_queue += 1;
     let queue = Queue::new(id, name, WEIGHT_DEFAULT, state.now());
@@ -218,6 +223,7 @@ pub(crate) fn delete(state: &mut State, name: &str) -> Result<Reply, Rejection> 
     if name == model::spec::QUEUE_DEFAULT {
         return Err(Rejection::QueueDefault);
     }
+    refuse_owned(state, name)?;
     let queue = named(state, name)?;
     if queue.unfinished_jobs > 0 {
         return Err(Rejection::QueueInUse { queue: name.to_owned(), jobs: queue.unfinished_jobs });

@@ -1,6 +1,6 @@
 //! A client's write: done once per request id, but for claims.
 
-use crate::apply::{adapt, bookings, cancel, change, claim, queues, retry, sessions, submit};
+use crate::apply::{adapt, bookings, cancel, change, claim, periodic, queues, retry, sessions, submit};
 use crate::state::State;
 use crate::{Op, Rejection, Reply, Write};
 
@@ -29,7 +29,10 @@ fn done(state: &mut State, write: &Write) -> Result<Reply, Rejection> {
         return Err(Rejection::Tenant { tenant: write.actor.tenant.clone() });
     }
     match &write.op {
-        Op::Submit { job, spec } => submit::apply(state, *job, spec, &write.actor),
+        Op::Submit { job, spec } => {
+            periodic::refuse_owned(state, &spec.queue)?;
+            submit::apply(state, *job, spec, &write.actor)
+        }
         Op::Cancel { targets } => cancel::apply(state, targets),
         Op::Pause { jobs } => change::pause(state, jobs),
         Op::Resume { jobs } => change::resume(state, jobs),
@@ -49,6 +52,8 @@ fn done(state: &mut State, write: &Write) -> Result<Reply, Rejection> {
         Op::PutSetting { path, value } => queues::put_setting(state, path, value),
         Op::PutBooking(spec) => bookings::put(state, spec),
         Op::DeleteBooking { name } => bookings::delete(state, name),
+        Op::PutPeriodic(spec) => periodic::put(state, spec, &write.actor),
+        Op::DeletePeriodic { name } => periodic::delete(state, name),
         Op::Claim { session, placements } => claim::apply(state, *session, placements),
     }
 }

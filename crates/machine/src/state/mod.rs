@@ -3,6 +3,7 @@
 pub mod bookings;
 pub mod index;
 pub mod jobs;
+pub mod periodic;
 pub mod queues;
 pub mod rank;
 pub mod requests;
@@ -26,6 +27,7 @@ use crate::paged::Paged;
 use crate::state::bookings::Booking;
 use crate::state::index::{Index, ReadyKey, ReadyList, is_ready};
 use crate::state::jobs::{Group, Job, Tombstone};
+use crate::state::periodic::PeriodicSet;
 use crate::state::queues::{Promise, Queue, QueueId};
 use crate::state::rank::Learnt;
 use crate::state::requests::Requests;
@@ -71,6 +73,7 @@ pub struct State {
     pub(crate) requests: Requests,
     pub(crate) chores: VecDeque<Chore>,
     pub(crate) bookings: BTreeMap<String, Booking>,
+    pub(crate) periodic: BTreeMap<String, PeriodicSet>,
     /// By job and task.
     pub(crate) learnt: BTreeMap<String, Learnt>,
     pub(crate) index: Index,
@@ -294,6 +297,7 @@ impl State {
                 .chain(patience)
                 .chain(start)
                 .chain(self.next_slice_end())
+                .chain(self.next_release())
                 .min(),
             wall: self
                 .index
@@ -466,6 +470,7 @@ impl State {
             self.index.set_ready(job, place, ready);
         }
         let of = job.queue;
+        let mut late = None;
         let queue = self.queues.get_mut(&of).expect("a job's queue exists");
         move_counts(&mut queue.counts, &before, &after);
         if ended > 0
@@ -474,6 +479,7 @@ impl State {
             let is_late = now > job.submitted.elapsed.plus(deadline);
             let count = if is_late { &mut queue.deadlines_missed } else { &mut queue.deadlines_met };
             *count += ended;
+            late = queue.owner.clone().map(|set| (set, is_late));
         }
         let promised = was_ready && !ready && !queue.promises.is_empty();
         let has_room = queue.running_max.is_some() && after.running < before.running;
@@ -482,6 +488,9 @@ impl State {
         }
         if promised {
             self.set_promise(of, (id, place as u32), None, true);
+        }
+        if let Some((set, is_late)) = late {
+            crate::apply::periodic::count(self, &set, id, is_late);
         }
         if turned {
             self.settle(id, place, settled);

@@ -44,6 +44,9 @@ pub struct Queue {
     /// How often it did.
     #[serde(default)]
     pub adaptations: u64,
+    /// The periodic set of which it is a slot: nobody else submits to it or sets its policy.
+    #[serde(default)]
+    pub owner: Option<String>,
     /// What groups that are ready were promised, by place in their job. Only the next task of each: what comes after it is
     /// promised something once it is first.
     #[serde(default, with = "promises")]
@@ -153,6 +156,7 @@ impl Queue {
             auto: false,
             adapted: None,
             adaptations: 0,
+            owner: None,
             promises: BTreeMap::new(),
             loosened: false,
             preempted: 0,

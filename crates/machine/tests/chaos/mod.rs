@@ -8,14 +8,16 @@ use std::time::Duration;
 use machine::state::State;
 use machine::state::jobs::On;
 use machine::{
-    BookingSpec, Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, Placement, Plan,
-    Preemption, Promise, Promised, QueueSpec, Report, ReportBatch, Reservation, Stamp, Switch, Target, Write,
+    BookingSpec, Bootstrap, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession, PeriodicSpec,
+    PeriodicTaskSpec, Placement, Plan, Preemption, Promise, Promised, QueueSpec, Report, ReportBatch,
+    Reservation, Stamp, Switch, Target, Write,
 };
 use model::policy::{Adaptation, Backfill, Mode, Order, QueuePolicy};
 use model::spec::Backoff;
 use model::{
     Actor, ArrayRange, Blob, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, Offer, Pace, Reason,
-    RequestId, Resources, Run, RunSet, Seq, SessionId, Settings, TaskSpec, Timestamp, Token, Verdict, Work,
+    RequestId, Resources, Run, RunSet, Seq, SessionId, Settings, TaskSpec, Timestamp, Timing, Token, Verdict,
+    Work,
 };
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
@@ -127,7 +129,14 @@ impl Chaos {
             20..50 => self.reports(state),
             50..58 => self.open(state),
             58..61 => Command::EndSession { session: self.session(state) },
-            61..68 => Command::Tick,
+            61..66 => Command::Tick,
+            66..68 => {
+                let above = if self.draw.chance(95) { 1 + nth } else { 0 };
+                Command::Release {
+                    first: JobId(state.last_job().0 + above),
+                    count: self.draw.below(4) as u32,
+                }
+            }
             68..69 => Command::SetClock,
             _ => self.write(state, nth),
         }
@@ -348,6 +357,10 @@ impl Chaos {
             92..94 => Op::Uncordon { worker: self.worker() },
             94 => Op::Drain { worker: self.worker() },
             95 => Op::ForgetWorker { worker: self.worker() },
+            99 if self.draw.chance(60) => match self.draw.chance(80) {
+                true => Op::PutPeriodic(Box::new(self.periodic())),
+                false => Op::DeletePeriodic { name: self.queue() },
+            },
             98 if self.draw.chance(50) => match self.draw.chance(80) {
                 true => Op::PutBooking(self.booking()),
                 false => Op::DeleteBooking { name: self.queue() },
@@ -492,6 +505,30 @@ impl Chaos {
         let (wait_from, wait_to) = (Duration::from_secs(self.draw.below(9)), Duration::ZERO);
         let adaptation = Adaptation { at: Timestamp(0), home: to, from, to, tasks: 20, wait_from, wait_to };
         Op::Adapt { queue, adaptation: Box::new(adaptation) }
+    }
+
+    fn periodic(&mut self) -> PeriodicSpec {
+        let name = self.queue();
+        let order = self.draw.pick(&[Order::Rms, Order::Dms, Order::Edf]).unwrap_or_default();
+        let slots = 1 + self.draw.below(2) as u32;
+        let task = |place: u64, period: u64, slot: u32| {
+            let period = Duration::from_millis(period);
+            let (run_time, deadline) = (period / 4, period / 2);
+            let mut task = TaskSpec::new("t", Work::Noop);
+            let timing = Timing { estimate: Some(run_time), deadline: Some(deadline), period: Some(period) };
+            (task.resources, task.timing) = (Resources::cores(1), timing.boxed());
+            let queue = machine::state::periodic::queue_of(&name, slot);
+            let job = Arc::new(JobSpec { queue, ..JobSpec::of("p", vec![task]) });
+            PeriodicTaskSpec { name: format!("t{place}"), run_time, period, deadline, slot, job }
+        };
+        let count = 1 + self.draw.below(3);
+        // Some too short, and some on a slot that is not there.
+        let tasks = (0..count)
+            .map(|place| {
+                task(place, 98 + self.draw.below(4_000), self.draw.below(slots as u64 + 1) as u32 % 2)
+            })
+            .collect();
+        PeriodicSpec { name, order, slots, admitted: Vec::new(), tasks }
     }
 
     fn booking(&mut self) -> BookingSpec {

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machine::{
-    BookingSpec, Bootstrap, Command, Edge, Ended, JobChange, News, Op, OpenSession, Placement, Plan,
-    Preemption, Promise, Promised, QueueSpec, Report, ReportBatch, Reservation, Switch, Target,
+    BookingSpec, Bootstrap, Command, Edge, Ended, JobChange, News, Op, OpenSession, PeriodicSpec,
+    PeriodicTaskSpec, Placement, Plan, Preemption, Promise, Promised, QueueSpec, Report, ReportBatch,
+    Reservation, Switch, Target,
 };
 use model::policy::{Adaptation, QueuePolicy};
 use model::resources::parse_amount;
 use model::settings::{Failover, Lease, Limits};
 use model::time::parse_duration;
 use model::{
-    Actor, Blob, Dependency, Elapsed, Kind, Offer, Pace, Reason, Run, RunSet, Seq, SessionId, Settings,
-    TaskId, Timestamp, Token, Verdict,
+    Actor, Blob, Dependency, Elapsed, JobId, JobSpec, Kind, Offer, Pace, Reason, Resources, Run, RunSet, Seq,
+    SessionId, Settings, TaskId, TaskSpec, Timestamp, Timing, Token, Verdict, Work,
 };
 
 use super::spec::{debug, job, list, pair};
@@ -42,6 +43,13 @@ pub fn line(world: &mut World, line: &str) -> Read<Step> {
         "end" => Command::EndSession { session: rest.parse().map_err(debug)? },
         "place" => Command::Place(plan(rest)?),
         "reserve" => Command::Place(reservation(rest)?),
+        "release" => {
+            let [first, count] = rest.split_whitespace().collect::<Vec<_>>()[..] else {
+                return Err("release j5 2".to_owned());
+            };
+            let first: JobId = first.parse().map_err(|_| "release j5 2")?;
+            Command::Release { first, count: count.parse().map_err(|_| "release j5 2")? }
+        }
         "preempt" => Command::Place(preemption(rest)?),
         "suspend" => Command::Place(switch(rest, Pace::StandsStill)?),
         "go-on" => Command::Place(switch(rest, Pace::Runs)?),
@@ -290,6 +298,8 @@ fn op(world: &World, verb: &str, rest: &str) -> Read<Op> {
         "resume-queue" => Op::ResumeQueue { name: text },
         "delete-queue" => Op::DeleteQueue { name: text },
         "adapt" => adapt(rest)?,
+        "periodic" => periodic(rest)?,
+        "no-periodic" => Op::DeletePeriodic { name: text },
         "undo" => Op::UndoAdapt { queue: text },
         "cordon" => Op::Cordon { worker: text },
         "uncordon" => Op::Uncordon { worker: text },
@@ -358,6 +368,40 @@ fn booking(rest: &str) -> Read<BookingSpec> {
         }
     }
     Ok(spec)
+}
+
+/// `periodic s edf slots=2 : a C=100ms T=1s D=500ms slot=1; b C=1s T=2s`.
+fn periodic(rest: &str) -> Read<Op> {
+    let (head, tasks) = rest.split_once(" : ").ok_or("periodic s edf : a C=100ms T=1s")?;
+    let mut words = head.split_whitespace();
+    let name = words.next().ok_or("name the set")?.to_owned();
+    let order = words.next().ok_or("name the policy")?.parse()?;
+    let slots = words.next().map(pair).map_or(Ok(1), |(_, count)| count.parse()).map_err(|_| "slots")?;
+    let tasks = tasks.split(';').map(|task| periodic_task(&name, task)).collect::<Read<Vec<_>>>()?;
+    let admitted = vec!["as the story says".to_owned()];
+    Ok(Op::PutPeriodic(Box::new(PeriodicSpec { name, order, slots, admitted, tasks })))
+}
+
+fn periodic_task(set: &str, text: &str) -> Read<PeriodicTaskSpec> {
+    let mut words = text.split_whitespace();
+    let name = words.next().ok_or("name the task")?;
+    let (mut run_time, mut period, mut deadline, mut slot) = (Duration::ZERO, Duration::ZERO, None, 0);
+    for (name, value) in words.map(pair) {
+        match name {
+            "C" => run_time = parse_duration(value)?,
+            "T" => period = parse_duration(value)?,
+            "D" => deadline = Some(parse_duration(value)?),
+            "slot" => slot = value.parse().map_err(|_| "slot")?,
+            other => return Err(format!("a periodic task has no `{other}`")),
+        }
+    }
+    let deadline = deadline.unwrap_or(period);
+    let mut task = TaskSpec::new(name, Work::Noop);
+    let timing = Timing { estimate: Some(run_time), deadline: Some(deadline), period: Some(period) };
+    (task.resources, task.timing) = (Resources::cores(1), timing.boxed());
+    let queue = machine::state::periodic::queue_of(set, slot);
+    let job = Arc::new(JobSpec { queue, ..JobSpec::of(&format!("{set}.{name}"), vec![task]) });
+    Ok(PeriodicTaskSpec { name: name.to_owned(), run_time, period, deadline, slot, job })
 }
 
 /// `adapt q from priority/first-fit to sjf/easy`.

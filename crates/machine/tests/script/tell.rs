@@ -135,6 +135,7 @@ pub fn show(state: &State, what: &str) -> Result<String, String> {
         ("ready", _) => Ok(ready(state)),
         ("queues", _) => Ok(queues(state)),
         ("bookings", _) => Ok(bookings(state)),
+        ("periodic", _) => Ok(periodic(state)),
         ("workers", _) => Ok(workers(state)),
         ("why", placement) => why(state, placement),
         ("jobs", _) => Ok(jobs(state)),
@@ -155,6 +156,23 @@ fn bookings(state: &State) -> String {
         out.push('\n');
     }
     out
+}
+
+fn periodic(state: &State) -> String {
+    let mut out = String::new();
+    for set in state.periodic_views() {
+        writeln!(out, "{}: {} on {} slots since {}", set.name, set.order, set.slots, set.since).unwrap();
+        for task in &set.tasks {
+            let last = task.last.map_or_else(|| "none".to_owned(), |job| job.to_string());
+            writeln!(
+                out,
+                "  {} on {}: {} released (the last is {last}), {} skipped, {} met, {} missed, next {}",
+                task.name, task.queue, task.released, task.skipped, task.met, task.missed, task.next
+            )
+            .unwrap();
+        }
+    }
+    if out.is_empty() { "no periodic sets\n".to_owned() } else { out }
 }
 
 fn due(state: &State) -> String {

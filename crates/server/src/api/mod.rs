@@ -7,6 +7,7 @@ mod claim;
 mod cluster;
 mod forward;
 mod logs;
+mod periodic;
 mod read;
 mod readiness;
 mod service;

@@ -66,7 +66,7 @@ impl Api {
     }
 
     /// One short look at the state.
-    async fn look<R>(
+    pub async fn look<R>(
         &self,
         call: &Call,
         stale: bool,

@@ -151,6 +151,20 @@ impl Baton for Api {
         self.change(request, read, send!(delete_booking)).await
     }
 
+    async fn put_periodic(&self, request: Request<v1::PutPeriodicRequest>) -> Reply<v1::ChangeReply> {
+        Api::put_periodic(self, request, send!(put_periodic)).await
+    }
+
+    async fn delete_periodic(&self, request: Request<v1::PeriodicRequest>) -> Reply<v1::ChangeReply> {
+        let read =
+            |asked: v1::PeriodicRequest| convert::name(asked.name).map(|name| Op::DeletePeriodic { name });
+        self.change(request, read, send!(delete_periodic)).await
+    }
+
+    async fn list_periodic(&self, request: Request<v1::ReadRequest>) -> Reply<v1::ListPeriodicReply> {
+        Api::list_periodic(self, request).await
+    }
+
     async fn list_bookings(&self, request: Request<v1::ReadRequest>) -> Reply<v1::ListBookingsReply> {
         Api::list_bookings(self, request).await
     }

@@ -59,6 +59,8 @@ headed!(
     PutQueueRequest,
     PutBookingRequest,
     BookingRequest,
+    PutPeriodicRequest,
+    PeriodicRequest,
     ClaimRequest,
     WorkerRequest,
     PutSettingsRequest,

@@ -7,6 +7,7 @@ mod blob;
 mod booking;
 mod event;
 mod outcome;
+mod periodic;
 mod resources;
 mod spec;
 mod views;
@@ -21,6 +22,7 @@ use model::{Run, RunSet, SpecError};
 
 pub use booking::booking_spec;
 pub use event::event;
+pub use periodic::periodic_spec;
 pub use spec::read_job;
 pub use views::read_filter_states;
 pub use work::{kinds, open_session};

@@ -137,7 +137,7 @@ impl TryFrom<v1::TaskSpec> for TaskSpec {
     }
 }
 
-fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> TaskSpec {
+pub(super) fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> TaskSpec {
     let at = |field: &str| at(path, field);
     TaskSpec {
         name: task.name,
