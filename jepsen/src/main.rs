@@ -10,7 +10,7 @@ use jepsen::checks::{self, Verdict};
 use jepsen::drivers::real::{self, Request};
 use jepsen::drivers::virtually::{self, Seeds};
 use jepsen::drivers::{Driver, Ended};
-use jepsen::mutants::{self, ABSENT, MUTANTS};
+use jepsen::mutants::{self, MUTANTS};
 use jepsen::nemesis::{FAMILIES, Fault, Needs, chosen};
 use jepsen::run::{PATIENCE, Plan};
 use jepsen::store;
@@ -229,7 +229,6 @@ fn list() {
     checks::ALL.iter().for_each(|(id, claim)| println!("  {id:<26} {claim}"));
     println!("seeded bugs");
     MUTANTS.iter().for_each(|mutant| println!("  {:<26} {}", mutant.name, mutant.about));
-    ABSENT.iter().for_each(|(name, why)| println!("  {name:<26} not yet: {why}"));
 }
 
 fn exit(verdict: Verdict) -> ExitCode {

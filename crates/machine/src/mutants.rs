@@ -25,17 +25,20 @@ pub enum Mutant {
     DependencyOnStaleState,
     /// The placements of a plan are taken in an order that is another on every replica.
     HashOrder,
+    /// Every fourth release of a periodic task is due again after it.
+    ReleasedTwice,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
-    pub const ALL: [(&'static str, Mutant); 6] = [
+    pub const ALL: [(&'static str, Mutant); 7] = [
         ("no-fence-on-finish", Mutant::NoFenceOnFinish),
         ("requests-not-in-snapshot", Mutant::RequestsNotInSnapshot),
         ("capacity-not-released", Mutant::CapacityNotReleased),
         ("capacity-released-twice", Mutant::CapacityReleasedTwice),
         ("dependency-on-stale-state", Mutant::DependencyOnStaleState),
         ("hash-order", Mutant::HashOrder),
+        ("released-twice", Mutant::ReleasedTwice),
     ];
 }
 

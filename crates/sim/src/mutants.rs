@@ -25,6 +25,8 @@ pub struct Mutants {
     pub dependency_on_stale_state: bool,
     /// Each replica takes the placements of a plan in an order of its own.
     pub hash_order: bool,
+    /// Every fourth release of a periodic task is made again.
+    pub released_twice: bool,
     /// A worker starts an order again that comes again.
     pub start_twice: bool,
 }
@@ -52,6 +54,7 @@ impl Mutants {
             (self.capacity_released_twice, machine::Mutant::CapacityReleasedTwice),
             (self.dependency_on_stale_state, machine::Mutant::DependencyOnStaleState),
             (self.hash_order, machine::Mutant::HashOrder),
+            (self.released_twice, machine::Mutant::ReleasedTwice),
         ];
         state.mutate(all.into_iter().find(|(is_in, _)| *is_in).map(|(_, mutant)| mutant));
     }

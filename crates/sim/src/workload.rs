@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use machine::{BookingSpec, JobChange, Op, QueueSpec, Target};
+use machine::state::periodic::queue_of;
+use machine::{BookingSpec, JobChange, Op, PeriodicSpec, PeriodicTaskSpec, QueueSpec, Target};
 use model::policy::{Backfill, Mode, Order};
 use model::spec::Backoff;
 use model::{
@@ -34,8 +35,12 @@ pub fn op(chance: &mut Chance, known: &[JobId], workers: usize) -> Op {
             if let 9 | 10 = weight {
                 return booking(name, running_max);
             }
+            let policy = policy(chance);
+            if weight == 8 {
+                return periodic(name, running_max);
+            }
             let (weight, mode) = (Some(weight), mode(weight));
-            claimed(QueueSpec { name, weight, running_max, mode, ..policy(chance) })
+            claimed(QueueSpec { name, weight, running_max, mode, ..policy })
         }
         94 => Op::PauseQueue { name: queue(chance) },
         95 | 96 => Op::ResumeQueue { name: queue(chance) },
@@ -52,6 +57,27 @@ fn booking(name: String, drawn: Option<u32>) -> Op {
     let (queue, cores) = ((some % 3 > 0).then(|| name.clone()), 1 + some % CORES);
     let resources = Resources::cores(cores);
     Op::PutBooking(BookingSpec { name, queue, length, count: 2, resources, ..BookingSpec::default() })
+}
+
+/// Of some hundred milliseconds, on one slot or two; sometimes the end of it.
+fn periodic(name: String, drawn: Option<u32>) -> Op {
+    let some = drawn.unwrap_or(7);
+    if some < 3 {
+        return Op::DeletePeriodic { name };
+    }
+    let (slots, order) = (1 + some % 2, [Order::Rms, Order::Dms, Order::Edf][some as usize % 3]);
+    let task = |number: u32| {
+        let period = Duration::from_millis(u64::from(200 + 150 * some + 700 * number));
+        let (run_time, deadline, slot) = (period / 8, period / 2, number % slots);
+        let work = if number == 0 { Work::Noop } else { Work::Sleep(run_time) };
+        let mut task = TaskSpec::new("t", work);
+        let timing = Timing { estimate: Some(run_time), deadline: Some(deadline), period: Some(period) };
+        (task.resources, task.timing) = (Resources::cores(1), timing.boxed());
+        let job = JobSpec { queue: queue_of(&name, slot), ..JobSpec::of("periodic", vec![task]) };
+        PeriodicTaskSpec { name: format!("t{number}"), run_time, period, deadline, slot, job: Arc::new(job) }
+    };
+    let tasks = (0..3).map(task).collect();
+    Op::PutPeriodic(Box::new(PeriodicSpec { name, order, slots, admitted: Vec::new(), tasks }))
 }
 
 fn mode(weight: u32) -> Option<Mode> {

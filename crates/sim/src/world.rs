@@ -292,12 +292,18 @@ impl World {
         errands.extend(paused.map(|job| Op::Resume { jobs: vec![job.id] }));
         let queues = state.queues().filter(|queue| queue.paused);
         errands.extend(queues.map(|queue| Op::ResumeQueue { name: queue.name.clone() }));
-        let narrow = state.queues().filter(|queue| queue.running_max.is_some() && !queue.deleted);
+        // The slots of a set go with it.
+        let is_narrow = |queue: &&machine::state::queues::Queue| {
+            queue.running_max.is_some() && !queue.deleted && queue.owner.is_none()
+        };
+        let narrow = state.queues().filter(is_narrow);
         errands.extend(narrow.map(|queue| {
             Op::PutQueue(QueueSpec { name: queue.name.clone(), no_running_max: true, ..QueueSpec::default() })
         }));
         let cordoned = state.workers().filter(|worker| worker.cordoned);
         errands.extend(cordoned.map(|worker| Op::Uncordon { worker: worker.name.clone() }));
+        let sets = state.periodic_sets();
+        errands.extend(sets.map(|set| Op::DeletePeriodic { name: set.name.clone() }));
         self.clients[0].errands = errands;
         self.schedule_client(0);
     }

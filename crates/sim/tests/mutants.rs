@@ -80,3 +80,9 @@ fn an_order_that_is_started_again_is_caught() {
     let (_, what) = caught(Mutants { start_twice: true, ..Mutants::default() });
     assert!(what.contains("one start per token") || what.contains("one owner"), "{what}");
 }
+
+#[test]
+fn a_release_that_is_made_again_is_caught() {
+    let (_, what) = caught(Mutants { released_twice: true, ..Mutants::default() });
+    assert!(what.contains("released once"), "{what}");
+}

@@ -57,7 +57,7 @@ fn enough_happened(counts: &BTreeMap<String, u64>) {
     assert!(few.is_empty(), "too few (what, how often, least): {few:?} of {counts:#?}");
 }
 
-const EXPECTED: [(&str, u64); 31] = [
+const EXPECTED: [(&str, u64); 32] = [
     ("claim won", 300),
     ("claim lost", 100),
     ("leadership", 150),
@@ -88,6 +88,7 @@ const EXPECTED: [(&str, u64); 31] = [
     ("looks: final is final", 5_000),
     ("looks: gangs are whole", 500),
     ("looks: one start per token", 5_000),
+    ("looks: released once", 200),
     ("looks: retries are bounded", 5_000),
 ];
 

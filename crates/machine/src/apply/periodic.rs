@@ -12,6 +12,7 @@ use crate::apply::queues::{add, changed, drop_queue, heed};
 use crate::apply::submit;
 use crate::apply::write::within;
 use crate::command::PeriodicTaskSpec;
+use crate::mutants::Mutant;
 use crate::state::State;
 use crate::state::periodic::{PeriodicSet, PeriodicTask, queue_of};
 use crate::state::queues::Queue;
@@ -215,10 +216,11 @@ fn turn(state: &mut State, name: &str, now: Elapsed) -> Option<(Arc<JobSpec>, us
     let passed = now.since(began).as_micros() / task.period.as_micros().max(1);
     let number = (passed as u64).max(task.next);
     let lateness = now.since(Elapsed(began.0 + model::time::micros(task.period) * number));
+    let is_due_again = number % 4 == 3 && state.has_bug(Mutant::ReleasedTwice);
     let set = state.periodic.get_mut(name)?;
     let task = &mut set.tasks[place];
     task.skipped += number - task.next + u64::from(overlaps);
-    task.next = number + 1;
+    task.next = number + u64::from(!is_due_again);
     let job = task.job.clone();
     set.due = set.next_due();
     (!overlaps).then(|| (late(job, lateness), place))

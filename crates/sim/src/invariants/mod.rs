@@ -10,6 +10,7 @@ mod no_over_commit;
 mod one_owner;
 mod one_start_per_token;
 mod placed_has_live_session;
+mod released_once;
 mod replicas_agree;
 mod retries_bounded;
 mod sound;
@@ -89,6 +90,7 @@ impl Default for Watch {
                 Box::<one_owner::OneOwner>::default(),
                 Box::<one_start_per_token::OneStartPerToken>::default(),
                 Box::<placed_has_live_session::PlacedHasLiveSession>::default(),
+                Box::<released_once::ReleasedOnce>::default(),
                 Box::<replicas_agree::ReplicasAgree>::default(),
                 Box::<retries_bounded::RetriesBounded>::default(),
                 Box::<sound::Sound>::default(),
