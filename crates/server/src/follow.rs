@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use machine::{Applied, Event, Reply, State};
-use model::views::TaskState;
+use machine::{Applied, Event, State};
+use model::views::{JobState, TaskState};
 use model::{JobId, LogIndex, Run};
 use replica::{Feed, Replica, Subscription};
 
@@ -58,8 +58,9 @@ impl Follower {
     }
 
     fn count(&mut self, applied: &Applied) {
-        let submitted = applied.replies.iter().filter_map(|reply| match reply {
-            Reply::Submitted { job } => Some(*job),
+        // Releases of periodic tasks too, which have no reply of their own.
+        let submitted = applied.events.iter().filter_map(|event| match event {
+            Event::Job { job, state: JobState::Waiting } => Some(*job),
             _ => None,
         });
         let new = submitted

@@ -49,7 +49,7 @@ async fn an_admitted_set_is_released_through_leaders_that_die_and_never_twice() 
     assert_eq!(listed["items"][0]["order"], "edf", "{listed:#}");
     assert!(!listed["items"][0]["admitted"].as_array().expect("tests").is_empty());
     let shown = cli.ok(&["periodic", "get", "beat"]).await;
-    assert!(shown.contains("edf on 1 slots") && shown.contains("<="), "{shown}");
+    assert!(shown.contains("edf on 1 slot\n") && shown.contains("<="), "{shown}");
 
     // Its queue is its own, and the tasks that ran are jobs as any other.
     let other = cli.run(&["run", "--queue", "beat.1", "--", "true"]).await;

@@ -11,6 +11,7 @@ use super::plan;
 use crate::app::{App, WriteArgs};
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::output::counted;
 use crate::output::paint::Tone;
 use crate::output::rows::{Row, View};
 use crate::output::table::Cell;
@@ -123,7 +124,8 @@ async fn get(name: &str, app: &App) -> Result<Exit, Fault> {
     let absent = || Fault::not_found(format!("there is no periodic set `{name}`"));
     let set = found.ok_or_else(|| absent().fix("`baton periodic list` shows what there is"))?;
     app.face.one(&set, &set.name, || {
-        let head = format!("periodic set {}: {} on {} slots\n", set.name, set.order, set.slots);
+        let slots = counted(set.slots.into(), "slot");
+        let head = format!("periodic set {}: {} on {slots}\n", set.name, set.order);
         let tests = set.admitted.iter().map(|test| format!("  {test}\n"));
         let tests: String = tests.collect();
         format!("{head}{tests}\n{}\n", app.face.table(&set.tasks))
