@@ -11,7 +11,7 @@ use model::{Actor, Elapsed, JobId, JobSpec, SpecError};
 use crate::apply::queues::{add, changed, drop_queue, heed};
 use crate::apply::submit;
 use crate::apply::write::within;
-use crate::command::PeriodicTaskSpec;
+use crate::command::{PeriodicTaskSpec, WEIGHT_DEFAULT};
 use crate::mutants::Mutant;
 use crate::state::State;
 use crate::state::periodic::{PeriodicSet, PeriodicTask, queue_of};
@@ -40,6 +40,9 @@ pub(crate) fn refuse_owned(state: &State, queue: &str) -> Result<(), Rejection> 
 pub(crate) fn put(state: &mut State, spec: &PeriodicSpec, actor: &Actor) -> Result<Reply, Rejection> {
     check(state, spec)?;
     let began = state.stamp();
+    // Of one that is replaced, the jobs that have not ended are not to have another beside them.
+    let earlier = state.periodic.get(&spec.name).map_or(&[][..], |set| &set.tasks);
+    let last = |name: &str| earlier.iter().find(|task| task.name == name)?.last;
     let task = |task: &PeriodicTaskSpec| PeriodicTask {
         name: task.name.clone(),
         run_time: task.run_time,
@@ -52,7 +55,7 @@ pub(crate) fn put(state: &mut State, spec: &PeriodicSpec, actor: &Actor) -> Resu
         skipped: 0,
         met: 0,
         missed: 0,
-        last: None,
+        last: last(&task.name).filter(|id| is_open(state, *id)),
     };
     let set = PeriodicSet {
         name: spec.name.clone(),
@@ -70,6 +73,10 @@ pub(crate) fn put(state: &mut State, spec: &PeriodicSpec, actor: &Actor) -> Resu
     changed(state, &queue_of(&spec.name, 0))
 }
 
+fn is_open(state: &State, id: JobId) -> bool {
+    state.job(id).is_some_and(|job| !job.is_finished())
+}
+
 /// The queue of the slot: one task at a time, in the order of the set.
 fn own(state: &mut State, spec: &PeriodicSpec, slot: u32) {
     let name = queue_of(&spec.name, slot);
@@ -78,7 +85,11 @@ fn own(state: &mut State, spec: &PeriodicSpec, slot: u32) {
     let policy = QueuePolicy { order: spec.order, ..QueuePolicy::default() };
     let queue = state.queues.get_mut(&id).expect("found or added above");
     let before = std::mem::replace(&mut queue.policy, policy);
-    (queue.deleted, queue.owner, queue.running_max) = (false, Some(spec.name.clone()), Some(1));
+    if std::mem::take(&mut queue.deleted) {
+        // One that comes back is as a new one would be.
+        (queue.paused, queue.weight) = (false, WEIGHT_DEFAULT);
+    }
+    (queue.owner, queue.running_max) = (Some(spec.name.clone()), Some(1));
     (queue.auto, queue.adapted) = (false, None);
     heed(state, id, before);
 }
@@ -121,7 +132,8 @@ fn check(state: &State, spec: &PeriodicSpec) -> Result<(), Rejection> {
     let known = state.periodic.get(&spec.name);
     let count = state.periodic.len() as u64 + u64::from(known.is_none());
     within(count, SETS_MAX, "periodic_sets_max", "periodic sets")?;
-    let queues = state.queues.len() as u64 + u64::from(spec.slots);
+    let is_new = |slot: &u32| !state.index.queue_names.contains_key(&queue_of(&spec.name, *slot));
+    let queues = (state.queues.len() + (0..spec.slots).filter(is_new).count()) as u64;
     within(queues, state.limits().queues_max.into(), "queues_max", "queues")?;
     for slot in 0..spec.slots {
         let name = queue_of(&spec.name, slot);
@@ -210,8 +222,7 @@ fn turn(state: &mut State, name: &str, now: Elapsed) -> Option<(Arc<JobSpec>, us
     let set = state.periodic.get(name)?;
     let began = set.began.elapsed;
     let (place, task) = set.tasks.iter().enumerate().min_by_key(|(place, task)| (task.due(began), *place))?;
-    let is_open = |id: JobId| state.job(id).is_some_and(|job| !job.is_finished());
-    let overlaps = task.last.is_some_and(is_open);
+    let overlaps = task.last.is_some_and(|id| is_open(state, id));
     // Of several that have passed only the newest: the others' time is over.
     let passed = now.since(began).as_micros() / task.period.as_micros().max(1);
     let number = (passed as u64).max(task.next);
