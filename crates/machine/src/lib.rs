@@ -16,6 +16,7 @@ pub mod state;
 pub mod views;
 
 pub use apply::claim::claimable;
+pub use apply::periodic::TASKS_MAX as PERIODIC_TASKS_MAX;
 pub use apply::place::{TASKS_PER_PLACEMENT_MAX, eligible};
 pub use apply::preempt::may_give_way;
 pub use apply::slices::{may_resume, may_suspend};

@@ -1,6 +1,7 @@
 //! What apply refused, as clients see it: code, status and what would mend it.
 
 use machine::Rejection;
+use model::settings::Limits;
 use tonic::Code;
 
 use crate::error::{Failure, code};
@@ -72,6 +73,10 @@ fn fix(rejection: &Rejection) -> String {
             format!("set what you want with `baton queue put {queue}`; `--no-auto` stops further changes")
         }
         Rejection::QueueChanged { queue } => format!("look at it again: `baton advise {queue}`"),
+        // What is fixed cannot be raised.
+        Rejection::Limit { limit, .. } if !Limits::NAMES.contains(&limit.as_str()) => {
+            "ask for less, or wait until there is room".to_owned()
+        }
         Rejection::Limit { limit, .. } => {
             format!("wait until there is room, or raise {limit} in the cluster's settings")
         }
@@ -91,5 +96,18 @@ fn fix(rejection: &Rejection) -> String {
         | Rejection::Cycle { .. }
         | Rejection::Invalid { .. }
         | Rejection::StaleId => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_limit_that_is_a_setting_is_to_be_raised() {
+        let of =
+            |limit: &str| fix(&Rejection::Limit { limit: limit.to_owned(), max: 1, what: "x".to_owned() });
+        assert!(of("queues_max").contains("raise queues_max"));
+        assert_eq!(of("periodic_sets_max"), "ask for less, or wait until there is room");
     }
 }

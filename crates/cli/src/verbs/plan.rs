@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::TaskSpec;
 use model::policy::unknown;
 use model::time::{format_duration, micros};
-use scheduler::realtime::{Admission, How, Periodic, Priority, Strength, Unanswered, admit};
+use scheduler::realtime::{Admission, How, NO_SLOT, Periodic, Priority, Unanswered, admit};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -202,14 +202,6 @@ fn time(us: u64) -> String {
     format_duration(Duration::from_micros(us))
 }
 
-fn strength(strength: Strength) -> &'static str {
-    match strength {
-        Strength::Sufficient => "sufficient",
-        Strength::Exact => "exact",
-        Strength::Necessary => "necessary",
-    }
-}
-
 fn text(set: &[Periodic], answers: &[(How, Admission)]) -> String {
     let mut out = String::new();
     for (how, found) in answers {
@@ -222,22 +214,13 @@ fn text(set: &[Periodic], answers: &[(How, Admission)]) -> String {
         };
         let _ = writeln!(out, "{} ({kind}, {slots}): {verdict}", how.priority.name());
         for test in &found.tests {
-            let mark = if test.holds { "holds" } else { "does not hold" };
-            let (name, value, bound) = (test.name, test.value, test.bound);
-            let kind = strength(test.strength);
-            let _ = writeln!(out, "  {name}: {value:.4} <= {bound:.4} {mark} ({kind}; {})", test.source);
+            let _ = writeln!(out, "  {test}");
         }
         if let Some(miss) = &found.miss {
             let name = &set[miss.task].name;
-            let _ = match miss.deadline {
-                0 => writeln!(out, "  first refused: {name}: no slot takes it beside what it has"),
-                at => writeln!(
-                    out,
-                    "  first miss: {name}: by {} it needs {}, {} too much",
-                    time(at),
-                    time(miss.needed),
-                    time(miss.needed - at)
-                ),
+            let _ = match miss.by_how_much() {
+                None => writeln!(out, "  first refused: {name}: {NO_SLOT}"),
+                Some(how) => writeln!(out, "  first miss: {name}: {how}"),
             };
         }
         for (place, task) in set.iter().enumerate() {
@@ -257,7 +240,7 @@ fn text(set: &[Periodic], answers: &[(How, Admission)]) -> String {
 
 fn json_of(set: &[Periodic], how: How, found: &Admission) -> Value {
     let test = |test: &scheduler::realtime::Test| {
-        json!({"name": test.name, "source": test.source, "strength": strength(test.strength),
+        json!({"name": test.name, "source": test.source, "strength": test.strength.name(),
                "value": test.value, "bound": test.bound, "holds": test.holds})
     };
     let task = |(place, task): (usize, &Periodic)| {

@@ -8,6 +8,10 @@ mod fixed;
 mod ratio;
 mod slots;
 
+use std::fmt;
+use std::time::Duration;
+
+use model::time::format_duration;
 use ratio::Ratio;
 
 /// One periodic task.
@@ -65,6 +69,16 @@ pub enum Strength {
     Necessary,
 }
 
+impl Strength {
+    pub fn name(self) -> &'static str {
+        match self {
+            Strength::Sufficient => "sufficient",
+            Strength::Exact => "exact",
+            Strength::Necessary => "necessary",
+        }
+    }
+}
+
 /// One test of a set on one slot, or of all of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Test {
@@ -77,6 +91,14 @@ pub struct Test {
     pub holds: bool,
 }
 
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Test { name, source, strength, value, bound, holds } = self;
+        let mark = if *holds { "holds" } else { "does not hold" };
+        write!(f, "{name}: {value:.4} <= {bound:.4} {mark} ({}; {source})", strength.name())
+    }
+}
+
 /// The first deadline that is missed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Miss {
@@ -87,6 +109,21 @@ pub struct Miss {
     /// When it would be done, or the work that is due by then.
     pub needed: u64,
 }
+
+impl Miss {
+    /// How far it is missed, where times are microseconds; `None`: no slot takes the task at all.
+    pub fn by_how_much(&self) -> Option<String> {
+        let told = |us: u64| format_duration(Duration::from_micros(us));
+        let Miss { deadline, needed, .. } = *self;
+        let late = || {
+            format!("by {} it needs {}, {} too much", told(deadline), told(needed), told(needed - deadline))
+        };
+        (deadline > 0).then(late)
+    }
+}
+
+/// What is told of a task that no slot takes.
+pub const NO_SLOT: &str = "no slot takes it beside what it has";
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Admission {

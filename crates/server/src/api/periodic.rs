@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use machine::state::periodic::queue_of;
-use machine::{Op, PeriodicSpec, State};
+use machine::{Op, PERIODIC_TASKS_MAX, PeriodicSpec, State};
 use model::SpecError;
 use model::policy::Order;
-use model::time::{format_duration, micros};
-use scheduler::realtime::{Admission, How, Periodic, Priority, Test, Unanswered, admit};
-use std::time::Duration;
+use model::time::micros;
+use scheduler::realtime::{Admission, How, NO_SLOT, Periodic, Priority, Test, Unanswered, admit};
 use tonic::{Request, Response, Status};
 use wire::convert;
 use wire::error::Failure;
@@ -17,9 +16,6 @@ use wire::v1;
 use crate::api::Api;
 use crate::api::call::Call;
 use crate::api::write::SendOn;
-
-/// More are refused before they are tested.
-const TASKS_MAX: usize = 256;
 
 impl Api {
     /// Every replica that the call comes by tests it: none believes another, or a client.
@@ -73,8 +69,11 @@ fn admitted(mut spec: PeriodicSpec) -> Result<PeriodicSpec, Vec<SpecError>> {
             ));
         }
     };
-    if spec.tasks.is_empty() || spec.tasks.len() > TASKS_MAX {
-        return Err(refuse("tasks", format!("{} are given; a set has 1 to {TASKS_MAX}", spec.tasks.len())));
+    if spec.tasks.is_empty() || spec.tasks.len() > PERIODIC_TASKS_MAX {
+        return Err(refuse(
+            "tasks",
+            format!("{} are given; a set has 1 to {PERIODIC_TASKS_MAX}", spec.tasks.len()),
+        ));
     }
     if spec.slots == 0 {
         return Err(refuse("slots", "is at least 1"));
@@ -91,7 +90,7 @@ fn admitted(mut spec: PeriodicSpec) -> Result<PeriodicSpec, Vec<SpecError>> {
     if !found.accepted {
         return Err(refused(&set, &found));
     }
-    spec.admitted = found.tests.iter().filter(|test| test.holds).map(told).collect();
+    spec.admitted = found.tests.iter().filter(|test| test.holds).map(Test::to_string).collect();
     for (place, task) in spec.tasks.iter_mut().enumerate() {
         task.slot = found.slots.get(place).copied().flatten().unwrap_or(0);
         let mut job = (*task.job).clone();
@@ -115,23 +114,14 @@ fn unanswered(set: &[Periodic], why: &Unanswered) -> Vec<SpecError> {
     }
 }
 
-fn told(test: &Test) -> String {
-    let mark = if test.holds { "holds" } else { "does not hold" };
-    format!("{}: {:.4} <= {:.4} {mark} ({})", test.name, test.value, test.bound, test.source)
-}
-
 fn refused(set: &[Periodic], found: &Admission) -> Vec<SpecError> {
-    let tests: Vec<String> = found.tests.iter().map(told).collect();
+    let tests: Vec<String> = found.tests.iter().map(Test::to_string).collect();
     let tests = tests.join("; ");
-    let span = |us: u64| format_duration(Duration::from_micros(us));
     let Some(miss) = &found.miss else {
         return refuse("tasks", format!("the set cannot meet its deadlines: {tests}"));
     };
-    let name = &set[miss.task].name;
-    let how = match miss.deadline {
-        0 => "no slot takes it beside what it has".to_owned(),
-        at => format!("by {} it needs {}, {} too much", span(at), span(miss.needed), span(miss.needed - at)),
-    };
+    let (name, how) = (&set[miss.task].name, miss.by_how_much());
+    let how = how.as_deref().unwrap_or(NO_SLOT);
     refuse(
         format!("tasks[{}]", miss.task),
         format!("`{name}` misses its deadline first: {how}. Tests: {tests}"),
@@ -140,6 +130,8 @@ fn refused(set: &[Periodic], found: &Admission) -> Vec<SpecError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn set(tasks: &[(u64, u64)], slots: u32) -> Result<PeriodicSpec, Vec<SpecError>> {
