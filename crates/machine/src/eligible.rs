@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::resources::{choose_units, format_amount};
 use model::{Constraint, Elapsed, JobId, Kind, Resources, Run};
 
+use crate::apply::preempt::outranks;
 use crate::state::State;
 use crate::state::bookings::in_the_way;
 use crate::state::index::is_ready;
@@ -213,10 +214,19 @@ pub fn misfits<'a>(offered: Offered<'a>, class: &'a ClassKey) -> impl Iterator<I
 pub fn unreserved(state: &State, session: &Session, job: JobId, tasks: Run) -> Result<(), Ineligible> {
     match drains_for(state, session) {
         Some((other, task)) if other != job || !tasks.contains(task) => {
-            Err(Ineligible::Reserved { job: other, task })
+            match goes_before(state, job, (other, task)) {
+                true => Ok(()),
+                false => Err(Ineligible::Reserved { job: other, task }),
+            }
         }
         _ => Ok(()),
     }
+}
+
+/// Whether tasks of the job may use what drains for that one: it would have to give way to them once it is there.
+pub fn goes_before(state: &State, job: JobId, (other, task): (JobId, u32)) -> bool {
+    let is_gang = || state.job(other).and_then(|job| job.group_of(task)).is_some_and(|(_, group)| group.gang);
+    outranks(state, job, other) && !is_gang()
 }
 
 /// Times `starve_after` for which a worker drains without anything ending on it: then it may be held for ever, and

@@ -23,6 +23,9 @@ pub enum Order {
     RoundRobin,
     /// The shorter estimate (shortest job first); what has none is last.
     Sjf,
+    /// The higher (wait + estimate) / estimate, the wait counted from the submit (highest response ratio next; Brinch Hansen 1971);
+    /// what has no estimate is last.
+    Hrrn,
     /// The earlier deadline, counted from the submit (earliest deadline first); what has none is last.
     Edf,
     /// The shorter period (rate monotonic); what has none is last.
@@ -103,6 +106,7 @@ named!(
     Fifo = "fifo",
     RoundRobin = "round-robin",
     Sjf = "sjf",
+    Hrrn = "hrrn",
     Edf = "edf",
     Rms = "rms",
     Dms = "dms",
@@ -274,7 +278,7 @@ impl QueuePolicy {
 
     /// Whether estimates decide anything.
     pub fn asks_estimates(&self) -> bool {
-        self.promises() || matches!(self.order, Order::Sjf | Order::CriticalPath)
+        self.promises() || matches!(self.order, Order::Sjf | Order::Hrrn | Order::CriticalPath)
     }
 
     /// Whether tasks that wait get a time by which they start.

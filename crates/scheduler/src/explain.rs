@@ -16,6 +16,7 @@ use model::views::{Explanation, ReasonView, TaskState};
 use crate::fit::Fit;
 use crate::gang;
 use crate::queues::turns;
+use crate::turns::{Turns, by_rank};
 
 /// Entries of a queue that are counted: a page is enough to say "many".
 const AHEAD_COUNTED_MAX: usize = 10_000;
@@ -196,6 +197,9 @@ fn key(job: &Job, place: usize) -> ReadyKey {
 
 /// Groups of the queue that come before this one.
 fn ahead(state: &State, job: &Job, own: ReadyKey) -> u64 {
+    if state.queue(job.queue).is_some_and(|queue| queue.policy.order == Order::Hrrn) {
+        return ahead_by_ratio(state, job, own);
+    }
     let turns = turns(state, job.queue);
     let its = turns.get(&job.user);
     let before = |(list, keys): (&ReadyList, &BTreeSet<ReadyKey>)| {
@@ -209,6 +213,17 @@ fn ahead(state: &State, job: &Job, own: ReadyKey) -> u64 {
         keys.take(AHEAD_COUNTED_MAX).count() as u64
     };
     state.ready_in(job.queue).map(before).sum()
+}
+
+/// The same where they go by their response ratios. Of those that take equally long who has waited longer is first.
+fn ahead_by_ratio(state: &State, job: &Job, own: ReadyKey) -> u64 {
+    let turns = Turns::Ratios(state);
+    let place = |key: ReadyKey| (turns.turn(job.user, key), key);
+    let its = place(own);
+    let of_list = state.ready_in(job.queue).flat_map(|(_, keys)| by_rank(keys));
+    let before =
+        of_list.map(|keys| keys.take(AHEAD_COUNTED_MAX).take_while(|key| place(**key) < its).count() as u64);
+    before.sum()
 }
 
 /// Users who wait and whose turn is before this one's.

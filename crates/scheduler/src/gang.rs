@@ -40,8 +40,7 @@ impl Round<'_> {
         for ((session, _), number) in members.iter().zip(group.first..) {
             self.note(key.job, Run::new(number, 1), *session, 0);
         }
-        let went_to: Vec<SessionId> = members.into_iter().map(|(session, _)| session).collect();
-        self.release_served(key.job, group.numbers(), &went_to);
+        self.release_served(key.job, group.numbers());
         Sought::Placed
     }
 

@@ -20,6 +20,7 @@ pub mod realtime;
 mod reserve;
 mod slices;
 mod takers;
+mod turns;
 
 pub use ahead::{Ahead, Asked, Over, frees_anybody, plan_new};
 pub use explain::explain;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use machine::eligible::{accepts, drains_for, still_waits};
+use machine::eligible::{accepts, drains_for, goes_before};
 use machine::state::bookings::Booked;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
@@ -31,8 +31,10 @@ pub(crate) struct Round<'a> {
     /// By class, with the least share that must be free.
     orders: BTreeMap<ClassId, (OrderId, u64)>,
     full: BTreeSet<ClassId>,
-    /// A task went elsewhere than to the session that drained for it.
-    released: bool,
+    /// Something that drained for a task does so no more.
+    pub released: bool,
+    /// Tasks for which running ones may still be stopped.
+    pub preempts_left: usize,
     /// Once everything that has room is placed: sessions that this round gave something long, behind which nothing waits.
     pub ahead: Option<BTreeSet<SessionId>>,
     pub book: Book,
@@ -70,6 +72,7 @@ impl<'a> Round<'a> {
             orders,
             full,
             released: false,
+            preempts_left: preempt::TASKS_MAX,
             ahead: None,
             book,
             booked,
@@ -80,7 +83,7 @@ impl<'a> Round<'a> {
 
     pub fn run(&mut self, budget: Budget) -> Plan {
         // Before anything in line: whoever is ahead of it may not use its worker, and must not keep it from it.
-        self.place_reserved();
+        reserve::place_drained(self);
         slices::resume_left(self);
         let mut lines = lines(self.state, &self.taken, budget.skips_max);
         self.stand_by_promises(&lines);
@@ -104,7 +107,10 @@ impl<'a> Round<'a> {
             lines.iter_mut().for_each(Line::retry);
             self.take_turns(&mut lines, budget);
         }
-        preempt::for_waiting(self, passed_over(&lines));
+        if reserve::place_outranked(self, &mut lines) {
+            lines.iter_mut().for_each(Line::retry);
+            self.take_turns(&mut lines, budget);
+        }
         reserve::for_starving(self, passed_over(&lines));
         if self.may_send_ahead(&lines) {
             self.ahead = Some(self.given_long_work());
@@ -209,55 +215,6 @@ impl<'a> Round<'a> {
         self.released |= self.withdraw_all(queue);
     }
 
-    /// Tasks whose worker has drained for them.
-    fn place_reserved(&mut self) {
-        let state = self.state;
-        for (session, (id, task)) in self.reserved.clone() {
-            if gang::is_gang(state, id, task) {
-                self.place_reserved_gang(id, task);
-                continue;
-            }
-            let in_flight = self.taken.tasks.get(&id).is_some_and(|taken| taken.contains(task));
-            let Some(job) = state.job(id).filter(|_| !in_flight && still_waits(state, id, task)) else {
-                continue;
-            };
-            let running = self.taken.running.entry(job.queue).or_default();
-            if state.queue(job.queue).is_none_or(|queue| queue.room() <= *running) {
-                continue;
-            }
-            let class = job.group_of(task).and_then(|(_, group)| state.class(group.class));
-            let tasks = Run::new(task, 1);
-            let Some((place, _)) = job.group_of(task) else { continue };
-            let whose = (id, place as u32);
-            let estimate = self.estimate_if_asked(id, whose.1);
-            if let Some(row) = class.filter(|row| self.is_open(session, row, whose, tasks, estimate)) {
-                *self.taken.running.entry(job.queue).or_default() += 1;
-                self.take(id, place as u32, tasks, session, row);
-            }
-        }
-    }
-
-    fn place_reserved_gang(&mut self, id: JobId, task: u32) {
-        let state = self.state;
-        let Some((job, (place, group))) = state.job(id).and_then(|job| Some((job, job.group_of(task)?)))
-        else {
-            return;
-        };
-        let key = ReadyKey { rank: group.rank, job: id, group: place as u32 };
-        let running = self.taken.running.get(&job.queue).copied().unwrap_or(0);
-        let has_room =
-            state.queue(job.queue).is_some_and(|queue| queue.room() >= running + u64::from(group.len));
-        let in_flight = self.taken.tasks.get(&id).is_some_and(|taken| taken.touches(group.numbers()));
-        if has_room
-            && !in_flight
-            && still_waits(state, id, task)
-            && let Some(row) = state.class(group.class)
-            && self.place_gang(group.class, row, key, group) == Sought::Placed
-        {
-            *self.taken.running.entry(job.queue).or_default() += u64::from(group.len);
-        }
-    }
-
     /// Places the first tasks of the group, or drops its class from the line.
     fn place_head(&mut self, line: &mut Line<'_>, class: ClassId, key: ReadyKey) {
         let state = self.state;
@@ -291,8 +248,14 @@ impl<'a> Round<'a> {
         } else {
             match self.choose(class, row, key, tasks) {
                 Choice::Session(session) => self.take(key.job, key.group, tasks, session, row),
-                Choice::NoRoom => return self.wait(line, class, row, key, false),
-                Choice::Delays => return self.wait(line, class, row, key, true),
+                choice => {
+                    let delays = matches!(choice, Choice::Delays);
+                    // Before anything that comes after it takes the room of those who would give way.
+                    if !delays || line.backfill == Backfill::FirstFit {
+                        preempt::for_head(self, class, row, key);
+                    }
+                    return self.wait(line, class, row, key, delays);
+                }
             }
         }
         self.charge(line, row, tasks);
@@ -320,7 +283,7 @@ impl<'a> Round<'a> {
         for (nth, (id, row)) in (0..).zip(std::iter::once((class, row)).chain(others)) {
             if let Choice::Session(session) = self.choose(id, row, key, tasks) {
                 self.occupy(key.job, key.group, session, row);
-                self.release_served(key.job, tasks, &[session]);
+                self.release_served(key.job, tasks);
                 self.note(key.job, tasks, session, nth);
                 return Some(row);
             }
@@ -451,9 +414,13 @@ impl<'a> Round<'a> {
             && self.is_unbooked(session, whose.0, asked, left)
     }
 
+    /// Whether what drains for that task may be used by these, because it is one of them, or has to give way to them.
+    pub fn is_for(&self, kept: (JobId, u32), job: JobId, tasks: Run) -> bool {
+        (kept.0 == job && tasks.contains(kept.1)) || goes_before(self.state, job, kept)
+    }
+
     pub fn has_room(&self, session: SessionId, row: &Class, job: JobId, tasks: Run) -> bool {
-        let for_us = |(other, task): &(JobId, u32)| *other == job && tasks.contains(*task);
-        self.reserved.get(&session).is_none_or(for_us)
+        self.reserved.get(&session).is_none_or(|kept| self.is_for(*kept, job, tasks))
             && self.rooms.get(&session).is_some_and(|room| room.fit(&row.key.resources).is_some())
     }
 
@@ -486,7 +453,7 @@ impl<'a> Round<'a> {
 
     pub fn take(&mut self, job: JobId, group: u32, tasks: Run, session: SessionId, row: &Class) {
         self.occupy(job, group, session, row);
-        self.release_served(job, tasks, &[session]);
+        self.release_served(job, tasks);
         self.note(job, tasks, session, 0);
     }
 
@@ -511,15 +478,11 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// What drained for these tasks is open again, unless they went there.
-    pub fn release_served(&mut self, job: JobId, tasks: Run, went_to: &[SessionId]) {
-        if self.reserved.is_empty() {
-            return;
-        }
-        let served = |(other, task): &(JobId, u32)| *other == job && tasks.contains(*task);
-        for (drained, _) in self.reserved.extract_if(.., |_, task| served(task)) {
-            self.released |= !went_to.contains(&drained);
-        }
+    /// What drained for these tasks is open again, or what they leave of it.
+    pub fn release_served(&mut self, job: JobId, tasks: Run) {
+        let before = self.reserved.len();
+        self.reserved.retain(|_, (other, task)| *other != job || !tasks.contains(*task));
+        self.released |= self.reserved.len() < before;
     }
 
     pub fn takers(&self) -> &Takers {

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use machine::State;
 use machine::state::index::{ReadyKey, ReadyList};
-use machine::state::queues::{Queue, QueueId};
-use machine::state::users::{Moment, UserId, Users};
+use machine::state::queues::QueueId;
+use machine::state::users::UserId;
 use model::policy::{Backfill, Mode, Order};
 use model::{ClassId, Resources};
 
 use crate::overlay::Taken;
 use crate::slices::Standing;
+use crate::turns::{Turns, by_rank};
 
 /// What of a list comes after its head.
-type Rest<'a> = std::collections::btree_set::Iter<'a, ReadyKey>;
+type Rest<'a> = std::collections::btree_set::Range<'a, ReadyKey>;
 
-/// The first group of a class, or of what of it is one user's.
+/// The first group of a class, or of what of it is one user's, or takes equally long.
 pub(crate) struct Head<'a> {
     class: ClassId,
     user: UserId,
@@ -36,8 +37,7 @@ pub(crate) struct Line<'a> {
     pub room: u64,
     /// The first group of each class, in order.
     heads: BTreeMap<Place, Head<'a>>,
-    /// Where its users share it.
-    shares: Option<Shares<'a>>,
+    turns: Turns<'a>,
     /// Heads that found no room, in order.
     unplaced: Vec<(ReadyKey, Head<'a>)>,
     /// How many of them something was placed behind.
@@ -93,8 +93,17 @@ impl<'a> Line<'a> {
         if let Some((turn, mut head)) = self.take_head(key)
             && let Some(next) = head.rest.next()
         {
-            self.heads.insert((turn, *next), head);
+            self.insert(turn, *next, head);
         }
+    }
+
+    /// What comes in the place of a group that had this turn.
+    fn insert(&mut self, turn: u64, key: ReadyKey, head: Head<'a>) {
+        let turn = match &self.turns {
+            Turns::Ranks | Turns::Shares(_) => turn,
+            Turns::Ratios(_) => self.turns.turn(head.user, key),
+        };
+        self.heads.insert((turn, key), head);
     }
 
     /// Nothing of the class, whose first group is at `key`, finds room any more.
@@ -114,7 +123,7 @@ impl<'a> Line<'a> {
             _ => self.skipped.push((key, alone)),
         }
         if let Some(next) = head.rest.next() {
-            self.heads.insert((turn, *next), head);
+            self.insert(turn, *next, head);
         }
         self.skips_left = self.skips_left.saturating_sub(1);
         if self.skips_left == 0 {
@@ -138,7 +147,7 @@ impl<'a> Line<'a> {
     pub fn retry(&mut self) {
         let again = self.unplaced.drain(..).chain(self.skipped.drain(..));
         for (key, head) in again {
-            let turn = self.shares.as_ref().map_or(0, |shares| shares.turn(head.user));
+            let turn = self.turns.turn(head.user, key);
             self.heads.insert((turn, key), head);
         }
         self.next_standing.extend(self.standing.drain(..));
@@ -149,8 +158,21 @@ impl<'a> Line<'a> {
     /// Heads that something of the queue went before, and the first that found no room in any case.
     pub fn passed_over(&self) -> impl Iterator<Item = (ReadyKey, ClassId)> + '_ {
         // Where the queue may run no more, a worker with room would not help.
-        let passed = if self.room > 0 { self.passed.max(1) } else { 0 };
-        self.unplaced.iter().take(passed).map(|(key, head)| (*key, head.class))
+        let passed = if self.room > 0 { self.passed } else { 0 };
+        let first = self.first_without_room().filter(|place| self.room > 0 && *place >= passed);
+        let places = (0..passed.min(self.unplaced.len())).chain(first);
+        places.map(|place| (self.unplaced[place].0, self.unplaced[place].1.class))
+    }
+
+    fn first_without_room(&self) -> Option<usize> {
+        match &self.turns {
+            // What was given meanwhile may have made it another's turn.
+            Turns::Shares(shares) => (0..self.unplaced.len()).min_by_key(|place| {
+                let (key, head) = &self.unplaced[*place];
+                (shares.turn(head.user), *key)
+            }),
+            Turns::Ranks | Turns::Ratios(_) => (!self.unplaced.is_empty()).then_some(0),
+        }
     }
 
     /// Heads that would run if there were room for them.
@@ -164,7 +186,7 @@ impl<'a> Line<'a> {
         let share = share.saturating_mul(u64::from(allocations));
         self.spent = self.spent.saturating_add(share.saturating_mul(CHARGE_US));
         self.room = self.room.saturating_sub(u64::from(tasks));
-        if let (Some(shares), Some((_, head))) = (&mut self.shares, self.heads.first_key_value()) {
+        if let (Turns::Shares(shares), Some((_, head))) = (&mut self.turns, self.heads.first_key_value()) {
             let user = head.user;
             let (before, after) = shares.charge(user, asked, allocations, tasks);
             let theirs = |_: &Place, head: &mut Head<'_>| head.user == user;
@@ -179,64 +201,33 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What the users of a queue take, with what this round and the plans in flight have given them.
-struct Shares<'a> {
-    users: &'a Users,
-    at: Moment<'a>,
-    given: BTreeMap<UserId, Given>,
-}
-
-#[derive(Default)]
-struct Given {
-    resources: Resources,
-    tasks: u64,
-}
-
-impl Shares<'_> {
-    fn turn(&self, id: UserId) -> u64 {
-        let given = self.given.get(&id);
-        let turn =
-            self.users.get(id).map_or(0, |user| user.turn(given.map(|given| &given.resources), self.at));
-        // Those who ask for nothing that anybody could run out of take turns too.
-        turn.saturating_add(given.map_or(0, |given| given.tasks))
-    }
-
-    /// The turn before and after.
-    fn charge(&mut self, id: UserId, asked: &Resources, allocations: u32, tasks: u32) -> (u64, u64) {
-        let before = self.turn(id);
-        let given = self.given.entry(id).or_default();
-        (0..allocations).for_each(|_| given.resources.add(asked));
-        given.tasks += u64::from(tasks);
-        (before, self.turn(id))
-    }
-}
-
 /// Where each user comes among those of the queue who wait; empty, unless they share it.
 pub(crate) fn turns(state: &State, queue: QueueId) -> BTreeMap<UserId, u64> {
-    let Some(shares) = state.queue(queue).and_then(|queue| shares(state, queue, &Taken::default())) else {
-        return BTreeMap::new();
-    };
+    let turns = state.queue(queue).map(|queue| Turns::of(state, queue, &Taken::default()));
+    let Some(Turns::Shares(shares)) = turns else { return BTreeMap::new() };
     state.ready_in(queue).map(|(list, _)| (list.user, shares.turn(list.user))).collect()
-}
-
-fn shares<'a>(state: &'a State, queue: &'a Queue, taken: &Taken) -> Option<Shares<'a>> {
-    let is_shared = queue.policy.order == Order::Fair;
-    let of_queue = (queue.id, UserId::MIN)..=(queue.id, UserId::MAX);
-    let given = taken.users.range(of_queue).map(|((_, user), resources)| {
-        let given = Given { resources: resources.clone(), tasks: 0 };
-        (*user, given)
-    });
-    is_shared.then(|| Shares { users: &queue.users, at: state.moment(), given: given.collect() })
 }
 
 /// The first group of each list.
 type Heads<'a> = Vec<(ReadyKey, Head<'a>)>;
 
 fn add_head<'a>(heads: &mut Heads<'a>, (list, keys): (&ReadyList, &'a BTreeSet<ReadyKey>)) {
-    let mut rest = keys.iter();
+    add_rest(heads, list, keys.range(..));
+}
+
+fn add_rest<'a>(heads: &mut Heads<'a>, list: &ReadyList, mut rest: Rest<'a>) {
     if let Some(first) = rest.next() {
         heads.push((*first, Head { class: list.class, user: list.user, rest }));
     }
+}
+
+/// The first group of each list, and of what takes equally long.
+fn heads_by_rank(state: &State, queue: QueueId) -> Heads<'_> {
+    let mut heads = Heads::new();
+    for (list, keys) in state.ready_in(queue) {
+        by_rank(keys).for_each(|rest| add_rest(&mut heads, list, rest));
+    }
+    heads
 }
 
 /// Every queue that has ready work and may run it.
@@ -269,6 +260,9 @@ fn lines_of<'a>(
     let (now, half_life) = (state.stamp().elapsed, state.half_life());
     let line = |(id, mut unplaced): (QueueId, Heads<'a>)| {
         let queue = state.queue(id)?;
+        if queue.policy.order == Order::Hrrn {
+            unplaced = heads_by_rank(state, id);
+        }
         let standing = Standing::all_of(state, taken, id);
         if queue.paused {
             // What has begun goes on.
@@ -287,7 +281,7 @@ fn lines_of<'a>(
             spent,
             room,
             heads: BTreeMap::new(),
-            shares: shares(state, queue, taken),
+            turns: Turns::of(state, queue, taken),
             unplaced,
             passed: 0,
             skipped: Vec::new(),

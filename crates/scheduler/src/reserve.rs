@@ -4,15 +4,19 @@
 //! the first of a queue, or for one that something went before, and few workers drain at a time.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use machine::eligible::{accepts, still_waits};
+use machine::eligible::{accepts, goes_before, still_waits};
 use machine::state::index::ReadyKey;
+use machine::state::queues::QueueId;
+use machine::state::users::EVERYBODY;
 use machine::{Reservation, Session, State};
-use model::{ClassId, Elapsed, JobId, SessionId};
+use model::{ClassId, Elapsed, JobId, Run, SessionId};
 
-use crate::gang;
+use crate::gang::{self, Sought};
 use crate::place::Round;
+use crate::queues::Line;
 
 /// One worker in so many may drain, and always one.
 const WORKERS_PER_RESERVATION: usize = 4;
@@ -78,6 +82,106 @@ fn reserve(round: &mut Round<'_>, key: ReadyKey, class: ClassId) {
     let Some(session) = best else { return };
     round.reserved.insert(session, task);
     round.plan.reservations.push(Reservation { session, job: task.0, task: task.1 });
+}
+
+/// Places tasks whose worker has drained for them, but for those that others go before.
+pub(crate) fn place_drained(round: &mut Round<'_>) {
+    for (session, task) in round.reserved.clone() {
+        if gang::is_gang(round.state, task.0, task.1) {
+            place_gang(round, task);
+        } else if !is_outranked(round.state, session, task)
+            && let Some(queue) = place(round, session, task, &BTreeMap::new())
+        {
+            note_begun(round, queue, task, 1);
+        }
+    }
+    // Nobody was refused anything yet.
+    round.released = false;
+}
+
+/// The same of the others, now that those have had their turn. Whether any was placed.
+pub(crate) fn place_outranked(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> bool {
+    let mut has_placed = false;
+    for (session, task) in round.reserved.clone() {
+        if gang::is_gang(round.state, task.0, task.1) || !is_outranked(round.state, session, task) {
+            continue;
+        }
+        let left = lines.iter().map(|line| (line.queue, line.room)).collect();
+        if let Some(queue) = place(round, session, task, &left) {
+            has_placed = true;
+            let line = lines.iter_mut().find(|line| line.queue == queue);
+            line.into_iter().for_each(|line| line.room = line.room.saturating_sub(1));
+        }
+    }
+    has_placed
+}
+
+/// Whether something waits that the session takes, and that may use it although it drains for the task.
+fn is_outranked(state: &State, session: SessionId, task: (JobId, u32)) -> bool {
+    let preempting = state.job(task.0).and_then(|job| state.queue(job.queue));
+    let Some(queue) = preempting.filter(|queue| queue.policy.preempt) else { return false };
+    let takes = |class: ClassId| {
+        let (row, class) = (state.session(session), state.class(class));
+        row.zip(class).is_some_and(|(row, class)| accepts(state, row, &class.key).is_ok())
+    };
+    let mut firsts = state.ready_in(queue.id).filter_map(|(list, keys)| Some((list.class, keys.first()?)));
+    firsts.any(|(class, key)| goes_before(state, key.job, task) && takes(class))
+}
+
+/// Places the task on the session that drains for it. Returns its queue, of which `left` says how many more tasks may start, if
+/// any have in this round.
+fn place(
+    round: &mut Round<'_>,
+    session: SessionId,
+    (id, task): (JobId, u32),
+    left: &BTreeMap<QueueId, u64>,
+) -> Option<QueueId> {
+    let state = round.state;
+    let in_flight = round.taken.tasks.get(&id).is_some_and(|taken| taken.contains(task));
+    let job = state.job(id).filter(|_| !in_flight && still_waits(state, id, task))?;
+    let running = round.taken.running.get(&job.queue).copied().unwrap_or(0);
+    let room = || state.queue(job.queue).map_or(0, |queue| queue.room().saturating_sub(running));
+    if left.get(&job.queue).copied().unwrap_or_else(room) == 0 {
+        return None;
+    }
+    let (place, group) = job.group_of(task)?;
+    let row = state.class(group.class)?;
+    let (whose, tasks) = ((id, place as u32), Run::new(task, 1));
+    let estimate = round.estimate_if_asked(id, whose.1);
+    if !round.is_open(session, row, whose, tasks, estimate) {
+        return None;
+    }
+    round.take(id, whose.1, tasks, session, row);
+    Some(job.queue)
+}
+
+fn place_gang(round: &mut Round<'_>, (id, task): (JobId, u32)) {
+    let state = round.state;
+    let Some((job, (place, group))) = state.job(id).and_then(|job| Some((job, job.group_of(task)?))) else {
+        return;
+    };
+    let key = ReadyKey { rank: group.rank, job: id, group: place as u32 };
+    let running = round.taken.running.get(&job.queue).copied().unwrap_or(0);
+    let has_room = state.queue(job.queue).is_some_and(|queue| queue.room() >= running + u64::from(group.len));
+    let in_flight = round.taken.tasks.get(&id).is_some_and(|taken| taken.touches(group.numbers()));
+    if has_room
+        && !in_flight
+        && still_waits(state, id, task)
+        && let Some(row) = state.class(group.class)
+        && round.place_gang(group.class, row, key, group) == Sought::Placed
+    {
+        note_begun(round, job.queue, (id, task), group.len);
+    }
+}
+
+/// Before there are lines, what is placed counts as what is in flight does.
+fn note_begun(round: &mut Round<'_>, queue: QueueId, (id, task): (JobId, u32), tasks: u32) {
+    let state = round.state;
+    *round.taken.running.entry(queue).or_default() += u64::from(tasks);
+    let Some(job) = state.job(id).filter(|job| job.user != EVERYBODY) else { return };
+    let class = job.group_of(task).and_then(|(_, group)| state.class(group.class));
+    let given = round.taken.users.entry((queue, job.user)).or_default();
+    class.into_iter().for_each(|class| (0..tasks).for_each(|_| given.add(&class.key.resources)));
 }
 
 /// Whether the session, for which `task` is reserved, can still come to take it.

@@ -31,6 +31,10 @@ struct World {
 
 impl World {
     fn new() -> World {
+        World::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> World {
         let mut world = World {
             state: State::default(),
             now: 0,
@@ -39,7 +43,6 @@ impl World {
             requests: 1 << 80,
             user: "u".to_owned(),
         };
-        let settings = Settings::default();
         let bootstrap = Bootstrap { cluster: "test".to_owned(), settings, epoch: 0, next_node: 4 };
         world.apply(Command::Bootstrap(bootstrap));
         world
@@ -447,6 +450,8 @@ mod gangs;
 mod held;
 mod preempting;
 mod random;
+mod ratio;
+mod sharing;
 mod slicing;
 
 /// Nobody asked for an entry, so nobody looked: it drained until something else happened.

@@ -94,7 +94,7 @@ fn is_asked_for(home: &QueuePolicy, workload: &Workload) -> bool {
         Order::Edf | Order::Dms => workload.tasks().any(|task| task.deadline.is_some()),
         // A history has no periods, and what has slices is not replayed.
         Order::Rms | Order::RoundRobin => true,
-        Order::Fifo | Order::Sjf | Order::CriticalPath => false,
+        Order::Fifo | Order::Sjf | Order::Hrrn | Order::CriticalPath => false,
     }
 }
 

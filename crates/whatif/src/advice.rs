@@ -70,9 +70,10 @@ fn tells_apart(order: Order, workload: &Workload, estimates: bool) -> bool {
         || differ(workload.jobs.iter().all(|job| Some(job.priority) == first.map(|job| job.priority)));
     let deadlines = || workload.tasks().any(|task| task.deadline.is_some());
     let chains = || estimates && workload.tasks().any(|task| !task.after.is_empty());
-    let conditions: [(Order, &dyn Fn() -> bool); 8] = [
+    let conditions: [(Order, &dyn Fn() -> bool); 9] = [
         (Order::Priority, &priorities),
         (Order::Sjf, &|| estimates),
+        (Order::Hrrn, &|| estimates),
         (Order::Edf, &deadlines),
         (Order::Dms, &deadlines),
         // There are as many of them as quanta, and how long a slice should be is not for a replay to say.

@@ -16,15 +16,18 @@ pub struct Policy {
 /// The quantum of `round-robin`, unless another is given after a colon, as in `round-robin:4s`.
 pub const QUANTUM: Duration = Duration::from_secs(600);
 
-/// Order and backfill of each. `fcfs` and `sjf` are strict: nothing overtakes the first that waits.
-const KNOWN: [(&str, Order, Backfill); 17] = [
+/// Order and backfill of each. `fcfs`, `sjf` and `hrrn` are strict: nothing overtakes the first that waits.
+const KNOWN: [(&str, Order, Backfill); 20] = [
     ("fcfs", Order::Fifo, Backfill::None),
     ("sjf", Order::Sjf, Backfill::None),
+    ("hrrn", Order::Hrrn, Backfill::None),
     ("first-fit", Order::Fifo, Backfill::FirstFit),
     ("round-robin", Order::RoundRobin, Backfill::FirstFit),
     ("sjf-first-fit", Order::Sjf, Backfill::FirstFit),
+    ("hrrn-first-fit", Order::Hrrn, Backfill::FirstFit),
     ("easy", Order::Fifo, Backfill::Easy),
     ("easy-sjf", Order::Sjf, Backfill::Easy),
+    ("easy-hrrn", Order::Hrrn, Backfill::Easy),
     ("conservative", Order::Fifo, Backfill::Conservative),
     ("conservative-sjf", Order::Sjf, Backfill::Conservative),
     ("priority", Order::Priority, Backfill::FirstFit),

@@ -39,7 +39,7 @@ pub enum QueueArgs {
         /// Take away --running-max
         #[arg(long, conflicts_with = "running_max")]
         no_running_max: bool,
-        /// Which ready task comes first: priority, fifo, round-robin, sjf, edf, rms, dms, fair, critical-path
+        /// Which ready task comes first: priority, fifo, round-robin, sjf, hrrn, edf, rms, dms, fair, critical-path
         #[arg(long)]
         order: Option<Order>,
         /// Waiting so long adds one to a priority: 10m; 0s for never

@@ -4,7 +4,9 @@ use model::views::TaskState;
 use model::{Elapsed, Resources, Run, RunSet, SessionId, Token};
 
 use crate::apply::{gang, preempt, slices};
-use crate::eligible::{Ineligible, accepts, drains_for, gate, has_credit, has_room, unbooked, unreserved};
+use crate::eligible::{
+    Ineligible, accepts, drains_for, gate, goes_before, has_credit, has_room, unbooked, unreserved,
+};
 use crate::mutants;
 use crate::state::State;
 use crate::state::index::is_ready;
@@ -262,7 +264,8 @@ fn reserve(state: &mut State, reservation: &Reservation) {
         .and_then(|job| job.group_of(reservation.task))
         .map(|(_, group)| group.class);
     let Some(class) = class.and_then(|class| state.class(class)) else { return };
-    if drains_for(state, session).is_some() || accepts(state, session, &class.key).is_err() {
+    let is_kept = |other| !goes_before(state, reservation.job, other);
+    if drains_for(state, session).is_some_and(is_kept) || accepts(state, session, &class.key).is_err() {
         return;
     }
     let task = Some((reservation.job, reservation.task));

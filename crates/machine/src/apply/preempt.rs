@@ -9,6 +9,7 @@ use crate::apply::cancel::stop_if_idle;
 use crate::apply::deps::tell;
 use crate::eligible::still_waits;
 use crate::state::State;
+use crate::state::jobs::Job;
 use crate::state::sessions::{Allocation, Phase};
 
 pub(crate) fn apply(state: &mut State, preemption: &Preemption) {
@@ -20,19 +21,26 @@ pub(crate) fn apply(state: &mut State, preemption: &Preemption) {
     }
 }
 
-/// Whether the allocation may be stopped for a task of that job: one of the same queue, which wants it so, and of a higher
-/// priority; and no part of a gang.
+/// Whether the allocation may be stopped for a task of that job: one that the job comes before, and no part of a gang.
 pub fn may_give_way(state: &State, victim: &Allocation, to: JobId) -> bool {
-    let (Some(ours), Some(theirs)) = (state.job(to), state.job(victim.job)) else { return false };
-    let wants = state.queue(ours.queue).is_some_and(|queue| queue.policy.preempt && !queue.paused);
+    let Some(theirs) = state.job(victim.job) else { return false };
     let Some((_, group)) = theirs.group_of(victim.tasks.first) else { return false };
-    wants
-        && ours.queue == theirs.queue
-        && ours.priority > theirs.priority
-        && victim.phase == Phase::Running
+    victim.phase == Phase::Running
         && !group.gang
+        && outranks(state, to, victim.job)
         // It is on its way out already.
         && !theirs.is_cancelling(group)
+}
+
+/// Whether tasks of the one job have those of the other give way: they are of one queue, which wants it so, of a higher
+/// priority, and come first in spite of what waiting has added to the others.
+pub fn outranks(state: &State, one: JobId, other: JobId) -> bool {
+    let (Some(ours), Some(theirs)) = (state.job(one), state.job(other)) else { return false };
+    let rank = |job: &Job| job.groups.first().map_or(i64::MAX, |group| group.rank);
+    ours.queue == theirs.queue
+        && ours.priority > theirs.priority
+        && rank(ours) < rank(theirs)
+        && state.queue(ours.queue).is_some_and(|queue| queue.policy.preempt && !queue.paused)
 }
 
 fn give_way(state: &mut State, session: SessionId, victim: &Allocation) {

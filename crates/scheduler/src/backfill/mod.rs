@@ -372,10 +372,8 @@ impl Round<'_> {
         self.leave_place(whose, asked, estimate);
         let mut best: Option<Promise> = None;
         for session in takers {
-            let reserved = self
-                .reserved
-                .get(&session)
-                .is_some_and(|other| !tasks.contains(other.1) || other.0 != key.job);
+            let reserved =
+                self.reserved.get(&session).is_some_and(|kept| !self.is_for(*kept, key.job, tasks));
             let Some(at) = self.earliest(session, whose, asked, estimate).filter(|_| !reserved) else {
                 continue;
             };

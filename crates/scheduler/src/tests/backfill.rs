@@ -5,19 +5,19 @@ use model::policy::{Backfill, Order};
 use super::*;
 
 /// A job of one task.
-struct Job {
-    submit: u64,
-    cores: u64,
-    run: u64,
-    estimate: u64,
+pub(super) struct Job {
+    pub submit: u64,
+    pub cores: u64,
+    pub run: u64,
+    pub estimate: u64,
 }
 
-const fn exact(submit: u64, cores: u64, run: u64) -> Job {
+pub(super) const fn exact(submit: u64, cores: u64, run: u64) -> Job {
     Job { submit, cores, run, estimate: run }
 }
 
 /// Runs the jobs on one worker; when each started, in seconds.
-fn starts(cores: u64, jobs: &[Job], order: Order, backfill: Backfill) -> Vec<u64> {
+pub(super) fn starts(cores: u64, jobs: &[Job], order: Order, backfill: Backfill) -> Vec<u64> {
     let mut world = World::new();
     let session = world.session("w", cores);
     world.policy(order, backfill);
@@ -53,7 +53,7 @@ fn starts(cores: u64, jobs: &[Job], order: Order, backfill: Backfill) -> Vec<u64
 
 const SECOND: u64 = 1_000_000;
 
-fn timed(job: &Job) -> JobSpec {
+pub(super) fn timed(job: &Job) -> JobSpec {
     let mut task = TaskSpec::new("t", Work::Run(vec!["true".to_owned()]));
     task.resources = Resources::cores(job.cores);
     let estimate = Some(Duration::from_secs(job.estimate));

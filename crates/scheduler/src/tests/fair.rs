@@ -199,3 +199,25 @@ proptest! {
         }
     }
 }
+
+/// What was placed first, on a worker that drained for it, counts for its user when it is looked who comes next.
+#[test]
+fn a_worker_drains_for_the_user_whose_turn_it_is_after_what_was_just_placed() {
+    let mut w = World::new();
+    w.fair(&[]);
+    w.policy(Order::Fair, Backfill::None);
+    let session = w.session_with("a", offers(2, 1));
+    let ann = w.submit_as("ann", asks(1, 0));
+    let cyn = [w.submit_as("cyn", asks(1, 0)), w.submit_as("cyn", asks(1, 0))];
+    let bob = [w.submit_as("bob", asks(1, 0)), w.submit_as("bob", asks(1, 0))];
+    w.round();
+    wait(&mut w, 61);
+    w.round();
+    assert_eq!(w.reserved("a"), Some((bob[0], 0)), "{ann} and one of {cyn:?} run");
+    end(&mut w, session, 2, Verdict::Succeeded, 1_000);
+    let plan = w.plan();
+    assert_eq!(plan.placements[0].job, bob[0]);
+    assert_eq!(plan.reservations[0].job, cyn[1]);
+    w.round();
+    assert!(w.plan().is_empty());
+}

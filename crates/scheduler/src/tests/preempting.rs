@@ -124,3 +124,124 @@ fn no_member_of_a_gang_gives_way_alone() {
     w.submit(of(5, 1));
     assert!(preempted(&w).is_empty());
 }
+
+/// Low has waited for so long that its worker drains for it; then something of a higher priority comes. Low would have to give
+/// way to it as soon as it is there.
+#[test]
+fn what_drains_for_a_low_priority_is_taken_by_a_higher_one() {
+    let mut w = World::new();
+    let session = w.session("a", 2);
+    preempting(&mut w);
+    let running = w.submit(of(9, 1));
+    w.round();
+    let low = w.submit(of(0, 2));
+    wait(&mut w, 61);
+    w.round();
+    assert_eq!(w.reserved("a"), Some((low, 0)));
+    let same = w.submit(of(0, 1));
+    assert!(w.round().is_empty(), "{same} comes after it");
+    let high = w.submit(of(5, 1));
+    assert_eq!(w.round(), [format!("{high}.0@a")]);
+    assert_eq!(w.reserved("a"), Some((low, 0)), "it goes on draining");
+    assert!(w.plan().is_empty());
+    end(&mut w, session, 1, Verdict::Succeeded, 1_000);
+    end(&mut w, session, 2, Verdict::Succeeded, 1_000);
+    assert_eq!(w.round(), [format!("{low}.0@a")], "{running} and {high} are over");
+}
+
+#[test]
+fn a_worker_that_drains_for_a_low_priority_does_so_for_a_higher_one_that_would_have_it_give_way() {
+    let mut w = World::new();
+    let session = w.session("a", 4);
+    preempting(&mut w);
+    w.submit(of(1, 1));
+    w.submit(of(9, 2));
+    w.round();
+    let low = w.submit(of(0, 2));
+    wait(&mut w, 61);
+    w.round();
+    assert_eq!(w.reserved("a"), Some((low, 0)));
+    let high = w.submit(of(5, 2));
+    assert_eq!(preempted(&w), [format!("j1.0@a for {high}.0")]);
+    w.round();
+    assert_eq!(w.reserved("a"), Some((high, 0)));
+    assert!(w.plan().is_empty());
+    end(&mut w, session, 1, Verdict::Failed, 1);
+    assert_eq!(w.round(), [format!("{high}.0@a")]);
+}
+
+/// Else what it has been given would be taken from it again in the next round.
+#[test]
+fn nobody_takes_the_room_of_those_who_give_way_while_a_higher_priority_waits() {
+    let mut w = World::new();
+    w.session("a", 4);
+    preempting(&mut w);
+    let old = w.submit(of(0, 2));
+    w.round();
+    let high = w.submit(of(5, 4));
+    let small = w.submit(of(0, 2));
+    assert_eq!(preempted(&w), [format!("{old}.0@a for {high}.0")]);
+    assert!(w.round().is_empty(), "{small} would have to give way at once");
+    assert!(w.plan().is_empty());
+}
+
+/// What is being stopped already for one that went elsewhere, or of which there is more than that one needs, is room to come.
+#[test]
+fn room_that_is_being_given_back_is_not_made_twice() {
+    let mut w = World::new();
+    w.session("a", 4);
+    preempting(&mut w);
+    w.submit(of(0, 2));
+    w.submit(of(0, 2));
+    w.round();
+    let middle = w.submit(of(3, 2));
+    assert_eq!(preempted(&w).len(), 1);
+    w.round();
+    let high = w.submit(of(5, 2));
+    assert!(preempted(&w).is_empty(), "it gets what was made for {middle}");
+    let reserved: Vec<JobId> = w.plan().reservations.iter().map(|reservation| reservation.job).collect();
+    assert_eq!(reserved, [high]);
+}
+
+/// By waiting it comes before the other, whatever their priorities were.
+#[test]
+fn who_has_waited_for_its_turn_does_not_give_way_to_those_behind_it() {
+    let mut w = World::new();
+    w.session("a", 1);
+    preempting(&mut w);
+    let ageing = Some(Duration::from_secs(10));
+    w.write(Op::PutQueue(QueueSpec { name: "default".to_owned(), ageing, ..QueueSpec::default() }));
+    w.submit(of(0, 1));
+    w.round();
+    wait(&mut w, 9);
+    w.submit(of(1, 1));
+    assert_eq!(preempted(&w).len(), 1, "nine seconds are less than a priority");
+    w.write(Op::Cancel { targets: vec![machine::Target::job(JobId(2))] });
+    wait(&mut w, 2);
+    w.submit(of(1, 1));
+    assert!(preempted(&w).is_empty());
+    w.submit(of(2, 1));
+    assert_eq!(preempted(&w).len(), 1);
+}
+
+/// What drained for a task and is there for it may have to wait for those that go before it, and is placed in the same round.
+#[test]
+fn who_has_drained_a_worker_gets_it_in_the_round_of_those_that_could_not_use_it() {
+    let mut w = World::new();
+    let session = w.session_with("a", Capacity::of(Resources::cores(5)));
+    preempting(&mut w);
+    w.write(Op::PutQueue(QueueSpec { name: "other".to_owned(), ..QueueSpec::default() }));
+    w.submit(of(0, 3));
+    w.round();
+    let low = w.submit(of(0, 3));
+    wait(&mut w, 61);
+    w.round();
+    let mut gpu = of(1, 1);
+    gpu.tasks[0].resources.set("gpu", 5_000);
+    w.submit(gpu);
+    let other = w.submit(JobSpec { queue: "other".to_owned(), ..of(0, 1) });
+    assert!(w.round().is_empty());
+    end(&mut w, session, 1, Verdict::Succeeded, 1_000);
+    assert_eq!(w.round(), [format!("{low}.0@a"), format!("{other}.0@a")]);
+    assert!(w.plan().is_empty());
+}

@@ -112,7 +112,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0usize..20, any::<bool>()).prop_map(|(job, on)| Event::PauseJob { job, on }),
         1 => (0usize..3, any::<bool>()).prop_map(|(queue, on)| Event::PauseQueue { queue, on }),
         1 => (0usize..3, prop::option::of(0u32..6)).prop_map(|(queue, max)| Event::RunningMax { queue, max }),
-        1 => (0usize..3, 0usize..8, 0usize..4)
+        1 => (0usize..3, 0usize..14, 0usize..4)
             .prop_map(|(queue, order, backfill)| Event::Policy { queue, order, backfill }),
         4 => (worker(), any::<u64>()).prop_map(|(worker, chance)| Event::Claim { worker, chance }),
         4 => (1u64..200).prop_map(|seconds| Event::Wait { seconds }),
@@ -172,8 +172,10 @@ fn happen(w: &mut World, event: &Event) {
             })));
         }
         Event::Policy { queue: place, order, backfill } => {
-            let (order, backfill) =
-                (Order::ALL[order % Order::ALL.len()], Backfill::ALL[backfill % Backfill::ALL.len()]);
+            let (order, backfill) = (
+                Order::ALL.get(*order).copied().unwrap_or_default(),
+                Backfill::ALL[backfill % Backfill::ALL.len()],
+            );
             let preempt = order == Order::Priority && backfill != Backfill::None && place % 2 == 0;
             let claimed = backfill == Backfill::FirstFit && order != Order::RoundRobin && !preempt;
             let mode =
@@ -302,12 +304,7 @@ proptest! {
             happen(&mut w, event);
             w.round();
             // Promises, and who has waited too long for them, are brought into line with each other by a few rounds.
-            // And where users take turns, what was placed makes another the first that waits.
-            // What a worker has drained for may have to give way to a higher priority as soon as it is there.
-            let is_restless = |queue: &machine::state::queues::Queue| {
-                queue.policy.promises() || queue.policy.preempt || queue.policy.order == Order::Fair
-            };
-            let restless = w.state.queues().any(is_restless);
+            let restless = w.state.queues().any(|queue| queue.policy.promises());
             for _ in 0..if restless { ROUNDS_TO_REST } else { 0 } {
                 w.round();
             }
