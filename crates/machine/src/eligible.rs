@@ -213,14 +213,16 @@ pub fn misfits<'a>(offered: Offered<'a>, class: &'a ClassKey) -> impl Iterator<I
 /// Whether the worker drains for another task than this.
 pub fn unreserved(state: &State, session: &Session, job: JobId, tasks: Run) -> Result<(), Ineligible> {
     match drains_for(state, session) {
-        Some((other, task)) if other != job || !tasks.contains(task) => {
-            match goes_before(state, job, (other, task)) {
-                true => Ok(()),
-                false => Err(Ineligible::Reserved { job: other, task }),
-            }
+        Some((other, task)) if !may_use(state, (other, task), job, tasks) => {
+            Err(Ineligible::Reserved { job: other, task })
         }
         _ => Ok(()),
     }
+}
+
+/// Whether what drains for `kept` is open to these tasks of the job: it is one of them, or has to give way to them.
+pub fn may_use(state: &State, kept: (JobId, u32), job: JobId, tasks: Run) -> bool {
+    (kept.0 == job && tasks.contains(kept.1)) || goes_before(state, job, kept)
 }
 
 /// Whether tasks of the job may use what drains for that one: it would have to give way to them once it is there.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use machine::eligible::{accepts, drains_for, goes_before};
+use machine::eligible::{accepts, drains_for, may_use};
 use machine::state::bookings::Booked;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
@@ -414,13 +414,8 @@ impl<'a> Round<'a> {
             && self.is_unbooked(session, whose.0, asked, left)
     }
 
-    /// Whether what drains for that task may be used by these, because it is one of them, or has to give way to them.
-    pub fn is_for(&self, kept: (JobId, u32), job: JobId, tasks: Run) -> bool {
-        (kept.0 == job && tasks.contains(kept.1)) || goes_before(self.state, job, kept)
-    }
-
     pub fn has_room(&self, session: SessionId, row: &Class, job: JobId, tasks: Run) -> bool {
-        self.reserved.get(&session).is_none_or(|kept| self.is_for(*kept, job, tasks))
+        self.reserved.get(&session).is_none_or(|kept| may_use(self.state, *kept, job, tasks))
             && self.rooms.get(&session).is_some_and(|room| room.fit(&row.key.resources).is_some())
     }
 

@@ -24,12 +24,16 @@ pub(crate) fn for_head(round: &mut Round<'_>, class: ClassId, row: &Class, key: 
     }
     let group = &job.groups[key.group as usize];
     let waiting = group.ready.numbers().map(|position| group.first + position);
-    for task in waiting.take(TASKS_MAX) {
+    for task in waiting {
         let in_flight = round.taken.tasks.get(&job.id).is_some_and(|taken| taken.contains(task));
         if in_flight || round.reserved.values().any(|other| *other == (job.id, task)) {
             continue;
         }
-        if round.preempts_left == 0 || !make_room(round, class, row, (job.id, task)) {
+        if round.preempts_left == 0 {
+            round.is_cut_short = true;
+            return;
+        }
+        if !make_room(round, class, row, (job.id, task)) {
             return;
         }
         round.preempts_left -= 1;

@@ -4,12 +4,11 @@
 //! the first of a queue, or for one that something went before, and few workers drain at a time.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use machine::eligible::{accepts, goes_before, still_waits};
 use machine::state::index::ReadyKey;
-use machine::state::queues::QueueId;
+use machine::state::queues::{Queue, QueueId};
 use machine::state::users::EVERYBODY;
 use machine::{Reservation, Session, State};
 use model::{ClassId, Elapsed, JobId, Run, SessionId};
@@ -86,13 +85,17 @@ fn reserve(round: &mut Round<'_>, key: ReadyKey, class: ClassId) {
 
 /// Places tasks whose worker has drained for them, but for those that others go before.
 pub(crate) fn place_drained(round: &mut Round<'_>) {
+    let state = round.state;
     for (session, task) in round.reserved.clone() {
-        if gang::is_gang(round.state, task.0, task.1) {
+        if gang::is_gang(state, task.0, task.1) {
             place_gang(round, task);
-        } else if !is_outranked(round.state, session, task)
-            && let Some(queue) = place(round, session, task, &BTreeMap::new())
+            continue;
+        }
+        let Some(queue) = state.job(task.0).and_then(|job| state.queue(job.queue)) else { continue };
+        let running = round.taken.running.get(&queue.id).copied().unwrap_or(0);
+        if queue.room() > running && !is_outranked(state, queue, session, task) && place(round, session, task)
         {
-            note_begun(round, queue, task, 1);
+            note_begun(round, queue.id, task, 1);
         }
     }
     // Nobody was refused anything yet.
@@ -101,25 +104,28 @@ pub(crate) fn place_drained(round: &mut Round<'_>) {
 
 /// The same of the others, now that those have had their turn. Whether any was placed.
 pub(crate) fn place_outranked(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> bool {
+    let state = round.state;
     let mut has_placed = false;
     for (session, task) in round.reserved.clone() {
-        if gang::is_gang(round.state, task.0, task.1) || !is_outranked(round.state, session, task) {
-            continue;
-        }
-        let left = lines.iter().map(|line| (line.queue, line.room)).collect();
-        if let Some(queue) = place(round, session, task, &left) {
+        let Some(queue) = state.job(task.0).and_then(|job| state.queue(job.queue)) else { continue };
+        let line = lines.iter_mut().find(|line| line.queue == queue.id && line.room > 0);
+        if let Some(line) = line
+            && !gang::is_gang(state, task.0, task.1)
+            && is_outranked(state, queue, session, task)
+            && place(round, session, task)
+        {
+            line.room -= 1;
             has_placed = true;
-            let line = lines.iter_mut().find(|line| line.queue == queue);
-            line.into_iter().for_each(|line| line.room = line.room.saturating_sub(1));
         }
     }
     has_placed
 }
 
-/// Whether something waits that the session takes, and that may use it although it drains for the task.
-fn is_outranked(state: &State, session: SessionId, task: (JobId, u32)) -> bool {
-    let preempting = state.job(task.0).and_then(|job| state.queue(job.queue));
-    let Some(queue) = preempting.filter(|queue| queue.policy.preempt) else { return false };
+/// Whether something waits that the session takes, and that may use it although it drains for the task, which is of that queue.
+fn is_outranked(state: &State, queue: &Queue, session: SessionId, task: (JobId, u32)) -> bool {
+    if !queue.policy.preempt {
+        return false;
+    }
     let takes = |class: ClassId| {
         let (row, class) = (state.session(session), state.class(class));
         row.zip(class).is_some_and(|(row, class)| accepts(state, row, &class.key).is_ok())
@@ -128,31 +134,19 @@ fn is_outranked(state: &State, session: SessionId, task: (JobId, u32)) -> bool {
     firsts.any(|(class, key)| goes_before(state, key.job, task) && takes(class))
 }
 
-/// Places the task on the session that drains for it. Returns its queue, of which `left` says how many more tasks may start, if
-/// any have in this round.
-fn place(
-    round: &mut Round<'_>,
-    session: SessionId,
-    (id, task): (JobId, u32),
-    left: &BTreeMap<QueueId, u64>,
-) -> Option<QueueId> {
+/// Places the task on the session that drains for it. Whether there was room.
+fn place(round: &mut Round<'_>, session: SessionId, (id, task): (JobId, u32)) -> bool {
     let state = round.state;
     let in_flight = round.taken.tasks.get(&id).is_some_and(|taken| taken.contains(task));
-    let job = state.job(id).filter(|_| !in_flight && still_waits(state, id, task))?;
-    let running = round.taken.running.get(&job.queue).copied().unwrap_or(0);
-    let room = || state.queue(job.queue).map_or(0, |queue| queue.room().saturating_sub(running));
-    if left.get(&job.queue).copied().unwrap_or_else(room) == 0 {
-        return None;
-    }
-    let (place, group) = job.group_of(task)?;
-    let row = state.class(group.class)?;
+    let found = state.job(id).and_then(|job| job.group_of(task));
+    let Some((place, group)) = found.filter(|_| !in_flight && still_waits(state, id, task)) else {
+        return false;
+    };
     let (whose, tasks) = ((id, place as u32), Run::new(task, 1));
     let estimate = round.estimate_if_asked(id, whose.1);
-    if !round.is_open(session, row, whose, tasks, estimate) {
-        return None;
-    }
-    round.take(id, whose.1, tasks, session, row);
-    Some(job.queue)
+    let row = state.class(group.class);
+    let open = row.filter(|row| round.is_open(session, row, whose, tasks, estimate));
+    open.inspect(|row| round.take(id, whose.1, tasks, session, row)).is_some()
 }
 
 fn place_gang(round: &mut Round<'_>, (id, task): (JobId, u32)) {

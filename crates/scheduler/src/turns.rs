@@ -1,8 +1,9 @@
 //! What decides in a queue whose turn it is beside the ranks of its tasks: what its users have had, or for how long its tasks
 //! wait relative to how long they take. Both change while the tasks wait, so that no rank could say it.
 
-use std::collections::BTreeMap;
 use std::collections::btree_set::Range;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use machine::State;
 use machine::state::index::ReadyKey;
@@ -100,14 +101,12 @@ fn ratio(state: &State, key: ReadyKey) -> u64 {
 }
 
 /// The groups of one rank each, of a list in order.
-pub(crate) fn by_rank<'a>(
-    keys: &'a std::collections::BTreeSet<ReadyKey>,
-) -> impl Iterator<Item = Range<'a, ReadyKey>> {
+pub(crate) fn by_rank(keys: &BTreeSet<ReadyKey>) -> impl Iterator<Item = Range<'_, ReadyKey>> {
     let mut next = keys.first().copied();
     std::iter::from_fn(move || {
         let first = next?;
         let last = ReadyKey { rank: first.rank, ..ReadyKey::MAX };
-        next = keys.range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded)).next().copied();
+        next = keys.range((Bound::Excluded(last), Bound::Unbounded)).next().copied();
         Some(keys.range(first..=last))
     })
 }

@@ -34,7 +34,7 @@ pub fn may_give_way(state: &State, victim: &Allocation, to: JobId) -> bool {
 
 /// Whether tasks of the one job have those of the other give way: they are of one queue, which wants it so, of a higher
 /// priority, and come first in spite of what waiting has added to the others.
-pub fn outranks(state: &State, one: JobId, other: JobId) -> bool {
+pub(crate) fn outranks(state: &State, one: JobId, other: JobId) -> bool {
     let (Some(ours), Some(theirs)) = (state.job(one), state.job(other)) else { return false };
     let rank = |job: &Job| job.groups.first().map_or(i64::MAX, |group| group.rank);
     ours.queue == theirs.queue

@@ -13,7 +13,7 @@ mod profile;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use machine::eligible::accepts;
+use machine::eligible::{accepts, may_use};
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use machine::state::sessions::Class;
@@ -373,7 +373,7 @@ impl Round<'_> {
         let mut best: Option<Promise> = None;
         for session in takers {
             let reserved =
-                self.reserved.get(&session).is_some_and(|kept| !self.is_for(*kept, key.job, tasks));
+                self.reserved.get(&session).is_some_and(|kept| !may_use(self.state, *kept, key.job, tasks));
             let Some(at) = self.earliest(session, whose, asked, estimate).filter(|_| !reserved) else {
                 continue;
             };

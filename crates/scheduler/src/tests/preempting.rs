@@ -245,3 +245,28 @@ fn who_has_drained_a_worker_gets_it_in_the_round_of_those_that_could_not_use_it(
     assert_eq!(w.round(), [format!("{low}.0@a"), format!("{other}.0@a")]);
     assert!(w.plan().is_empty());
 }
+
+/// A plan makes room for so many at most; that there is more is said, and the next one goes on.
+#[test]
+fn a_plan_that_makes_room_for_as_many_as_it_may_is_cut_short() {
+    let mut w = World::new();
+    preempting(&mut w);
+    for nth in 0..20 {
+        w.session(&format!("w{nth}"), 1);
+        w.submit(of(0, 1));
+    }
+    assert_eq!(w.round().len(), 20);
+    let mut many = of(5, 1);
+    many.tasks[0].array = Some(model::ArrayRange { first: 0, last: 19, step: 1 });
+    w.submit(many);
+    let mut stopped = Vec::new();
+    for is_last in [false, true] {
+        let mut scratch = Scratch::default();
+        let made = plan(&w.state, &mut scratch, &Overlay::default(), Budget::default());
+        assert_eq!(scratch.has_more(), !is_last);
+        stopped.push(made.preemptions.len());
+        w.apply(Command::Place(made));
+    }
+    assert_eq!(stopped, [16, 4]);
+    assert!(w.plan().is_empty());
+}
