@@ -19,7 +19,10 @@ fn job(queue: &str, priority: i32, tasks: u32, ledger: &Ledger) -> JobSpec {
     let line = format!("echo \"$BATON_TASK $BATON_TOKEN\" >>{}", ledger.path.display());
     let mut task = TaskSpec::new("work", Work::Run(vec!["/bin/sh".into(), "-c".into(), line]));
     task.array = Some(ArrayRange { first: 0, last: tasks - 1, step: 1 });
-    JobSpec { queue: queue.to_owned(), priority, ..JobSpec::of(queue, vec![task]) }
+    JobSpec::of(queue, vec![task]).with(|job| {
+        job.queue = queue.to_owned();
+        job.priority = priority;
+    })
 }
 
 #[tokio::main]

@@ -103,7 +103,7 @@ async fn an_invalid_spec_is_refused_with_all_its_errors_and_nothing_is_submitted
         }
         assert!(text.contains("cycle"), "{text}");
     }
-    let missing = JobSpec { queue: "nowhere".to_owned(), ..command_job("x", &["true"]) };
+    let missing = command_job("x", &["true"]).with(|job| job.queue = "nowhere".to_owned());
     let error = cluster.client().submit(&missing).await.expect_err("refused");
     assert_eq!((error.code(), error.happened()), (code::UNKNOWN_QUEUE, Happened::No));
     let all = cluster.client().list_jobs(&JobFilter::default(), 10, None).await.expect("a list").value.items;

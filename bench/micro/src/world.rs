@@ -198,7 +198,7 @@ pub fn is_done(reply: &Reply) -> bool {
         Reply::Rejected(_) => false,
         Reply::Placed { dropped, .. } => *dropped == 0,
         Reply::Reported { fenced } => fenced.is_empty(),
-        Reply::Done | Reply::Submitted { .. } | Reply::Changed { .. } | Reply::SessionOpened { .. } => true,
+        Reply::Done | Reply::Submitted { .. } | Reply::Changed { .. } | Reply::SessionOpened(_) => true,
     }
 }
 
@@ -231,5 +231,5 @@ fn succeeded(at: Timestamp) -> Ended {
 /// An array of so many noops.
 pub fn array(tasks: u32) -> JobSpec {
     let range = format!("0-{}", tasks - 1).parse().expect("a range");
-    JobSpec::of("array", vec![TaskSpec { array: Some(range), ..TaskSpec::new("main", Work::Noop) }])
+    JobSpec::of("array", vec![TaskSpec::new("main", Work::Noop).with(|task| task.array = Some(range))])
 }

@@ -460,7 +460,7 @@ impl Leader {
                 Item::Open { worker } => self.registered(&worker, reply, state, now, out),
                 Item::End { session } => {
                     // Already ended: no effect will say so.
-                    if let Reply::Rejected(Rejection::SessionEnded { .. }) = reply {
+                    if let Some(Rejection::SessionEnded { .. }) = reply.rejection() {
                         self.ended(session, out);
                     }
                 }

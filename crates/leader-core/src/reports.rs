@@ -167,7 +167,7 @@ impl Leader {
             return;
         }
         let Reply::Reported { fenced } = reply else { return self.tell_ended(stream, out) };
-        out.push(Action::Send { stream, message: ToWorker::Acked { number, fenced } });
+        out.push(Action::Send { stream, message: ToWorker::Acked { number, fenced: fenced.to_vec() } });
         if let Some(Stage::Attaching { hello, .. }) = self.streams.get_mut(&stream) {
             let hello = std::mem::replace(hello, Box::new(Hello::default()));
             self.reconcile(stream, session, &hello, state, now, out);

@@ -9,7 +9,7 @@ use std::collections::btree_map::Entry as Slot;
 
 use machine::state::State;
 use machine::state::sessions::Session;
-use machine::{Command, OpenSession, Rejection, Reply};
+use machine::{Command, OpenSession, Opened, Rejection, Reply};
 use model::blob::sha256;
 use model::validate::validate_offer;
 use model::{Capacity, Seq, SessionId};
@@ -194,7 +194,8 @@ impl Leader {
         let stream = registration.stream;
         let is_here = matches!(self.streams.get(&stream), Some(Stage::Registering));
         match reply {
-            Reply::SessionOpened { session, lease } => {
+            Reply::SessionOpened(opened) => {
+                let Opened { session, lease } = *opened;
                 self.leases.arm(session, lease, now.moment);
                 let Some(row) = state.session(session).filter(|row| is_here && !row.ended) else { return };
                 self.attached.insert(session, stream);

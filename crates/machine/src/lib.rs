@@ -11,6 +11,7 @@ pub mod eligible;
 mod mutants;
 pub mod paged;
 pub mod reply;
+mod shared;
 pub mod snapshot;
 pub mod state;
 pub mod views;
@@ -28,7 +29,8 @@ pub use command::{
 pub use eligible::Ineligible;
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
-pub use reply::{Applied, Effect, Event, Rejection, Reply};
+pub use reply::{Applied, Effect, Event, Opened, Rejection, Reply};
+pub use shared::SharedSpecs;
 pub use snapshot::{Corrupt, Frozen, Row};
 pub use state::jobs::{Group, Job};
 pub use state::queues::Promise;

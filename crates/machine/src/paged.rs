@@ -1,27 +1,66 @@
-//! A table by number whose copies share pages: a clone costs a pointer per 64 rows, and only rows that change
+//! A table by number whose copies share pages: a clone costs a pointer per 4,096 rows, and only rows that change
 //! afterwards are copied. This is what makes a snapshot of a large state cheap.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const PAGE: u64 = 64;
+/// Pages of a chapter.
+const CHAPTER: u64 = 64;
 
+/// So many places, each with something or nothing, that copies share.
 #[derive(Clone)]
-struct Page<T> {
-    rows: Vec<Option<Arc<T>>>,
+struct Leaf<T> {
+    places: Vec<Option<Arc<T>>>,
     used: usize,
 }
 
-impl<T> Page<T> {
-    fn empty() -> Page<T> {
-        Page { rows: (0..PAGE).map(|_| None).collect(), used: 0 }
+type Page<T> = Leaf<T>;
+type Chapter<T> = Leaf<Page<T>>;
+
+impl<T> Leaf<T> {
+    fn empty(places: u64) -> Leaf<T> {
+        Leaf { places: (0..places).map(|_| None).collect(), used: 0 }
     }
+
+    fn get(&self, place: u64) -> Option<&T> {
+        self.places[place as usize].as_deref()
+    }
+
+    fn put(&mut self, place: u64, value: T) -> Option<Arc<T>> {
+        let before = self.places[place as usize].replace(Arc::new(value));
+        self.used += usize::from(before.is_none());
+        before
+    }
+
+    fn take(&mut self, place: u64) -> Option<Arc<T>> {
+        let taken = self.places[place as usize].take();
+        self.used -= usize::from(taken.is_some());
+        taken
+    }
+
+    fn numbered(&self) -> impl DoubleEndedIterator<Item = (u64, &T)> {
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(place, value)| Some((place as u64, value.as_deref()?)))
+    }
+}
+
+impl<T: Clone> Leaf<T> {
+    /// To change it: a copy of its own, if another shares it.
+    fn get_mut(&mut self, place: u64) -> Option<&mut T> {
+        self.places[place as usize].as_mut().map(Arc::make_mut)
+    }
+}
+
+/// Where a row is: its chapter, its page in there, its place on that.
+fn locate(number: u64) -> (u64, u64, u64) {
+    (number / PAGE / CHAPTER, number / PAGE % CHAPTER, number % PAGE)
 }
 
 /// Rows by number. Numbers are dense: a page of 64 exists as long as one of its rows does.
 #[derive(Clone)]
 pub struct Paged<T> {
-    pages: BTreeMap<u64, Arc<Page<T>>>,
+    chapters: BTreeMap<u64, Arc<Chapter<T>>>,
     len: u64,
     /// Rows that may have changed since somebody last asked.
     touched: Vec<u64>,
@@ -29,7 +68,7 @@ pub struct Paged<T> {
 
 impl<T> Default for Paged<T> {
     fn default() -> Paged<T> {
-        Paged { pages: BTreeMap::new(), len: 0, touched: Vec::new() }
+        Paged { chapters: BTreeMap::new(), len: 0, touched: Vec::new() }
     }
 }
 
@@ -43,7 +82,8 @@ impl<T: Clone> Paged<T> {
     }
 
     pub fn get(&self, number: u64) -> Option<&T> {
-        self.pages.get(&(number / PAGE))?.rows[(number % PAGE) as usize].as_deref()
+        let (chapter, page, place) = locate(number);
+        self.chapters.get(&chapter)?.get(page)?.get(place)
     }
 
     pub fn contains(&self, number: u64) -> bool {
@@ -51,49 +91,59 @@ impl<T: Clone> Paged<T> {
     }
 
     pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        let page = self.pages.get_mut(&(number / PAGE))?;
-        let place = (number % PAGE) as usize;
+        let (chapter, page, place) = locate(number);
+        let chapter = self.chapters.get_mut(&chapter)?;
         // Looked at first, so that asking for what is not there copies nothing.
-        page.rows[place].as_ref()?;
+        chapter.get(page)?.get(place)?;
         note(&mut self.touched, number);
-        Arc::make_mut(page).rows[place].as_mut().map(Arc::make_mut)
+        Arc::make_mut(chapter).get_mut(page)?.get_mut(place)
     }
 
     pub fn insert(&mut self, number: u64, row: T) -> Option<Arc<T>> {
         note(&mut self.touched, number);
-        let page = self.pages.entry(number / PAGE).or_insert_with(|| Arc::new(Page::empty()));
-        let page = Arc::make_mut(page);
-        let before = page.rows[(number % PAGE) as usize].replace(Arc::new(row));
-        if before.is_none() {
-            page.used += 1;
-            self.len += 1;
+        let (chapter, page, place) = locate(number);
+        let chapter = self.chapters.entry(chapter).or_insert_with(|| Arc::new(Leaf::empty(CHAPTER)));
+        let chapter = Arc::make_mut(chapter);
+        if chapter.get(page).is_none() {
+            chapter.put(page, Leaf::empty(PAGE));
         }
+        let before = chapter.get_mut(page)?.put(place, row);
+        self.len += u64::from(before.is_none());
         before
     }
 
     pub fn remove(&mut self, number: u64) -> Option<Arc<T>> {
-        let page = self.pages.get_mut(&(number / PAGE))?;
-        page.rows[(number % PAGE) as usize].as_ref()?;
+        let (at, page, place) = locate(number);
+        let chapter = self.chapters.get_mut(&at)?;
+        chapter.get(page)?.get(place)?;
         note(&mut self.touched, number);
-        let page = Arc::make_mut(page);
-        let row = page.rows[(number % PAGE) as usize].take();
-        page.used -= 1;
+        let chapter = Arc::make_mut(chapter);
+        let rows = chapter.get_mut(page)?;
+        let row = rows.take(place);
         self.len -= 1;
-        if page.used == 0 {
-            self.pages.remove(&(number / PAGE));
+        if rows.used == 0 {
+            chapter.take(page);
+        }
+        if chapter.used == 0 {
+            self.chapters.remove(&at);
         }
         row
     }
 
     /// All rows in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &T)> {
-        self.pages.iter().flat_map(|(page, rows)| numbered(*page, rows))
+        self.chapters.iter().flat_map(|(at, chapter)| numbered(*at, chapter))
     }
 
     /// Rows below `number`, the highest first.
     pub fn below(&self, number: u64) -> impl Iterator<Item = (u64, &T)> {
-        let pages = self.pages.range(..=number / PAGE).rev();
-        pages.flat_map(|(page, rows)| numbered(*page, rows).rev()).filter(move |(n, _)| *n < number)
+        let (at, ..) = locate(number);
+        let chapters = self.chapters.range(..=at).rev();
+        let pages = chapters.flat_map(|(at, chapter)| pages(*at, chapter).rev());
+        let pages = pages.filter(move |(first, _)| *first < number);
+        let rows = pages
+            .flat_map(|(first, page)| page.numbered().rev().map(move |(place, row)| (first + place, row)));
+        rows.filter(move |(found, _)| *found < number)
     }
 
     pub fn first(&self) -> Option<u64> {
@@ -116,17 +166,19 @@ fn note(touched: &mut Vec<u64>, number: u64) {
     }
 }
 
-fn numbered<T>(page: u64, rows: &Arc<Page<T>>) -> impl DoubleEndedIterator<Item = (u64, &T)> {
-    let place =
-        move |(place, row): (usize, &'_ Option<Arc<T>>)| row.as_ref().map(|_| page * PAGE + place as u64);
-    rows.rows.iter().enumerate().filter_map(move |(at, row)| {
-        let number = place((at, row))?;
-        Some((number, row.as_deref()?))
-    })
+/// The pages of a chapter, each with the number of its first row.
+fn pages<T>(at: u64, chapter: &Chapter<T>) -> impl DoubleEndedIterator<Item = (u64, &Page<T>)> {
+    chapter.numbered().map(move |(page, rows)| ((at * CHAPTER + page) * PAGE, rows))
+}
+
+fn numbered<T>(at: u64, chapter: &Chapter<T>) -> impl DoubleEndedIterator<Item = (u64, &T)> {
+    pages(at, chapter).flat_map(|(first, page)| page.numbered().map(move |(place, row)| (first + place, row)))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -159,5 +211,57 @@ mod tests {
         assert_eq!(table.below(300).map(|(n, _)| n).collect::<Vec<_>>(), [64, 63, 5]);
         assert_eq!(table.below(64).map(|(n, _)| n).collect::<Vec<_>>(), [63, 5]);
         assert_eq!(table.first(), Some(5));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u64),
+        Change(u64),
+        Remove(u64),
+        Keep,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        // Around the ends of pages and of chapters.
+        let number = || prop_oneof![0..130_u64, 4_090..4_110_u64, 8_190..8_260_u64];
+        prop_oneof![
+            4 => number().prop_map(Step::Insert),
+            2 => number().prop_map(Step::Change),
+            3 => number().prop_map(Step::Remove),
+            1 => Just(Step::Keep),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_is_a_map_and_so_is_each_copy(steps in prop::collection::vec(step(), 0..300)) {
+            let (mut table, mut map) = (Paged::default(), BTreeMap::new());
+            let mut kept: Vec<(Paged<usize>, BTreeMap<u64, usize>)> = Vec::new();
+            for (at, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Insert(number) => {
+                        let before = table.insert(number, at).map(|row| *row);
+                        prop_assert_eq!(before, map.insert(number, at));
+                    }
+                    Step::Change(number) => {
+                        table.get_mut(number).into_iter().for_each(|row| *row = at);
+                        map.entry(number).and_modify(|row| *row = at);
+                    }
+                    Step::Remove(number) => {
+                        prop_assert_eq!(table.remove(number).map(|row| *row), map.remove(&number));
+                    }
+                    Step::Keep => kept.push((table.clone(), map.clone())),
+                }
+            }
+            kept.push((table, map));
+            for (table, map) in kept {
+                prop_assert!(table.iter().eq(map.iter().map(|(number, row)| (*number, row))));
+                prop_assert_eq!((table.len(), table.first()), (map.len() as u64, map.keys().next().copied()));
+                for end in [0, 64, 4_096, 4_100, 8_192, 9_000] {
+                    let below = map.range(..end).rev().map(|(number, row)| (*number, row));
+                    prop_assert!(table.below(end).eq(below));
+                }
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use model::settings::Lease;
 use model::views::{JobState, TaskState, WorkerState};
-use model::{JobId, RequestId, Run, Seq, SessionId, SpecError};
+use model::{JobId, Lean, RequestId, Run, Seq, SessionId, SpecError};
 use serde::{Deserialize, Serialize};
 
 /// The outcome of one entry.
@@ -32,15 +32,35 @@ pub enum Reply {
         taken: u32,
         dropped: u32,
     },
-    SessionOpened {
-        session: SessionId,
-        lease: Lease,
-    },
+    SessionOpened(Box<Opened>),
     /// Every report of the batch is settled; those of these placements came too late and counted for nothing.
     Reported {
-        fenced: Vec<Seq>,
+        fenced: Lean<Vec<Seq>>,
     },
-    Rejected(Rejection),
+    Rejected(Box<Rejection>),
+}
+
+/// A new session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Opened {
+    pub session: SessionId,
+    pub lease: Lease,
+}
+
+impl Reply {
+    /// Why nothing was done, if nothing was.
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Reply::Rejected(why) => Some(why),
+            _ => None,
+        }
+    }
+}
+
+impl From<Rejection> for Reply {
+    fn from(why: Rejection) -> Reply {
+        Reply::Rejected(Box::new(why))
+    }
 }
 
 /// Why a command changed nothing. Replicated: every replica says the same.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::chores::Chore;
 use crate::mutants::Mutant;
 use crate::paged::Paged;
+use crate::shared::SharedSpecs;
 use crate::state::bookings::Booking;
 use crate::state::jobs::{Job, Tombstone};
 use crate::state::periodic::PeriodicSet;
@@ -93,16 +94,16 @@ impl State {
     pub fn thaw(rows: impl IntoIterator<Item = Row>) -> Result<State, Corrupt> {
         let mut rows = rows.into_iter();
         let Some(Row::Meta(meta)) = rows.next() else { return Err(Corrupt::NoMeta) };
-        let mut state = State { meta: *meta, ..State::default() };
+        let (mut state, mut specs) = (State { meta: *meta, ..State::default() }, SharedSpecs::default());
         state.requests = Requests::at(state.meta.requests_next, state.meta.requests_floor_ms);
         for row in rows {
-            state.put_row(row)?;
+            state.put_row(row, &mut specs)?;
         }
         state.forget_touched();
         Ok(state)
     }
 
-    fn put_row(&mut self, row: Row) -> Result<(), Corrupt> {
+    fn put_row(&mut self, row: Row, specs: &mut SharedSpecs) -> Result<(), Corrupt> {
         match row {
             Row::Meta(_) => return Err(Corrupt::NoMeta),
             Row::Queue(queue) => {
@@ -125,6 +126,7 @@ impl State {
             }
             Row::Job(mut job) => {
                 job.actor = self.shared(&job.actor);
+                specs.share(&mut job.spec);
                 if !self.queues.contains_key(&job.queue) {
                     return Err(Corrupt::NoQueue { job: job.id, queue: job.queue });
                 }

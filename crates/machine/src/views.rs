@@ -68,7 +68,9 @@ impl State {
     pub fn current_spec(&self, id: JobId) -> Option<JobSpec> {
         let job = self.job(id)?;
         let mut spec = (*job.spec).clone();
-        spec.queue = self.queue(job.queue).map(|queue| queue.name.clone()).unwrap_or(spec.queue);
+        if let Some(queue) = self.queue(job.queue) {
+            spec.queue.clone_from(&queue.name);
+        }
         (spec.priority, spec.after) = (job.priority, job.after.clone());
         let on = |on: &On| match on {
             On::Group(other) => Dependency::Task(job.task_spec(*other as usize).name.clone()),

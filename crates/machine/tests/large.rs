@@ -61,7 +61,7 @@ impl World {
 
     fn submit(&mut self, tasks: Vec<TaskSpec>, after: Vec<JobId>) -> JobId {
         let job = JobId(self.state.last_job().0 + 1);
-        let spec = Arc::new(JobSpec { after: after.into(), ..JobSpec::of("large", tasks) });
+        let spec = Arc::new(JobSpec::of("large", tasks).with(|job| job.after = after.into()));
         assert_eq!(self.write(Op::Submit { job, spec }).replies, [Reply::Submitted { job }]);
         job
     }
@@ -94,10 +94,11 @@ fn changed(applied: &Applied) -> usize {
 
 /// An array of 2 x GROUPS tasks, and one that waits for it task by task.
 fn arrays() -> Vec<TaskSpec> {
-    let array = |name: &str| TaskSpec {
-        array: Some(format!("0-{}", 2 * GROUPS - 1).parse().unwrap()),
-        retry: Retry { max: 1, ..Retry::default() },
-        ..TaskSpec::new(name, Work::Noop)
+    let array = |name: &str| {
+        TaskSpec::new(name, Work::Noop).with(|task| {
+            task.array = Some(format!("0-{}", 2 * GROUPS - 1).parse().unwrap());
+            task.retry = Retry { max: 1, ..Retry::default() };
+        })
     };
     let mut second = array("second");
     second.after_each.push("first".to_owned());
@@ -226,7 +227,7 @@ fn ten_thousand_later_jobs_hear_of_it_even_when_it_leaves_the_hot_state_at_once(
     // Checking after every entry would make this quadratic.
     for number in 0..GROUPS as u64 {
         let job = JobId(first.0 + 1 + number);
-        let spec = Arc::new(JobSpec { after: vec![first].into(), ..JobSpec::of("later", tasks(1)) });
+        let spec = Arc::new(JobSpec::of("later", tasks(1)).with(|job| job.after = vec![first].into()));
         let request = RequestId(1_767_225_600_000u128 << 80 | (1 << 40) | u128::from(number));
         let write =
             Write { request, body_hash: 0, actor: Actor::new("ann", "cli"), op: Op::Submit { job, spec } };
@@ -368,7 +369,7 @@ fn a_job_that_is_promised_another_round_has_its_place_before_it_comes_back() {
     assert_eq!(world.state.unfinished_jobs(), 1, "it comes back behind the cancel");
     let spec = Arc::new(JobSpec::of("third", tasks(1)));
     let third = world.write(Op::Submit { job: JobId(large.0 + 1), spec });
-    assert!(matches!(third.replies[..], [Reply::Rejected(Rejection::Limit { max: 2, .. })]), "{third:?}");
+    assert!(matches!(third.replies[0].rejection(), Some(Rejection::Limit { max: 2, .. })), "{third:?}");
     world.settle();
     assert_eq!(world.state.unfinished_jobs(), 2);
 }

@@ -31,8 +31,8 @@ pub use resources::{Capacity, Offer, Resources, UnitShare};
 pub use runs::{Run, RunSet};
 pub use settings::Settings;
 pub use spec::{
-    ArrayRange, Dependency, EnvValue, FileSpec, JobSpec, Kind, OnDisconnect, Placement, Retry, TaskSpec,
-    Timing, Work,
+    ArrayRange, Dependency, EnvValue, FileSpec, JobSpec, JobTemplate, Kind, OnDisconnect, Placement, Retry,
+    TaskSpec, TaskTemplate, Timing, Work,
 };
 pub use time::{Elapsed, Moment, Timestamp};
 pub use validate::SpecError;

@@ -14,12 +14,15 @@ macro_rules! read_from_text {
 mod array;
 mod file;
 mod form;
+mod job_form;
 mod retry;
 mod timing;
 mod work;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -27,6 +30,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use array::ArrayRange;
 pub use file::{FILE_MODE_DEFAULT, FileSpec};
 use form::{Form, Written};
+use job_form::{JobForm, JobWritten};
 pub use retry::{Backoff, LOST_MAX_DEFAULT, Retry};
 pub use timing::Timing;
 pub use work::{Container, Function, Kind, Service, Wasm, Work};
@@ -37,41 +41,31 @@ use crate::{Blob, Constraint, JobId, Lean, Resources, Timestamp};
 pub const QUEUE_DEFAULT: &str = "default";
 
 /// A job: one run of one or more tasks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(from = "JobForm")]
 pub struct JobSpec {
     /// Groups jobs and is not unique. May be empty.
-    #[serde(rename = "job", default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    #[serde(default = "queue_default", skip_serializing_if = "is_queue_default")]
+    pub tasks: Vec<TaskSpec>,
+    template: Arc<JobTemplate>,
+}
+
+/// What jobs that are submitted one after the other mostly have in common. A spec is read and changed as if it had these
+/// itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobTemplate {
     pub queue: String,
     /// Higher first.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i32,
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
     pub labels: Lean<BTreeMap<String, String>>,
     /// Wait so long after acceptance before any task is ready.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
     pub delay: Option<Duration>,
     /// Wait until this wall time before any task is ready.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "is_default")]
     pub on_disconnect: OnDisconnect,
-    #[serde(default, skip_serializing_if = "is_default")]
     pub placement: Placement,
     /// Earlier jobs that must have succeeded before any task of this one is ready.
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
     pub after: Lean<Vec<JobId>>,
-    pub tasks: Vec<TaskSpec>,
-}
-
-fn queue_default() -> String {
-    QUEUE_DEFAULT.to_owned()
-}
-
-fn is_queue_default(queue: &str) -> bool {
-    queue == QUEUE_DEFAULT
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -106,6 +100,12 @@ pub enum Placement {
 pub struct TaskSpec {
     pub name: String,
     pub work: Work,
+    template: Arc<TaskTemplate>,
+}
+
+/// What tasks mostly have in common but for their work. A spec is read and changed as if it had these itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskTemplate {
     /// With its anti-affinities.
     pub resources: Resources,
     /// What would do as well in their place, in this order.
@@ -134,11 +134,9 @@ pub struct TaskSpec {
     pub constraints: Lean<Vec<Constraint>>,
 }
 
-impl TaskSpec {
-    pub fn new(name: &str, work: Work) -> TaskSpec {
-        TaskSpec {
-            name: name.to_owned(),
-            work,
+impl Default for TaskTemplate {
+    fn default() -> TaskTemplate {
+        TaskTemplate {
             resources: Resources { cpu: PARTS, ..Resources::default() },
             alternatives: Lean::default(),
             cpu_limit_hard: false,
@@ -156,6 +154,68 @@ impl TaskSpec {
             timing: None,
             constraints: Lean::default(),
         }
+    }
+}
+
+impl Default for JobTemplate {
+    fn default() -> JobTemplate {
+        JobTemplate {
+            queue: QUEUE_DEFAULT.to_owned(),
+            priority: 0,
+            labels: Lean::default(),
+            delay: None,
+            start_at: None,
+            on_disconnect: OnDisconnect::default(),
+            placement: Placement::default(),
+            after: Lean::default(),
+        }
+    }
+}
+
+macro_rules! has_a_template {
+    ($spec:ty, $template:ty) => {
+        impl Deref for $spec {
+            type Target = $template;
+
+            fn deref(&self) -> &$template {
+                &self.template
+            }
+        }
+
+        impl DerefMut for $spec {
+            /// A copy of its own, where another spec has the same.
+            fn deref_mut(&mut self) -> &mut $template {
+                Arc::make_mut(&mut self.template)
+            }
+        }
+
+        impl $spec {
+            /// The same, changed.
+            pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+                change(&mut self);
+                self
+            }
+        }
+    };
+}
+
+has_a_template!(JobSpec, JobTemplate);
+has_a_template!(TaskSpec, TaskTemplate);
+
+/// Keeps one where both are alike.
+fn share<T: PartialEq>(mine: &mut Arc<T>, other: &Arc<T>) {
+    if !Arc::ptr_eq(mine, other) && *mine == *other {
+        *mine = other.clone();
+    }
+}
+
+impl TaskSpec {
+    pub fn new(name: &str, work: Work) -> TaskSpec {
+        TaskSpec::from_template(name.to_owned(), work, TaskTemplate::default())
+    }
+
+    pub fn from_template(name: String, work: Work, template: TaskTemplate) -> TaskSpec {
+        TaskSpec { name, work, template: Arc::new(template) }
     }
 
     pub fn timing(&self) -> Timing {
@@ -244,6 +304,12 @@ pub enum EnvValue {
     },
 }
 
+impl Serialize for JobSpec {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        JobWritten::from(self).serialize(s)
+    }
+}
+
 impl Serialize for TaskSpec {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         Written::from(self).serialize(s)
@@ -265,18 +331,18 @@ impl<'de> Deserialize<'de> for Dependency {
 impl JobSpec {
     /// A job with these tasks and defaults in everything else.
     pub fn of(name: &str, tasks: Vec<TaskSpec>) -> JobSpec {
-        JobSpec {
-            name: name.to_owned(),
-            queue: queue_default(),
-            priority: 0,
-            labels: Lean::default(),
-            delay: None,
-            start_at: None,
-            on_disconnect: OnDisconnect::default(),
-            placement: Placement::default(),
-            after: Lean::default(),
-            tasks,
-        }
+        JobSpec::from_template(name.to_owned(), tasks, JobTemplate::default())
+    }
+
+    pub fn from_template(name: String, tasks: Vec<TaskSpec>, template: JobTemplate) -> JobSpec {
+        JobSpec { name, tasks, template: Arc::new(template) }
+    }
+
+    /// Keeps once what is alike in this spec and another. It changes nothing that can be seen, but memory.
+    pub fn share(&mut self, other: &JobSpec) {
+        share(&mut self.template, &other.template);
+        let pairs = self.tasks.iter_mut().zip(&other.tasks);
+        pairs.for_each(|(task, other)| share(&mut task.template, &other.template));
     }
 
     /// How many tasks, arrays counted through.

@@ -23,14 +23,20 @@ pub struct SnapshotThresholds {
     pub log_bytes_min: u64,
     /// Bytes of log kept behind a snapshot, for followers that are a little late.
     pub tail_bytes: u64,
+    /// Bytes of applied log that stay in memory; older entries are read back from the disk.
+    pub cached_bytes: u64,
 }
 
 impl SnapshotThresholds {
     pub const LOG_BYTES_DEFAULT: u64 = 64 << 20;
 
-    /// A snapshot after so many bytes of log, half of them kept behind it.
+    /// A snapshot after so many bytes of log, half of them kept behind it, a quarter of them in memory.
     pub fn of_log_bytes(log_bytes: u64) -> SnapshotThresholds {
-        SnapshotThresholds { log_bytes_min: log_bytes, tail_bytes: log_bytes / 2 }
+        SnapshotThresholds {
+            log_bytes_min: log_bytes,
+            tail_bytes: log_bytes / 2,
+            cached_bytes: log_bytes / 4,
+        }
     }
 }
 

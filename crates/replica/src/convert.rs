@@ -1,5 +1,6 @@
 //! Between Raft's messages and protobuf. Entries keep the bytes that their proposer encoded.
 
+use machine::SharedSpecs;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -48,8 +49,11 @@ pub fn append_out(request: AppendEntriesRequest<TypeConfig>) -> pb::AppendReques
 }
 
 /// Refuses entries that this binary cannot read: it must not acknowledge what it could not apply. And those that do not
-/// follow each other and the one before: Raft takes that for granted, and the log would have a gap.
-pub fn append_in(request: pb::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+/// follow each other and the one before: Raft takes that for granted, and the log would have a gap. `specs`: those of the requests before.
+pub fn append_in(
+    request: pb::AppendRequest,
+    specs: &mut SharedSpecs,
+) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
     let mut entries = Vec::with_capacity(request.entries.len());
     let mut follows = request.previous.as_ref().map_or(0, |previous| previous.index.saturating_add(1));
     for pb::LogEntry { term, index, kind, payload } in request.entries {
@@ -61,7 +65,7 @@ pub fn append_in(request: pb::AppendRequest) -> Result<AppendEntriesRequest<Type
         let kind = u8::try_from(kind).unwrap_or(u8::MAX);
         let entry = Record { term, index, kind, payload }.into_entry().map_err(unreadable)?;
         if let openraft::EntryPayload::Normal(proposal) = &entry.payload {
-            proposal.entry().map_err(unreadable)?;
+            proposal.entry_with(|entry| specs.share_entry(entry)).map_err(unreadable)?;
         }
         entries.push(entry);
     }
@@ -189,11 +193,11 @@ mod tests {
             entries: indexes.iter().copied().map(entry).collect(),
             leader_commit: None,
         };
-        assert!(append_in(request(Some(4), &[5, 6, 7])).is_ok());
-        assert!(append_in(request(None, &[0, 1])).is_ok());
-        assert!(append_in(request(Some(4), &[])).is_ok());
+        assert!(append_in(request(Some(4), &[5, 6, 7]), &mut SharedSpecs::default()).is_ok());
+        assert!(append_in(request(None, &[0, 1]), &mut SharedSpecs::default()).is_ok());
+        assert!(append_in(request(Some(4), &[]), &mut SharedSpecs::default()).is_ok());
         for (previous, indexes) in [(Some(1), &[60][..]), (Some(4), &[5, 7]), (Some(4), &[4]), (None, &[1])] {
-            let refused = append_in(request(previous, indexes)).unwrap_err();
+            let refused = append_in(request(previous, indexes), &mut SharedSpecs::default()).unwrap_err();
             assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{previous:?} {indexes:?}");
         }
     }

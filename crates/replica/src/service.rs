@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt};
+use machine::SharedSpecs;
 use model::settings::Failover;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
@@ -153,8 +154,8 @@ impl RaftService for Services {
         let (running, requests) = self.0.admitted(request)?;
         // What cannot be read ends the stream before it is acknowledged; the leader will try again.
         let node = self.0.clone();
-        let readable = requests.scan((), move |(), message| {
-            let request = message.and_then(convert::append_in);
+        let readable = requests.scan(SharedSpecs::default(), move |specs, message| {
+            let request = message.and_then(|message| convert::append_in(message, specs));
             if request.is_ok() {
                 node.led_at_us.store(node.env.now().0, Ordering::Relaxed);
             }

@@ -291,7 +291,7 @@ fn open(
 ) -> Result<LogStore, StartError> {
     let failed = |source| StartError::Log { dir: config.data_dir.clone(), source };
     let backend = open_log(&data_dir.log()).map_err(|error| failed(LogError::from(error)))?;
-    LogStore::open(backend, env, runtime, hooks).map_err(failed)
+    LogStore::open(backend, config.snapshots.cached_bytes, env, runtime, hooks).map_err(failed)
 }
 
 /// A log without its identity, or another log than the identity's, must not start: it would forget votes and entries

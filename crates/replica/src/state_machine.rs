@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{Stream, StreamExt};
+use machine::SharedSpecs;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::{Mutex, RwLock};
@@ -61,6 +62,8 @@ pub struct StateMachine {
     hooks: Hooks,
     last_applied: Option<LogId>,
     membership: StoredMembership,
+    /// Of what was decoded here.
+    specs: SharedSpecs,
 }
 
 impl StateMachine {
@@ -84,6 +87,7 @@ impl StateMachine {
             hooks,
             last_applied: None,
             membership: StoredMembership::default(),
+            specs: SharedSpecs::default(),
         }
     }
 
@@ -108,7 +112,8 @@ impl StateMachine {
 
     fn apply_entry(&mut self, id: LogId, proposal: &Proposal) -> io::Result<Vec<machine::Reply>> {
         let index = id.index;
-        let (entry, hash) = (proposal.entry()?, xxh3_64(proposal.bytes()));
+        let entry = proposal.entry_with(|entry| self.specs.share_entry(entry))?;
+        let hash = xxh3_64(proposal.bytes());
         let asked = self.env.now();
         let (applied, began) = {
             let mut state = self.shared.state.write();
@@ -167,7 +172,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
         }
         if let Some(last) = self.last_applied {
-            self.log.forget_decoded(last.index);
+            self.log.applied(last.index);
         }
         Ok(())
     }

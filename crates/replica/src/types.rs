@@ -51,11 +51,20 @@ impl Proposal {
     }
 
     pub fn entry(&self) -> Result<&Arc<machine::Entry>, Undecodable> {
+        self.entry_with(|_| {})
+    }
+
+    /// `first` sees it when it has just been decoded.
+    pub fn entry_with(
+        &self,
+        first: impl FnOnce(&mut machine::Entry),
+    ) -> Result<&Arc<machine::Entry>, Undecodable> {
         if let Some(entry) = self.entry.get() {
             return Ok(entry);
         }
-        let entry = Arc::new(codec::decode_entry(&self.bytes)?);
-        Ok(self.entry.get_or_init(|| entry))
+        let mut entry = codec::decode_entry(&self.bytes)?;
+        first(&mut entry);
+        Ok(self.entry.get_or_init(|| Arc::new(entry)))
     }
 
     /// Lets the decoded form go; the bytes stay for followers.

@@ -136,7 +136,7 @@ async fn all_restart_with_their_disks_and_have_everything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_behind_a_purged_log_gets_a_snapshot() {
     let mut world = World::new(3);
-    world.thresholds = SnapshotThresholds { log_bytes_min: 64 << 10, tail_bytes: 4 << 10 };
+    world.thresholds = SnapshotThresholds { log_bytes_min: 64 << 10, tail_bytes: 4 << 10, cached_bytes: 0 };
     world.start_all().await;
     let (leader, before) = world.write(0).await;
     let behind = (leader + 1) % 3;

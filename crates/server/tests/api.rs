@@ -117,7 +117,7 @@ async fn all_errors_of_a_spec_come_at_once() {
 }
 
 fn queued() -> JobSpec {
-    JobSpec { queue: "nowhere".to_owned(), ..noop_job("queued") }
+    noop_job("queued").with(|job| job.queue = "nowhere".to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -73,7 +73,7 @@ fn periodic(name: String, drawn: Option<u32>) -> Op {
         let mut task = TaskSpec::new("t", work);
         let timing = Timing { estimate: Some(run_time), deadline: Some(deadline), period: Some(period) };
         (task.resources, task.timing) = (Resources::cores(1), timing.boxed());
-        let job = JobSpec { queue: queue_of(&name, slot), ..JobSpec::of("periodic", vec![task]) };
+        let job = JobSpec::of("periodic", vec![task]).with(|job| job.queue = queue_of(&name, slot));
         PeriodicTaskSpec { name: format!("t{number}"), run_time, period, deadline, slot, job: Arc::new(job) }
     };
     let tasks = (0..3).map(task).collect();

@@ -374,7 +374,7 @@ fn spec(job: &Job, left: &[usize]) -> JobSpec {
         spec
     };
     let tasks = job.tasks.iter().enumerate().map(task).collect();
-    JobSpec { priority: job.priority, ..JobSpec::of("", tasks) }
+    JobSpec::of("", tasks).with(|new| new.priority = job.priority)
 }
 
 /// What is kept of the past serves nobody here; and nothing is to stand in the way of a policy.

@@ -34,7 +34,10 @@ fn over_the_wire(spec: &JobSpec) -> JobSpec {
 fn every_field_of_a_spec_survives() {
     let spec: JobSpec = serde_json::from_str(JOB).unwrap();
     assert_eq!(over_the_wire(&spec), spec);
-    let dated = JobSpec { start_at: Some(Timestamp(1_700_000_000_000_001)), delay: None, ..spec };
+    let dated = spec.with(|job| {
+        job.start_at = Some(Timestamp(1_700_000_000_000_001));
+        job.delay = None;
+    });
     assert_eq!(over_the_wire(&dated), dated);
 }
 

@@ -145,14 +145,18 @@ pub fn spec(desk: &Desk, shape: Shape, queue: Queue, key: u64, body: u8) -> JobS
     // So that there is an order to keep, and another body differs.
     let priority = i32::from(body) * 100 + (key % 5) as i32;
     let queue = queue.name().to_owned();
-    JobSpec { queue, priority, labels: labels.into(), ..JobSpec::of("jepsen", tasks) }
+    JobSpec::of("jepsen", tasks).with(|job| {
+        job.queue = queue;
+        job.priority = priority;
+        job.labels = labels.into();
+    })
 }
 
 fn tasks(desk: &Desk, shape: Shape) -> Vec<TaskSpec> {
     let sleep = |name: &str, seconds: &str| task(desk, name, HALF_A_CORE, &format!("sleep {seconds}"));
     match shape {
         Shape::One => vec![sleep("work", "0.1")],
-        Shape::Array => vec![TaskSpec { array: Some(array(ARRAY_TASKS)), ..sleep("work", "0.1") }],
+        Shape::Array => vec![sleep("work", "0.1").with(|task| task.array = Some(array(ARRAY_TASKS)))],
         Shape::Graph => graph(desk),
         Shape::Fenced => vec![fenced(desk)],
         Shape::Failing => vec![failing(desk, "[ $BATON_ATTEMPT -ge 2 ] || exit 1")],
@@ -165,7 +169,7 @@ fn tasks(desk: &Desk, shape: Shape) -> Vec<TaskSpec> {
         Shape::GangFailing => vec![failing_gang(desk, "[ $BATON_ATTEMPT -ge 2 ] || exit 1")],
         Shape::GangDoomed => vec![failing_gang(desk, "exit 1")],
         Shape::Noop => vec![noop()],
-        Shape::Giant => vec![TaskSpec { files: vec![giant()].into(), ..noop() }],
+        Shape::Giant => vec![noop().with(|task| task.files = vec![giant()].into())],
     }
 }
 
@@ -191,9 +195,15 @@ fn graph(desk: &Desk) -> Vec<TaskSpec> {
     let wide = Some(array(GRAPH_WIDTH));
     vec![
         quick("a"),
-        TaskSpec { array: wide, after: on("a"), ..quick("b") },
-        TaskSpec { array: wide, after_each: vec!["b".to_owned()].into(), ..quick("c") },
-        TaskSpec { after: on("c"), ..quick("d") },
+        quick("b").with(|task| {
+            task.array = wide;
+            task.after = on("a");
+        }),
+        quick("c").with(|task| {
+            task.array = wide;
+            task.after_each = vec!["b".to_owned()].into();
+        }),
+        quick("d").with(|task| task.after = on("c")),
     ]
 }
 
@@ -216,7 +226,10 @@ fn retried(mut task: TaskSpec) -> TaskSpec {
 
 fn gang(desk: &Desk, members: u32, work: &str) -> TaskSpec {
     let member = scripted("gang", HALF_A_CORE, desk.member_script(HALF_A_CORE, work));
-    TaskSpec { array: Some(array(members)), gang: true, ..member }
+    member.with(|task| {
+        task.array = Some(array(members));
+        task.gang = true;
+    })
 }
 
 /// One fails while the others run.
@@ -230,8 +243,8 @@ fn staged(desk: &Desk) -> Vec<TaskSpec> {
     let on = |name: &str| vec![Dependency::Task(name.to_owned())].into();
     vec![
         quick("split"),
-        TaskSpec { after: on("split"), ..gang(desk, GANG_MEMBERS, "sleep 0.1") },
-        TaskSpec { after: on("gang"), ..quick("merge") },
+        gang(desk, GANG_MEMBERS, "sleep 0.1").with(|task| task.after = on("split")),
+        quick("merge").with(|task| task.after = on("gang")),
     ]
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use machine::{Bootstrap, Command, Entry, Op, Rejection, Reply, Stamp, Write};
+use machine::{Bootstrap, Command, Entry, Op, Rejection, Stamp, Write};
 use model::{Elapsed, JobId, Settings};
 use replica::{Happened, Leadership, ProposeError, Replica};
 use tokio::sync::{mpsc, oneshot};
@@ -94,7 +94,7 @@ impl Gate {
         match self.replica.propose(term, entry).await {
             Ok(mut proposed) => match proposed.replies.pop() {
                 // Somebody else gave out that number meanwhile; nothing was done.
-                Some(Reply::Rejected(Rejection::StaleId)) => WriteAnswer::NotHere(None),
+                Some(reply) if reply.rejection() == Some(&Rejection::StaleId) => WriteAnswer::NotHere(None),
                 Some(reply) => WriteAnswer::Done(Acknowledged { request, index: proposed.index, reply }),
                 None => panic!("an entry of a write was applied without a reply"),
             },

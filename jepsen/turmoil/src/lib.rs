@@ -143,6 +143,8 @@ impl Options {
             snapshots: SnapshotThresholds {
                 log_bytes_min: chance.between(3 << 10, 16 << 10),
                 tail_bytes: chance.between(256, 4 << 10),
+                // As little as there can be, so that followers are sent what has to be read back.
+                cached_bytes: 0,
             },
             mutant: None,
         }

@@ -14,7 +14,7 @@ fn wide_job(name: &str, seconds: f64, queue: &str) -> JobSpec {
     let mut task = TaskSpec::new("task", Work::Sleep(span));
     task.resources = Resources::cores(4);
     task.timing = Timing { estimate: Some(span), ..Timing::default() }.boxed();
-    JobSpec { queue: queue.to_owned(), ..JobSpec::of(name, vec![task]) }
+    JobSpec::of(name, vec![task]).with(|job| job.queue = queue.to_owned())
 }
 
 /// Three long jobs before many short ones, all submitted at once: nothing but a short wait for the short ones helps.
@@ -100,7 +100,7 @@ async fn a_history_comes_in_pages_of_a_queue_and_since_a_time() {
     let client = cluster.client_of(1);
     let noop = |queue: &str| {
         let tasks = vec![TaskSpec::new("task", Work::Noop)];
-        JobSpec { queue: queue.to_owned(), ..JobSpec::of("n", tasks) }
+        JobSpec::of("n", tasks).with(|job| job.queue = queue.to_owned())
     };
     let mut last = None;
     for _ in 0..250 {

@@ -242,7 +242,7 @@ fn a_write_waits_for_the_quorum_and_is_not_proposed_without_one() {
 fn a_delayed_job_is_ticked_when_it_is_due_and_not_before() {
     let mut world = World::new();
     world.worker(1, "w", 1);
-    let spec = model::JobSpec { delay: Some(Duration::from_secs(5)), ..noop("later") };
+    let spec = noop("later").with(|job| job.delay = Some(Duration::from_secs(5)));
     world.job(spec);
     world.forget();
     world.pass(4_999);
@@ -329,9 +329,9 @@ fn a_submit_never_overtakes_what_waits() {
 fn a_submit_that_is_refused_places_nothing() {
     let mut world = World::new();
     world.worker(1, "w", 2);
-    let spec = model::JobSpec { after: vec![JobId(999)].into(), ..noop("after nothing") };
+    let spec = noop("after nothing").with(|job| job.after = vec![JobId(999)].into());
     world.submit(spec);
-    let spec = model::JobSpec { queue: "nowhere".to_owned(), ..noop("lost") };
+    let spec = noop("lost").with(|job| job.queue = "nowhere".to_owned());
     world.submit(spec);
     world.commit();
     assert!(orders(&world.heard(1)).is_empty());
@@ -345,7 +345,7 @@ fn jobs_of_one_entry_are_placed_by_priority() {
     world.worker(1, "w", 1);
     fill(&mut world);
     world.submit(array(1));
-    world.submit(model::JobSpec { priority: 9, ..array(1) });
+    world.submit(array(1).with(|job| job.priority = 9));
     world.commit();
     let last = world.state.last_job();
     assert_eq!(orders(&world.heard(1))[0].job, last);

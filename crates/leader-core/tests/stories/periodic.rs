@@ -15,7 +15,7 @@ fn set(tasks: u64) -> Op {
         let mut task = TaskSpec::new("t", Work::Run(vec!["true".to_owned()]));
         let timing = Timing { estimate: Some(second / 100), deadline: Some(second), period: Some(second) };
         (task.resources, task.timing) = (Resources::cores(1), timing.boxed());
-        let job = JobSpec { queue: "s.1".to_owned(), ..JobSpec::of("t", vec![task]) };
+        let job = JobSpec::of("t", vec![task]).with(|job| job.queue = "s.1".to_owned());
         let (run_time, period, deadline) = (second / 100, second, second);
         let name = format!("t{number}");
         PeriodicTaskSpec { name, run_time, period, deadline, slot: 0, job: Arc::new(job) }

@@ -88,7 +88,7 @@ impl State {
 
     fn apply_command(&mut self, command: &Command, budget: &mut Budget) -> Reply {
         if !self.is_bootstrapped() && !matches!(command, Command::Bootstrap(_)) {
-            return Reply::Rejected(Rejection::NotBootstrapped);
+            return Rejection::NotBootstrapped.into();
         }
         let result = match command {
             Command::Bootstrap(bootstrap) => self.bootstrap(bootstrap),
@@ -101,7 +101,7 @@ impl State {
             Command::Release { first, count } => periodic::release(self, *first, *count),
             Command::SetClock => Ok(Reply::Done),
         };
-        result.unwrap_or_else(Reply::Rejected)
+        result.unwrap_or_else(Reply::from)
     }
 
     fn bootstrap(&mut self, bootstrap: &Bootstrap) -> Result<Reply, Rejection> {

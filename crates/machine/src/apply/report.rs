@@ -30,7 +30,7 @@ pub(crate) fn apply(state: &mut State, batch: &ReportBatch) -> Result<Reply, Rej
             fenced.push(report.seq);
         }
     }
-    Ok(Reply::Reported { fenced })
+    Ok(Reply::Reported { fenced: fenced.into() })
 }
 
 /// False: it came too late and counts for nothing.

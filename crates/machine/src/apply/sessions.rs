@@ -9,7 +9,7 @@ use crate::apply::write::within;
 use crate::chores::{Budget, Chore};
 use crate::state::State;
 use crate::state::sessions::{Session, Worker};
-use crate::{Effect, Event, OpenSession, Rejection, Reply};
+use crate::{Effect, Event, OpenSession, Opened, Rejection, Reply};
 
 pub(crate) fn open(state: &mut State, open: &OpenSession) -> Result<Reply, Rejection> {
     if open.session <= state.meta.last_session {
@@ -55,7 +55,7 @@ pub(crate) fn open(state: &mut State, open: &OpenSession) -> Result<Reply, Rejec
     tell(state, &open.worker);
     state.effect(Effect::SessionOpened { session: open.session });
     state.wake();
-    Ok(Reply::SessionOpened { session: open.session, lease })
+    Ok(Reply::SessionOpened(Box::new(Opened { session: open.session, lease })))
 }
 
 fn remember_worker(state: &mut State, open: &OpenSession) {

@@ -7,16 +7,16 @@ use crate::{Op, Rejection, Reply, Write};
 pub(crate) fn apply(state: &mut State, write: &Write) -> Reply {
     // A repeated claim is another one, and loses what the first has won: it takes no room from what has to be known.
     if matches!(write.op, Op::Claim { .. }) {
-        return done(state, write).unwrap_or_else(Reply::Rejected);
+        return done(state, write).unwrap_or_else(Reply::from);
     }
     let wall = state.stamp().wall;
     let settings = state.meta.settings.clone();
     if let Some(reply) = state.requests.known(write.request, write.body_hash, wall, &settings.limits) {
         return reply;
     }
-    let reply = done(state, write).unwrap_or_else(Reply::Rejected);
+    let reply = done(state, write).unwrap_or_else(Reply::from);
     // The proposer's number was at fault, not the client's write: with another number it may be done yet.
-    if reply == Reply::Rejected(Rejection::StaleId) {
+    if reply.rejection() == Some(&Rejection::StaleId) {
         return reply;
     }
     let now = state.now();

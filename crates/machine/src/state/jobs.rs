@@ -425,6 +425,7 @@ pub struct Tombstone {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::requests::RequestRow;
 
     /// A waiting job of one task is a row, a group and its spec, on each replica: what these grow by, a million jobs grow by
     /// a million times. They end just below a size class of the allocator.
@@ -434,8 +435,9 @@ mod tests {
         let shared = 2 * size_of::<usize>();
         assert!(size_of::<Job>() + shared <= 256, "{}", size_of::<Job>());
         assert!(size_of::<Group>() <= 256, "{}", size_of::<Group>());
-        assert!(size_of::<JobSpec>() + shared <= 160, "{}", size_of::<JobSpec>());
-        assert!(size_of::<TaskSpec>() <= 256, "{}", size_of::<TaskSpec>());
+        assert!(size_of::<JobSpec>() + shared <= 80, "{}", size_of::<JobSpec>());
+        assert!(size_of::<TaskSpec>() <= 64, "{}", size_of::<TaskSpec>());
+        assert!(size_of::<RequestRow>() + shared <= 64, "{}", size_of::<RequestRow>());
         assert!(size_of::<RunSet>() <= 16, "{}", size_of::<RunSet>());
     }
 }

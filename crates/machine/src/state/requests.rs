@@ -59,15 +59,15 @@ impl Requests {
             return Some(if same {
                 row.reply.clone()
             } else {
-                Reply::Rejected(Rejection::RequestConflict { request: id })
+                Rejection::RequestConflict { request: id }.into()
             });
         }
         if id.unix_ms() <= self.floor_ms {
-            return Some(Reply::Rejected(Rejection::RequestExpired { request: id }));
+            return Some(Rejection::RequestExpired { request: id }.into());
         }
         let ahead = Duration::from_millis(id.unix_ms().saturating_sub(wall.0 / 1000));
         let too_far = ahead > Duration::from_secs(limits.request_ahead_max_s);
-        too_far.then_some(Reply::Rejected(Rejection::RequestAhead { request: id, ahead }))
+        too_far.then(|| Rejection::RequestAhead { request: id, ahead }.into())
     }
 
     pub(crate) fn remember(&mut self, id: RequestId, body_hash: u64, reply: Reply, at: Elapsed) {

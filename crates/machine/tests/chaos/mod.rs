@@ -518,7 +518,7 @@ impl Chaos {
             let timing = Timing { estimate: Some(run_time), deadline: Some(deadline), period: Some(period) };
             (task.resources, task.timing) = (Resources::cores(1), timing.boxed());
             let queue = machine::state::periodic::queue_of(&name, slot);
-            let job = Arc::new(JobSpec { queue, ..JobSpec::of("p", vec![task]) });
+            let job = Arc::new(JobSpec::of("p", vec![task]).with(|job| job.queue = queue));
             PeriodicTaskSpec { name: format!("t{place}"), run_time, period, deadline, slot, job }
         };
         let count = 1 + self.draw.below(3);

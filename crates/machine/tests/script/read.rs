@@ -400,7 +400,7 @@ fn periodic_task(set: &str, text: &str) -> Read<PeriodicTaskSpec> {
     let timing = Timing { estimate: Some(run_time), deadline: Some(deadline), period: Some(period) };
     (task.resources, task.timing) = (Resources::cores(1), timing.boxed());
     let queue = machine::state::periodic::queue_of(set, slot);
-    let job = Arc::new(JobSpec { queue, ..JobSpec::of(&format!("{set}.{name}"), vec![task]) });
+    let job = Arc::new(JobSpec::of(&format!("{set}.{name}"), vec![task]).with(|job| job.queue = queue));
     Ok(PeriodicTaskSpec { name: name.to_owned(), run_time, period, deadline, slot, job })
 }
 

@@ -32,7 +32,7 @@ fn task(text: &str) -> Result<TaskSpec, String> {
         None => (head, None),
         Some((name, range)) => (name, Some(range.trim_end_matches(']').parse::<ArrayRange>()?)),
     };
-    let mut task = TaskSpec { array, ..TaskSpec::new(name, Work::Noop) };
+    let mut task = TaskSpec::new(name, Work::Noop).with(|task| task.array = array);
     let mut timing = model::Timing::default();
     for (name, value) in words.map(pair) {
         match name {

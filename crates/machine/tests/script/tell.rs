@@ -24,7 +24,7 @@ fn reply(reply: &Reply) -> String {
         Reply::Submitted { job } => format!("submitted {job}"),
         Reply::Changed { tasks } => format!("changed {tasks}"),
         Reply::Placed { taken, dropped } => format!("placed {taken}, dropped {dropped}"),
-        Reply::SessionOpened { session, lease } => format!("opened {session} for {:?}", lease.ttl),
+        Reply::SessionOpened(opened) => format!("opened {} for {:?}", opened.session, opened.lease.ttl),
         Reply::Reported { fenced } if fenced.is_empty() => "reported".to_owned(),
         Reply::Reported { fenced } => format!("reported, but fenced {fenced:?}"),
         Reply::Rejected(why) => format!("refused: {why}"),

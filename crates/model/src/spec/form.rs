@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ArrayRange, Container, Dependency, EnvValue, FileSpec, Function, Retry, Service, TaskSpec, Timing, Wasm,
-    Work, is_default,
+    ArrayRange, Container, Dependency, EnvValue, FileSpec, Function, Retry, Service, TaskSpec, TaskTemplate,
+    Timing, Wasm, Work, is_default,
 };
 use crate::size::PARTS;
 use crate::{Blob, Constraint, Lean, Resources};
@@ -140,9 +140,7 @@ impl TryFrom<Form> for TaskSpec {
         };
         let resources = whole(form.resources.unwrap_or_default());
         let alternatives = form.alternatives.iter().cloned().map(whole).collect();
-        Ok(TaskSpec {
-            name: form.name,
-            work,
+        let template = TaskTemplate {
             resources,
             alternatives,
             cpu_limit_hard: form.cpu_limit == Some(CpuLimit::Hard),
@@ -159,7 +157,8 @@ impl TryFrom<Form> for TaskSpec {
             timeout: form.timeout,
             timing: Timing { estimate: form.estimate, deadline: form.deadline, period: form.period }.boxed(),
             constraints: form.constraints,
-        })
+        };
+        Ok(TaskSpec::from_template(form.name, work, template))
     }
 }
 

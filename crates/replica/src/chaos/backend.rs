@@ -43,6 +43,10 @@ impl LogBackend for Faulty {
         self.inner.load()
     }
 
+    fn chunk(&mut self, key: ChunkKey) -> io::Result<Option<Vec<u8>>> {
+        self.inner.chunk(key)
+    }
+
     fn put_chunk(&mut self, key: ChunkKey, value: &[u8]) -> io::Result<()> {
         self.put(value, |inner, written| inner.put_chunk(key, written))
     }

@@ -42,6 +42,8 @@ pub struct Loaded {
 /// `sync` that returned.
 pub trait LogBackend: Send + 'static {
     fn load(&mut self) -> io::Result<Loaded>;
+    /// What was last put under the key, synced or not.
+    fn chunk(&mut self, key: ChunkKey) -> io::Result<Option<Vec<u8>>>;
     fn put_chunk(&mut self, key: ChunkKey, value: &[u8]) -> io::Result<()>;
     fn remove_chunk(&mut self, key: ChunkKey) -> io::Result<()>;
     /// Removes and rewrites chunks, all of it or nothing.
@@ -58,6 +60,9 @@ pub trait LogBackend: Send + 'static {
 impl LogBackend for Box<dyn LogBackend> {
     fn load(&mut self) -> io::Result<Loaded> {
         (**self).load()
+    }
+    fn chunk(&mut self, key: ChunkKey) -> io::Result<Option<Vec<u8>>> {
+        (**self).chunk(key)
     }
     fn put_chunk(&mut self, key: ChunkKey, value: &[u8]) -> io::Result<()> {
         (**self).put_chunk(key, value)

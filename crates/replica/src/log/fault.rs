@@ -98,6 +98,10 @@ impl<B: LogBackend> LogBackend for FaultBackend<B> {
         self.inner.load()
     }
 
+    fn chunk(&mut self, key: ChunkKey) -> io::Result<Option<Vec<u8>>> {
+        self.inner.chunk(key)
+    }
+
     fn put_chunk(&mut self, key: ChunkKey, value: &[u8]) -> io::Result<()> {
         self.faults.record(Operation::PutChunk(key))?;
         self.inner.put_chunk(key, value)

@@ -43,6 +43,17 @@ impl Tables {
     }
 }
 
+/// What the last of these changes to touch the chunk has made of it; `None`: none of them did.
+pub(super) fn last_of(changes: &[Change], key: ChunkKey) -> Option<Option<Vec<u8>>> {
+    changes.iter().rev().find_map(|change| match change {
+        Change::Chunks { remove, put } => {
+            let put = put.iter().find(|(other, _)| *other == key).map(|(_, value)| Some(value.clone()));
+            put.or_else(|| remove.contains(&key).then_some(None))
+        }
+        Change::Meta { .. } => None,
+    })
+}
+
 #[derive(Debug, Default)]
 struct Disk {
     synced: Tables,
@@ -126,6 +137,11 @@ impl LogBackend for MemoryBackend {
         let mut tables = disk.synced.clone();
         disk.pending.iter().cloned().for_each(|change| tables.make(change));
         Ok(tables.into_loaded())
+    }
+
+    fn chunk(&mut self, key: ChunkKey) -> io::Result<Option<Vec<u8>>> {
+        let disk = self.disk.0.lock();
+        Ok(last_of(&disk.pending, key).unwrap_or_else(|| disk.synced.chunks.get(&key).cloned()))
     }
 
     fn put_chunk(&mut self, key: ChunkKey, value: &[u8]) -> io::Result<()> {

@@ -1,6 +1,7 @@
-//! The Raft log: chunks of entries in a [`LogBackend`], written by one thread, read from memory.
+//! The Raft log: chunks of entries in a [`LogBackend`], written by one thread, the newest of it read from memory.
 
 mod backend;
+mod cache;
 mod chunk;
 mod contents;
 #[cfg(feature = "chaos")]

@@ -83,6 +83,10 @@ impl LogBackend for SledBackend {
         Ok(loaded)
     }
 
+    fn chunk(&mut self, key: ChunkKey) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.chunks.get(key.to_bytes())?.map(|value| value.to_vec()))
+    }
+
     fn put_chunk(&mut self, key: ChunkKey, value: &[u8]) -> io::Result<()> {
         self.chunks.insert(key.to_bytes(), value)?;
         Ok(())

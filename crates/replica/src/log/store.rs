@@ -1,7 +1,8 @@
-//! The log as Raft sees it: reads from memory, writes through the [`Writer`](super::writer::Writer).
+//! The log as Raft sees it: reads from memory, writes through the [`Writer`](super::writer::Writer), and so is read back
+//! what is in memory no more.
 //!
-//! Everything that is not purged is kept in memory, for the state machine and every follower read it back. An
-//! append is readable when it returns and acknowledged when it is synced. Votes, appends, truncations and marks
+//! What is not applied, and the newest of what is, is in the [`Cache`]: the state machine and every follower that is not
+//! late read it there. An append is readable when it returns and acknowledged when it is synced. Votes, appends, truncations and marks
 //! go through one queue, so they reach the disk in the order in which Raft asked for them.
 
 use std::collections::VecDeque;
@@ -11,13 +12,14 @@ use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 
 use openraft::storage::{LogState, RaftLogStorage};
-use openraft::{EntryPayload, OptionalSend, RaftLogReader};
+use openraft::{OptionalSend, RaftLogReader};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::backend::{Loaded, LogBackend};
+use super::cache::{Cache, Found};
 use super::chunk::{self, CorruptChunk, Unpacked};
 use super::contents::Logged;
 use super::mark::{self, CorruptMark};
@@ -58,68 +60,15 @@ pub struct Owner {
     pub incarnation: u64,
 }
 
-struct Cached {
-    entry: Entry,
-    /// Bytes of all entries from some fixed point up to the end of this one.
-    end: u64,
-}
-
-#[derive(Default)]
-struct Cache {
-    entries: VecDeque<Cached>,
-    purged: Option<LogId>,
-    vote: Option<Vote>,
-    committed: Option<LogId>,
-    owner: Option<Owner>,
-    /// Commands below this index are held as bytes only.
-    forgotten: u64,
-}
-
-impl Cache {
-    fn first(&self) -> u64 {
-        self.entries.front().map_or(0, |cached| cached.entry.log_id.index)
-    }
-
-    fn end(&self) -> u64 {
-        self.entries.back().map_or(0, |cached| cached.end)
-    }
-
-    fn last_log_id(&self) -> Option<LogId> {
-        self.entries.back().map(|cached| cached.entry.log_id).or(self.purged)
-    }
-
-    /// Where entries of these indexes lie.
-    fn positions(&self, range: Range<u64>) -> Range<usize> {
-        let (first, len) = (self.first(), self.entries.len() as u64);
-        let position = |index: u64| index.saturating_sub(first).min(len) as usize;
-        position(range.start)..position(range.end.max(range.start))
-    }
-
-    fn push(&mut self, entry: Entry) {
-        let end = self.end() + bytes(&entry);
-        self.entries.push_back(Cached { entry, end });
-    }
-}
-
-fn bytes(entry: &Entry) -> u64 {
-    match &entry.payload {
-        EntryPayload::Normal(proposal) => proposal.bytes().len() as u64 + 32,
-        EntryPayload::Blank => 32,
-        EntryPayload::Membership(_) => 256,
-    }
-}
-
 /// What the writer and all readers share.
-#[derive(Default)]
 pub(super) struct Shared {
     cache: RwLock<Cache>,
 }
 
 impl Shared {
+    /// Of entries that are not applied, or were lately.
     pub fn records(&self, range: Range<u64>) -> Vec<Record> {
-        let cache = self.cache.read();
-        let positions = cache.positions(range);
-        cache.entries.range(positions).map(|cached| Record::new(&cached.entry)).collect()
+        self.cache.read().here(range).map(Record::new).collect()
     }
 }
 
@@ -133,12 +82,15 @@ pub struct LogStore {
 #[derive(Clone)]
 pub struct LogReader {
     shared: Arc<Shared>,
+    /// Its ends are the store's, not this reader's.
+    queue: mpsc::WeakSender<Request>,
 }
 
 impl LogStore {
-    /// Reads and checks all of it, and starts the writer.
+    /// Reads and checks all of it, and starts the writer. `kept_bytes` of what was applied last stay in memory.
     pub fn open(
         mut backend: Box<dyn LogBackend>,
+        kept_bytes: u64,
         env: &Arc<dyn Env>,
         runtime: &Handle,
         hooks: &Hooks,
@@ -155,7 +107,7 @@ impl LogStore {
             );
             backend.remove_chunk(key)?;
         }
-        let cache = fill(&loaded, records)?;
+        let cache = fill(&loaded, records, kept_bytes)?;
         let mut extents: VecDeque<_> = extents.into();
         let gone = extents.partition_point(|extent| extent.last < live);
         let purged = extents.drain(..gone).collect();
@@ -223,50 +175,33 @@ impl LogStore {
     }
 
     pub fn logged(&self, range: Range<u64>) -> Vec<Logged> {
-        self.shared.records(range).iter().map(Logged::from).collect()
+        self.shared.cache.read().logged(range)
     }
 
-    /// Bytes of the entries held.
+    #[cfg(test)]
+    pub(super) fn find(&self, range: Range<u64>) -> Found {
+        self.shared.cache.read().find(range, u64::MAX)
+    }
+
+    /// Bytes of the entries that are not purged.
     pub fn bytes(&self) -> u64 {
-        let cache = self.shared.cache.read();
-        let before = cache.entries.front().map_or(0, |cached| cached.end - bytes(&cached.entry));
-        cache.end() - before
+        self.shared.cache.read().bytes()
     }
 
     /// Bytes of the entries above `index`.
     pub fn bytes_after(&self, index: Option<u64>) -> u64 {
-        let Some(index) = index else { return self.bytes() };
         let cache = self.shared.cache.read();
-        let position = cache.positions(index..index.saturating_add(1)).start;
-        match cache.entries.get(position) {
-            Some(cached) if cached.entry.log_id.index == index => cache.end() - cached.end,
-            Some(_) => {
-                drop(cache);
-                self.bytes()
-            }
-            None => 0,
-        }
+        index.map_or_else(|| cache.bytes(), |index| cache.bytes_after(index))
     }
 
     /// The newest index that can be purged such that at least `bytes` of entries stay.
     pub fn tail_start(&self, bytes: u64) -> Option<u64> {
-        let cache = self.shared.cache.read();
-        let end = cache.end();
-        let kept = cache.entries.partition_point(|cached| end - cached.end >= bytes);
-        let last_purged = kept.checked_sub(1)?;
-        Some(cache.entries[last_purged].entry.log_id.index)
+        self.shared.cache.read().tail_start(bytes)
     }
 
-    /// Lets go of the decoded form of what has been applied.
-    pub fn forget_decoded(&self, upto: u64) {
-        let mut cache = self.shared.cache.write();
-        let positions = cache.positions(cache.forgotten..upto + 1);
-        for cached in cache.entries.range_mut(positions) {
-            if let EntryPayload::Normal(proposal) = &mut cached.entry.payload {
-                proposal.forget_entry();
-            }
-        }
-        cache.forgotten = cache.forgotten.max(upto + 1);
+    /// Lets go of what nobody needs in memory once it is applied.
+    pub fn applied(&self, upto: u64) {
+        self.shared.cache.write().applied(upto);
     }
 
     /// Writes what waits and closes the store; it may be opened again when this returns.
@@ -287,17 +222,15 @@ impl LogStore {
     }
 }
 
-fn fill(loaded: &Loaded, records: Vec<Record>) -> Result<Cache, LogError> {
-    let mut cache = Cache {
-        purged: mark::open(loaded, PURGED)?,
-        vote: mark::open(loaded, VOTE)?,
-        committed: mark::open(loaded, COMMITTED)?,
-        owner: mark::open(loaded, OWNER)?,
-        ..Cache::default()
-    };
+fn fill(loaded: &Loaded, records: Vec<Record>, kept_bytes: u64) -> Result<Cache, LogError> {
+    let mut cache = Cache::new(kept_bytes);
+    cache.purged = mark::open(loaded, PURGED)?;
+    cache.vote = mark::open(loaded, VOTE)?;
+    cache.committed = mark::open(loaded, COMMITTED)?;
+    cache.owner = mark::open(loaded, OWNER)?;
     let expected = cache.purged.map_or(0, |purged| purged.index + 1);
     for record in records {
-        if cache.entries.is_empty() && record.index != expected {
+        if cache.is_empty() && record.index != expected {
             return Err(LogError::Start { expected, found: record.index });
         }
         cache.push(record.into_entry()?);
@@ -319,14 +252,34 @@ fn bounds(range: impl RangeBounds<u64>) -> Range<u64> {
     start..end
 }
 
+impl LogReader {
+    /// From the disk: at most so many bytes, unless the first entry is larger. Less, or nothing, if it is purged meanwhile.
+    async fn read_back(&self, range: Range<u64>, bytes_max: u64) -> io::Result<Vec<Entry>> {
+        let stopped = || io::Error::other("the log's writer has stopped");
+        let queue = self.queue.upgrade().ok_or_else(stopped)?;
+        let (answer, records) = oneshot::channel();
+        let change = Change::Read { range: range.clone(), bytes_max, answer };
+        queue.send(Request { change, done: Done::Nobody }).await.map_err(|_| stopped())?;
+        let records = records.await.map_err(|_| stopped())??;
+        if records.first().is_some_and(|first| first.index != range.start) {
+            return Ok(Vec::new());
+        }
+        records.into_iter().map(|record| Ok(record.into_entry()?)).collect()
+    }
+}
+
 impl RaftLogReader<TypeConfig> for LogReader {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
-        let cache = self.shared.cache.read();
-        let positions = cache.positions(bounds(range));
-        Ok(cache.entries.range(positions).map(|cached| cached.entry.clone()).collect())
+        let Found { away, here } = self.shared.cache.read().find(bounds(range), u64::MAX);
+        if away.is_empty() {
+            return Ok(here);
+        }
+        let mut entries = self.read_back(away, u64::MAX).await?;
+        entries.extend(here);
+        Ok(entries)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -335,20 +288,14 @@ impl RaftLogReader<TypeConfig> for LogReader {
 
     /// Nothing where the first is purged: what is read is sent as what follows the entry before `start`.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        let cache = self.shared.cache.read();
-        if start < cache.first() {
-            return Ok(Vec::new());
-        }
-        let mut left = READ_BYTES_MAX;
-        let mut entries = Vec::new();
-        for cached in cache.entries.range(cache.positions(start..end)) {
-            entries.push(cached.entry.clone());
-            left = left.saturating_sub(bytes(&cached.entry));
-            if left == 0 {
-                break;
+        let Found { away, here } = {
+            let cache = self.shared.cache.read();
+            if start < cache.first() {
+                return Ok(Vec::new());
             }
-        }
-        Ok(entries)
+            cache.find(start..end, READ_BYTES_MAX)
+        };
+        if away.is_empty() { Ok(here) } else { self.read_back(away, READ_BYTES_MAX).await }
     }
 }
 
@@ -361,7 +308,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn get_log_reader(&mut self) -> LogReader {
-        LogReader { shared: self.shared.clone() }
+        LogReader { shared: self.shared.clone(), queue: self.queue.downgrade() }
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
@@ -409,23 +356,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let after = last.map(|last| last.index);
-        {
-            let mut cache = self.shared.cache.write();
-            let kept = cache.positions(0..after.map_or(0, |after| after + 1)).end;
-            cache.entries.truncate(kept);
-        }
+        self.shared.cache.write().truncate(after.map_or(0, |after| after + 1));
         self.write_and_wait(Change::Truncate { after }).await
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
-        {
-            let mut cache = self.shared.cache.write();
-            if cache.purged.is_some_and(|purged| purged >= upto) {
-                return Ok(());
-            }
-            cache.purged = Some(upto);
-            let gone = cache.positions(0..upto.index + 1).end;
-            cache.entries.drain(..gone);
+        if !self.shared.cache.write().purge(upto) {
+            return Ok(());
         }
         self.write(Change::Purge { mark: mark::seal(PURGED, &upto), upto: upto.index }, Done::Nobody).await
     }

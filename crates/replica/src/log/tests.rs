@@ -64,12 +64,15 @@ impl Env for Threadless {
     }
 }
 
+/// Of what was applied.
+const CACHED_BYTES: u64 = 100 << 10;
+
 pub(super) fn open(backend: impl LogBackend) -> Result<LogStore, LogError> {
     open_with(backend, &Hooks::default())
 }
 
 pub(super) fn open_with(backend: impl LogBackend, hooks: &Hooks) -> Result<LogStore, LogError> {
-    LogStore::open(Box::new(backend), &real(), &Handle::current(), hooks)
+    LogStore::open(Box::new(backend), CACHED_BYTES, &real(), &Handle::current(), hooks)
 }
 
 fn machine(dir: &Path, log: &LogStore) -> StateMachine {
@@ -189,7 +192,7 @@ async fn a_failed_sync_acknowledges_nothing_then_or_later_and_stops_the_process(
     let env: Arc<dyn Env> =
         Arc::new(Real::with_stop_hook(move |reason| stop.send(reason.to_owned()).unwrap()));
     let backend = Box::new(faults.wrap(MemoryDisk::default().open()));
-    let mut log = LogStore::open(backend, &env, &Handle::current(), &Hooks::default()).unwrap();
+    let mut log = LogStore::open(backend, CACHED_BYTES, &env, &Handle::current(), &Hooks::default()).unwrap();
     faults.fail_syncs(io::ErrorKind::Other);
     assert!(append(&mut log, vec![entry(1, 0, 10)]).await.await.unwrap().is_err());
     assert!(stopped.recv().await.unwrap().contains("cannot be written"));
@@ -254,9 +257,14 @@ async fn purged_chunks_leave_the_disk_a_few_at_a_time() {
     };
     let env: Arc<dyn Env> = Arc::new(Threadless(Real::new()));
     // Without a thread of its own the log deletes only beside what it is asked for.
-    let mut log =
-        LogStore::open(Box::new(faults.wrap(disk.open())), &env, &Handle::current(), &Hooks::default())
-            .unwrap();
+    let mut log = LogStore::open(
+        Box::new(faults.wrap(disk.open())),
+        CACHED_BYTES,
+        &env,
+        &Handle::current(),
+        &Hooks::default(),
+    )
+    .unwrap();
     for index in 0..100 {
         append(&mut log, vec![entry(1, index, 5000)]).await.await.unwrap().unwrap();
     }
@@ -418,4 +426,75 @@ async fn an_entry_that_would_leave_a_gap_is_not_appended() {
     append(&mut log, vec![entry(1, 0, 10), entry(1, 1, 10)]).await.await.unwrap().unwrap();
     assert!(log.append([entry(1, 3, 10)], IOFlushed::noop()).await.is_err());
     assert_eq!(read_all(&log).await.len(), 2);
+}
+
+/// With parts, and with what is written and not synced: the writer is the only one who reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_memory_has_let_go_of_is_read_back_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let backends: [Box<dyn LogBackend>; 3] = [
+        Box::new(SledBackend::open(&dir.path().join("log")).unwrap()),
+        Box::new(MemoryDisk::default().open()),
+        Box::new(super::volatile::Volatile::new(MemoryDisk::default().open())),
+    ];
+    for backend in backends {
+        let mut log = open(backend).unwrap();
+        let sizes = [10, 20_000, 500, 3_000, 0];
+        let entries: Vec<Entry> =
+            (0..600).zip(sizes.into_iter().cycle()).map(|(index, bytes)| entry(1, index, bytes)).collect();
+        append(&mut log, entries.clone()).await.await.unwrap().unwrap();
+        let (before, logged) = ((log.bytes(), log.tail_start(200 << 10)), log.logged(0..600));
+        log.applied(580);
+        let found = log.find(0..600);
+        assert!(found.away.start == 0 && found.away.end > 500 && found.away.end < 580, "{:?}", found.away);
+        assert_eq!((log.bytes(), log.tail_start(200 << 10)), before, "they count as before");
+        assert_eq!(
+            (log.logged(0..600), log.bytes_after(Some(9))),
+            (logged, before.0 - log_bytes(&entries[..10]))
+        );
+
+        assert_eq!(read_all(&log).await, entries);
+        let mut reader = log.get_log_reader().await;
+        let all = |range: std::ops::Range<u64>| entries[range.start as usize..range.end as usize].to_vec();
+        assert_eq!(reader.try_get_log_entries(7..19).await.unwrap(), all(7..19));
+        assert_eq!(reader.try_get_log_entries(7..590).await.unwrap(), all(7..590));
+        // A follower goes on where the last read ended, and comes to the end.
+        let mut next = 3;
+        while next < 600 {
+            let read = reader.limited_get_log_entries(next, 600).await.unwrap();
+            assert!(!read.is_empty() && read.len() < 300, "{} from {next} on", read.len());
+            assert_eq!(read, all(next..next + read.len() as u64));
+            next += read.len() as u64;
+        }
+
+        log.purge(types::log_id(1, 49)).await.unwrap();
+        assert_eq!(reader.limited_get_log_entries(49, 60).await.unwrap(), []);
+        assert_eq!(reader.limited_get_log_entries(50, 60).await.unwrap(), all(50..60));
+        assert_eq!((log.bytes(), log.logged(0..51).len()), (log_bytes(&entries[50..]), 1));
+    }
+}
+
+fn log_bytes(entries: &[Entry]) -> u64 {
+    let bytes = |entry: &Entry| match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.bytes().len() as u64 + 32,
+        _ => panic!("none of these is another"),
+    };
+    entries.iter().map(bytes).sum()
+}
+
+/// Damage that nobody saw at the start, since it came later.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_back_is_checked() {
+    let disk = MemoryDisk::default();
+    let mut log = open(disk.open()).unwrap();
+    append(&mut log, (0..100).map(|index| entry(1, index, 5_000)).collect()).await.await.unwrap().unwrap();
+    log.applied(99);
+    let key = ChunkKey { first: 7, part: 0 };
+    let mut value = disk.open().chunk(key).unwrap().unwrap();
+    value[20] ^= 1;
+    disk.open().put_chunk(key, &value).unwrap();
+    let mut reader = log.get_log_reader().await;
+    let error = reader.limited_get_log_entries(5, 20).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+    assert_eq!(reader.limited_get_log_entries(8, 20).await.unwrap().len(), 12);
 }

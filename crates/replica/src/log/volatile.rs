@@ -4,7 +4,7 @@
 use std::io;
 
 use super::backend::{ChunkKey, Loaded, LogBackend};
-use super::memory::{Change, Tables};
+use super::memory::{self, Change, Tables};
 
 pub struct Volatile<B> {
     inner: B,
@@ -33,6 +33,13 @@ impl<B: LogBackend> LogBackend for Volatile<B> {
         let mut tables = Tables::of(self.inner.load()?);
         self.pending.iter().cloned().for_each(|change| tables.make(change));
         Ok(tables.into_loaded())
+    }
+
+    fn chunk(&mut self, key: ChunkKey) -> io::Result<Option<Vec<u8>>> {
+        match memory::last_of(&self.pending, key) {
+            Some(pending) => Ok(pending),
+            None => self.inner.chunk(key),
+        }
     }
 
     fn put_chunk(&mut self, key: ChunkKey, value: &[u8]) -> io::Result<()> {

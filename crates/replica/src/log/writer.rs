@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::error::TryRecvError;
@@ -42,6 +43,12 @@ pub(super) enum Change {
         mark: Vec<u8>,
         upto: u64,
     },
+    /// What the cache has let go of. No change, but it must not overtake one.
+    Read {
+        range: Range<u64>,
+        bytes_max: u64,
+        answer: oneshot::Sender<io::Result<Vec<Record>>>,
+    },
     Close,
 }
 
@@ -62,7 +69,7 @@ impl Request {
         match &self.change {
             Change::Append(records) => records.iter().map(|record| record.payload.len() + 32).sum(),
             Change::Put { value, .. } => value.len(),
-            Change::Truncate { .. } | Change::Purge { .. } | Change::Close => 0,
+            Change::Truncate { .. } | Change::Purge { .. } | Change::Read { .. } | Change::Close => 0,
         }
     }
 }
@@ -173,6 +180,11 @@ impl Writer {
             Change::Put { name, value } => self.backend.put_meta(name, &value),
             Change::Truncate { after } => self.truncate(after),
             Change::Purge { mark, upto } => self.purge(&mark, upto),
+            Change::Read { range, bytes_max, answer } => {
+                // Whoever asked may have gone.
+                drop(answer.send(self.read(range, bytes_max)));
+                Ok(())
+            }
             Change::Close => Ok(()),
         }
     }
@@ -185,6 +197,28 @@ impl Writer {
             self.extents.push_back(extent);
         }
         Ok(())
+    }
+
+    /// Checked as at a start.
+    fn read(&mut self, range: Range<u64>, bytes_max: u64) -> io::Result<Vec<Record>> {
+        let from = self.extents.partition_point(|extent| extent.last < range.start);
+        let (mut chunks, mut bytes) = (Vec::new(), 0);
+        for extent in self.extents.range(from..).take_while(|extent| extent.first < range.end) {
+            for key in extent.keys() {
+                let missing = || io::Error::other(format!("chunk {}.{} is gone", key.first, key.part));
+                let value = self.backend.chunk(key)?.ok_or_else(missing)?;
+                bytes += value.len() as u64;
+                chunks.push((key, value));
+            }
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        let unpacked = chunk::unpack(&chunks, range.start);
+        let mut records =
+            unpacked.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?.records;
+        records.retain(|record| record.index < range.end);
+        Ok(records)
     }
 
     fn truncate(&mut self, after: Option<u64>) -> io::Result<()> {
@@ -267,6 +301,9 @@ struct Closed;
 
 impl LogBackend for Closed {
     fn load(&mut self) -> io::Result<super::Loaded> {
+        Err(closed())
+    }
+    fn chunk(&mut self, _: ChunkKey) -> io::Result<Option<Vec<u8>>> {
         Err(closed())
     }
     fn put_chunk(&mut self, _: ChunkKey, _: &[u8]) -> io::Result<()> {

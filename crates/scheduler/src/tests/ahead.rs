@@ -28,7 +28,7 @@ proptest! {
                 task.array = Some(model::ArrayRange { first: 0, last: len - 1, step: 1 });
                 let placement = if spread { model::Placement::Spread } else { model::Placement::Pack };
                 w.jobs += 1;
-                (JobId(w.jobs), JobSpec { priority, placement, ..JobSpec::of("", vec![task]) })
+                (JobId(w.jobs), JobSpec::of("", vec![task]).with(|job| { job.priority = priority; job.placement = placement; }))
             })
             .collect();
         let new: Vec<(JobId, &JobSpec)> = specs.iter().map(|(id, spec)| (*id, spec)).collect();
@@ -52,13 +52,13 @@ proptest! {
 
 /// A job of two layers: each of `later` waits for those of the first layer that its bits name.
 fn layers(first: &[u64], later: &[(u64, u32)]) -> JobSpec {
-    let named = |name: String, cores| TaskSpec { name, ..task(cores) };
+    let named = |name: String, cores| task(cores).with(|task| task.name = name);
     let mut tasks: Vec<TaskSpec> =
         first.iter().enumerate().map(|(n, cores)| named(format!("a{n}"), *cores)).collect();
     for (n, (cores, bits)) in later.iter().enumerate() {
         let on = (0..first.len()).filter(|place| bits >> place & 1 == 1);
         let after = on.map(|place| model::Dependency::Task(format!("a{place}"))).collect();
-        tasks.push(TaskSpec { after, ..named(format!("b{n}"), *cores) });
+        tasks.push(named(format!("b{n}"), *cores).with(|task| task.after = after));
     }
     JobSpec::of("layers", tasks)
 }

@@ -9,7 +9,7 @@ use super::*;
 fn either() -> TaskSpec {
     let mut other = Resources::cores(1);
     other.set("gpu", 10_000);
-    TaskSpec { alternatives: vec![other].into(), ..task(4) }
+    task(4).with(|task| task.alternatives = vec![other].into())
 }
 
 fn with_gpus(cores: u64, gpus: u32) -> Capacity {
@@ -70,7 +70,7 @@ fn an_alternative_delays_nobody_who_was_promised_a_start() {
         w.policy(Order::Fifo, backfill);
         let lasts = |seconds: u64, task: TaskSpec| {
             let timing = model::Timing { estimate: Some(Duration::from_secs(seconds)), ..Default::default() };
-            of(TaskSpec { timing: timing.boxed(), ..task })
+            of(task.with(|task| task.timing = timing.boxed()))
         };
         let running = w.submit(lasts(10, task(3)));
         let mut first = task(4);

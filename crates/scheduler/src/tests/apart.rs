@@ -41,7 +41,7 @@ fn a_second_one_goes_elsewhere_or_waits_until_the_first_has_ended() {
 fn tasks_that_cost_nothing_keep_apart_too() {
     let mut w = World::new();
     let session = w.session("a", 4);
-    let mut task = TaskSpec { work: Work::Noop, ..apart("web", 1) };
+    let mut task = apart("web", 1).with(|task| task.work = Work::Noop);
     task.array = Some(model::ArrayRange { first: 0, last: 2, step: 1 });
     w.submit(JobSpec::of("", vec![task]));
     for number in 0..3_u64 {
@@ -98,7 +98,7 @@ fn whoever_is_more_important_makes_the_other_one_give_way() {
     w.submit(one("web", 1));
     w.submit(job(1));
     w.round();
-    let high = w.submit(JobSpec { priority: 5, ..one("web", 1) });
+    let high = w.submit(one("web", 1).with(|job| job.priority = 5));
     let plan = w.plan();
     let victims: Vec<u64> = plan.preemptions.iter().map(|preemption| preemption.seq).collect();
     assert_eq!((plan.preemptions[0].job, victims), (high, vec![1]), "the other has room beside it");

@@ -158,7 +158,7 @@ fn what_would_delay_the_first_waits_even_in_another_queue() {
     let first = w.submit(timed(&exact(0, 4, 10)));
     assert_eq!(w.round().len(), 1);
     // One core is free, and taken for longer than until the first one starts it would delay that.
-    let other = |seconds| JobSpec { queue: "other".to_owned(), ..timed(&exact(0, 1, seconds)) };
+    let other = |seconds| timed(&exact(0, 1, seconds)).with(|job| job.queue = "other".to_owned());
     w.submit(other(200));
     assert_eq!(w.round(), [""; 0]);
     let short = w.submit(other(90));
@@ -206,9 +206,9 @@ fn run_times_are_learnt_by_name_where_somebody_goes_by_them() {
     let mut w = World::new();
     let session = w.session("w", 1);
     w.policy(Order::Sjf, Backfill::Easy);
-    let named = || JobSpec {
-        name: "report".to_owned(),
-        ..JobSpec::of("", vec![TaskSpec::new("t", Work::Run(vec!["x".to_owned()]))])
+    let named = || {
+        JobSpec::of("", vec![TaskSpec::new("t", Work::Run(vec!["x".to_owned()]))])
+            .with(|job| job.name = "report".to_owned())
     };
     let estimate = |w: &World| w.state.estimate(&named(), &named().tasks[0]).map(|time| time.as_secs());
     for (run, expected) in [(10, 10), (20, 15), (40, 30)] {

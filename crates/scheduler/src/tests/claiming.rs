@@ -82,7 +82,7 @@ fn the_window_follows_the_order_of_the_queue() {
     w.session("b", 1);
     set(&mut w, Mode::Claim);
     for priority in [0, 5, 3, 5] {
-        w.submit(JobSpec { priority, ..job(1) });
+        w.submit(job(1).with(|job| job.priority = priority));
     }
     assert_eq!(names(&offer(&w.state, a)), ["j2.0", "j4.0"]);
     let put = QueueSpec { name: "default".to_owned(), order: Some(Order::Fifo), ..QueueSpec::default() };
@@ -113,7 +113,7 @@ fn only_what_may_go_there_is_offered() {
     set(&mut w, Mode::Claim);
     let mut apart = task(1);
     apart.resources.set_apart(["web".to_owned()]);
-    w.submit(JobSpec::of("", vec![apart.clone(), TaskSpec { name: "other".to_owned(), ..apart }]));
+    w.submit(JobSpec::of("", vec![apart.clone(), apart.with(|task| task.name = "other".to_owned())]));
     w.submit(job(3));
     assert_eq!(names(&offer(&w.state, a)), ["j1.0"], "never two of a name");
     let offered = offer(&w.state, a);
@@ -179,12 +179,12 @@ fn a_claim_of_another_or_of_too_much_changes_nothing() {
     let reply = w.write(Op::Claim { session: a, placements: placements.clone() });
     assert_eq!(reply, machine::Reply::Placed { taken: 0, dropped: 1 });
     let reply = w.write(Op::Claim { session: b, placements: vec![placements[0]; 65] });
-    assert!(matches!(reply, machine::Reply::Rejected(machine::Rejection::Limit { .. })), "{reply:?}");
+    assert!(matches!(reply.rejection(), Some(machine::Rejection::Limit { .. })), "{reply:?}");
     let ahead = machine::Placement { held: true, ..placements[0] };
     let reply = w.write(Op::Claim { session: b, placements: vec![ahead] });
     assert_eq!(reply, machine::Reply::Placed { taken: 0, dropped: 1 });
     let reply = w.write(Op::Claim { session: SessionId(9), placements });
-    assert!(matches!(reply, machine::Reply::Rejected(machine::Rejection::SessionEnded { .. })), "{reply:?}");
+    assert!(matches!(reply.rejection(), Some(machine::Rejection::SessionEnded { .. })), "{reply:?}");
 }
 
 /// Found by random plans: what was placed just then stood for the first that waits.

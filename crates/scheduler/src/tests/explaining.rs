@@ -70,8 +70,8 @@ fn explain_names_every_obstacle_of_every_worker() {
     // Two of a size are one reason, with the range; what is busy and cordoned says both.
     w.session_with("c", offers(4, 8 * GIB));
     w.session_with("d", offers(5, 8 * GIB));
-    w.submit(JobSpec { priority: 1, ..JobSpec::of("", vec![only_on("c", task(2))]) });
-    w.submit(JobSpec { priority: 1, ..JobSpec::of("", vec![only_on("d", task(2))]) });
+    w.submit(JobSpec::of("", vec![only_on("c", task(2))]).with(|job| job.priority = 1));
+    w.submit(JobSpec::of("", vec![only_on("d", task(2))]).with(|job| job.priority = 1));
     w.write(Op::Pause { jobs: vec![id] });
     w.round();
     w.write(Op::Resume { jobs: vec![id] });
@@ -92,7 +92,7 @@ fn a_worker_is_too_small_even_when_cordoned_and_even_for_what_still_waits() {
     w.session("a", 4);
     w.write(Op::Cordon { worker: "a".to_owned() });
     let big = w.submit(job(16));
-    let delayed = JobSpec { delay: Some(std::time::Duration::from_secs(3_600)), ..job(16) };
+    let delayed = job(16).with(|job| job.delay = Some(std::time::Duration::from_secs(3_600)));
     let later = w.submit(delayed);
     assert!(is_hopeless(&w, big) && is_hopeless(&w, later));
     w.now += 1_500_000;
@@ -122,11 +122,11 @@ fn what_would_mend_it_names_the_ids() {
     };
     w.session("a", 4);
     let first = w.submit(job(1));
-    let behind = w.submit(JobSpec { priority: 3, ..job(1) });
+    let behind = w.submit(job(1).with(|job| job.priority = 3));
     let last = w.submit(job(1));
     assert_eq!(fixes(&w, behind), Vec::<String>::new());
     assert_eq!(fixes(&w, last), [format!("wait, or `baton job set {last} --priority 4`")]);
-    let after = w.submit(JobSpec { after: vec![first].into(), ..job(1) });
+    let after = w.submit(job(1).with(|job| job.after = vec![first].into()));
     let fix = format!(
         "see `baton explain {first}`, or let it go with `baton job set {after} --remove-after {first}`"
     );

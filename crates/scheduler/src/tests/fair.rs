@@ -102,9 +102,9 @@ fn of_one_user_the_higher_priority_goes_first_and_of_two_it_does_not() {
     w.fair(&[]);
     w.submit_as("a", job(1));
     w.round();
-    w.submit_as("a", JobSpec { priority: 5, ..job(1) });
+    w.submit_as("a", job(1).with(|job| job.priority = 5));
     w.submit_as("b", job(1));
-    let high = w.submit_as("b", JobSpec { priority: 9, ..job(1) });
+    let high = w.submit_as("b", job(1).with(|job| job.priority = 9));
     let session = w.state.worker("w").unwrap().session.unwrap();
     end(&mut w, session, 1, Verdict::Succeeded, 1_000);
     assert_eq!(w.round(), [format!("{high}.0@w")]);

@@ -45,7 +45,7 @@ fn nothing_is_sent_ahead_of_what_has_found_no_room() {
     w.submit(array(8));
     w.round();
     // Of another class, longer or not known, and more urgent.
-    w.submit(JobSpec { priority: 5, ..job(2) });
+    w.submit(job(2).with(|job| job.priority = 5));
     end(&mut w, a, 1, Verdict::Succeeded, 10);
     let plan = w.plan();
     assert!(plan.placements.iter().all(|placement| !placement.held), "{plan:?}");
@@ -69,7 +69,7 @@ fn nothing_is_sent_ahead_while_a_worker_drains() {
     let a = w.session("a", 2);
     w.submit(array(6));
     w.round();
-    w.submit(JobSpec { priority: 1, ..job(2) });
+    w.submit(job(2).with(|job| job.priority = 1));
     w.now += 61_000_000;
     w.apply(Command::Tick);
     w.round();
@@ -87,7 +87,7 @@ fn who_waits_first_after_the_rest_was_sent_ahead_starves_in_the_same_plan() {
     w.round();
     w.write(Op::Pause { jobs: vec![large] });
     end(&mut w, a, 1, Verdict::Succeeded, 10);
-    let small = w.submit(JobSpec { priority: 1, ..array(6) });
+    let small = w.submit(array(6).with(|job| job.priority = 1));
     w.round();
     end(&mut w, a, 2, Verdict::Succeeded, 10);
     assert_eq!(held(&w.plan()), [false, true, true]);

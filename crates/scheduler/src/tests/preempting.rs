@@ -10,7 +10,7 @@ fn preempting(w: &mut World) {
 }
 
 fn of(priority: i32, cores: u64) -> JobSpec {
-    JobSpec { priority, ..job(cores) }
+    job(cores).with(|job| job.priority = priority)
 }
 
 /// What the next plan stops, as `task@worker`, for whom.
@@ -90,7 +90,7 @@ fn nobody_gives_way_to_an_equal_to_another_queue_or_where_it_is_not_wanted() {
     w.submit(of(1, 1));
     w.round();
     w.submit(of(1, 1));
-    w.submit(JobSpec { queue: "other".to_owned(), ..of(9, 1) });
+    w.submit(of(9, 1).with(|job| job.queue = "other".to_owned()));
     assert!(preempted(&w).is_empty());
 }
 
@@ -239,7 +239,7 @@ fn who_has_drained_a_worker_gets_it_in_the_round_of_those_that_could_not_use_it(
     let mut gpu = of(1, 1);
     gpu.tasks[0].resources.set("gpu", 5_000);
     w.submit(gpu);
-    let other = w.submit(JobSpec { queue: "other".to_owned(), ..of(0, 1) });
+    let other = w.submit(of(0, 1).with(|job| job.queue = "other".to_owned()));
     assert!(w.round().is_empty());
     end(&mut w, session, 1, Verdict::Succeeded, 1_000);
     assert_eq!(w.round(), [format!("{low}.0@a"), format!("{other}.0@a")]);

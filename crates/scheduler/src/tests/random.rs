@@ -220,7 +220,11 @@ fn spec(ask: &Ask, priority: i32, queue: &str, spread: bool, len: u32) -> JobSpe
     task.timing = model::Timing { estimate, ..Default::default() }.boxed();
     task.constraints = ask.parity.map(parity).into_iter().collect();
     let placement = if spread { Placement::Spread } else { Placement::Pack };
-    JobSpec { priority, placement, queue: queue.to_owned(), ..JobSpec::of("", vec![task]) }
+    JobSpec::of("", vec![task]).with(|job| {
+        job.priority = priority;
+        job.placement = placement;
+        job.queue = queue.to_owned();
+    })
 }
 
 /// The first worker without a session comes.

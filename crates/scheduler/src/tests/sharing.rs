@@ -73,7 +73,7 @@ fn cluster(queues: &[Sharer]) -> World {
 fn many(nth: usize) -> JobSpec {
     let mut task = task(1);
     task.array = Some(model::ArrayRange { first: 0, last: 39_999, step: 1 });
-    JobSpec { queue: format!("q{nth}"), ..JobSpec::of("", vec![task]) }
+    JobSpec::of("", vec![task]).with(|job| job.queue = format!("q{nth}"))
 }
 
 /// Who has rested goes first for some time, and not for longer than a half-life of the use, which is 300 s.

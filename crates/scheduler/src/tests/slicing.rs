@@ -145,7 +145,7 @@ fn what_stands_still_goes_on_though_its_queue_is_no_more() {
     w.write(Op::PutQueue(QueueSpec { name: name(), order, quantum, ..QueueSpec::default() }));
     let worker = w.session("a", 1);
     for _ in 0..2 {
-        w.submit(JobSpec { queue: name(), ..job(1) });
+        w.submit(job(1).with(|job| job.queue = name()));
     }
     assert_eq!(turn(&mut w), ["j1 starts"]);
     assert_eq!(after(&mut w, 1), ["j1 stands", "j2 starts"]);

@@ -19,6 +19,7 @@ mod write;
 use std::sync::{Arc, OnceLock};
 
 use futures::stream::BoxStream;
+use machine::SharedSpecs;
 use model::{LogIndex, Moment};
 use parking_lot::Mutex;
 use replica::{Env, Replica};
@@ -56,6 +57,8 @@ pub struct Shared {
     /// What ready tasks ask for, as last counted.
     pub demand: Mutex<Option<(Moment, Demand)>>,
     requests: RequestIds,
+    /// Of submits that came by here.
+    specs: Mutex<SharedSpecs>,
     leaders: Leaders,
     writes: Semaphore,
     /// Room for writes, in units of [`write::WRITE_BYTES_UNIT`].
@@ -85,6 +88,7 @@ impl Api {
         let shared = Shared {
             demand: Mutex::new(None),
             requests: RequestIds::new(env.random()),
+            specs: Mutex::default(),
             leaders: Leaders::new(limits.message_bytes_max, env.clone()),
             writes: Semaphore::new(limits.writes_in_flight_max),
             write_bytes: Semaphore::new(limits.write_bytes_in_flight_max / write::WRITE_BYTES_UNIT),

@@ -78,7 +78,9 @@ impl Api {
         let limits = running.replica.read(|state| state.settings().limits.clone());
         let spec = read_spec(message.spec.clone().unwrap_or_default(), &limits)
             .map_err(|failure| failure.request(id))?;
-        let write = self.as_write(id, &header, Op::Submit { job: JobId(0), spec: Arc::new(spec) })?;
+        let mut spec = Arc::new(spec);
+        self.shared.specs.lock().share(&mut spec);
+        let write = self.as_write(id, &header, Op::Submit { job: JobId(0), spec })?;
         match self.carry(Journey { call, message, write, send: SEND }).await? {
             Done::There(reply) => Ok(reply),
             Done::Here(written) => match written.reply {

@@ -227,7 +227,7 @@ impl Api {
 // The state's refusal is as final as its consent.
 fn refused(written: Written) -> Result<Written, Failure> {
     match written.reply {
-        Reply::Rejected(rejection) => Err(rejection.into()),
+        Reply::Rejected(rejection) => Err((*rejection).into()),
         reply => Ok(Written { reply, ..written }),
     }
 }
@@ -258,10 +258,9 @@ fn changed(id: RequestId, written: Written) -> Result<v1::ChangeReply, Failure> 
         Reply::Changed { tasks } => tasks,
         Reply::Placed { taken, .. } => taken.into(),
         Reply::Done => 0,
-        Reply::Submitted { .. }
-        | Reply::SessionOpened { .. }
-        | Reply::Reported { .. }
-        | Reply::Rejected(_) => return Err(unexpected(&written.reply).request(id)),
+        Reply::Submitted { .. } | Reply::SessionOpened(_) | Reply::Reported { .. } | Reply::Rejected(_) => {
+            return Err(unexpected(&written.reply).request(id));
+        }
     };
     Ok(v1::ChangeReply { request_id: id.to_string(), changed, index: written.index })
 }

@@ -139,17 +139,16 @@ fn write_task(task: &TaskSpec) -> v1::TaskSpec {
     if task.each_line.is_none() {
         return task.into();
     }
-    let lean = TaskSpec {
-        cpu_limit_hard: task.cpu_limit_hard,
-        resources: task.resources.clone(),
-        env: task.env.clone(),
-        files: task.files.clone(),
-        stdin: task.stdin.clone(),
-        workdir: task.workdir.clone(),
-        retry: task.retry.clone(),
-        timeout: task.timeout,
-        ..TaskSpec::new(&task.name, task.work.clone())
-    };
+    let lean = TaskSpec::new(&task.name, task.work.clone()).with(|new| {
+        new.cpu_limit_hard = task.cpu_limit_hard;
+        new.resources = task.resources.clone();
+        new.env = task.env.clone();
+        new.files = task.files.clone();
+        new.stdin = task.stdin.clone();
+        new.workdir = task.workdir.clone();
+        new.retry = task.retry.clone();
+        new.timeout = task.timeout;
+    });
     (&lean).into()
 }
 

@@ -6,8 +6,8 @@ use model::size::PARTS;
 use model::spec::{Backoff, Container, FILE_MODE_DEFAULT, Function, QUEUE_DEFAULT, Service, Wasm};
 use model::time::micros;
 use model::{
-    ArrayRange, Constraint, Dependency, EnvValue, FileSpec, JobId, JobSpec, OnDisconnect, Placement,
-    Resources, Retry, SpecError, TaskSpec, Timestamp, Timing, Work,
+    ArrayRange, Constraint, Dependency, EnvValue, FileSpec, JobId, JobSpec, JobTemplate, OnDisconnect,
+    Placement, Resources, Retry, SpecError, TaskSpec, TaskTemplate, Timestamp, Timing, Work,
 };
 
 use super::{Errors, Malformed, at, blob, duration_us, none_if_empty};
@@ -50,8 +50,7 @@ pub fn read_job(spec: v1::JobSpec) -> (JobSpec, Vec<SpecError>) {
     for (place, task) in spec.tasks.into_iter().enumerate() {
         tasks.push(read_task(&mut errors, &format!("tasks[{place}]"), task));
     }
-    let read = JobSpec {
-        name: spec.name,
+    let template = JobTemplate {
         queue: none_if_empty(spec.queue).unwrap_or_else(|| QUEUE_DEFAULT.to_owned()),
         priority: spec.priority,
         labels: spec.labels.into(),
@@ -63,9 +62,8 @@ pub fn read_job(spec: v1::JobSpec) -> (JobSpec, Vec<SpecError>) {
             v1::job_spec::Placement::Spread => Placement::Spread,
         },
         after: spec.after.into_iter().map(JobId).collect(),
-        tasks,
     };
-    (read, errors.into_list())
+    (JobSpec::from_template(spec.name, tasks, template), errors.into_list())
 }
 
 // prost reads an unknown number as the default, which would be another meaning than the client's.
@@ -139,9 +137,8 @@ impl TryFrom<v1::TaskSpec> for TaskSpec {
 
 pub(super) fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> TaskSpec {
     let at = |field: &str| at(path, field);
-    TaskSpec {
-        name: task.name,
-        work: read_work(errors, path, task.kind),
+    let work = read_work(errors, path, task.kind);
+    let template = TaskTemplate {
         alternatives: task
             .alternatives
             .into_iter()
@@ -182,7 +179,8 @@ pub(super) fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> 
         }
         .boxed(),
         constraints: read_constraints(errors, path, &task.constraints).into(),
-    }
+    };
+    TaskSpec::from_template(task.name, work, template)
 }
 
 // As in a job file: one core where nothing is said.

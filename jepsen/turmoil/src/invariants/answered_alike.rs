@@ -23,7 +23,7 @@ impl Invariant for AnsweredAlike {
     fn hear(&mut self, event: &Event, found: &mut Found) {
         let Event::WriteDone { write, .. } = event else { return };
         let (request, reply) = (write.request, &write.reply);
-        if matches!(reply, Reply::Rejected(Rejection::RequestExpired { .. })) {
+        if matches!(reply.rejection(), Some(Rejection::RequestExpired { .. })) {
             return;
         }
         let first = self.replies.entry(request).or_insert_with(|| reply.clone());

@@ -99,7 +99,7 @@ impl Bench<'_> {
     /// Microseconds of the planner for each task that goes before those that wait.
     async fn placements(&self, client: &Client, waiting: &Waiting) -> Result<Figure, Fault> {
         let name = format!("placement beside {} waiting", waiting.count);
-        let first = JobSpec { priority: 1, ..JobSpec::of("bench", vec![noop()]) };
+        let first = JobSpec::of("bench", vec![noop()]).with(|job| job.priority = 1);
         let leader = self.leader().await?;
         self.progress.begin(&name, self.rounds.into());
         run_jobs(client, &first, PLACED / 4, IN_FLIGHT).await?;
@@ -120,7 +120,7 @@ impl Bench<'_> {
         self.progress.begin(&format!("memory: a snapshot of {} waiting", waiting.count), 1);
         let mut bulk = noop();
         bulk.env.insert("BULK".to_owned(), EnvValue::Plain("x".repeat(BULK_BYTES)));
-        let bulk = JobSpec { priority: 1, ..JobSpec::of("bench", vec![bulk]) };
+        let bulk = JobSpec::of("bench", vec![bulk]).with(|job| job.priority = 1);
         let snapshots = self.snapshots().await?;
         // A scrape holds up apply too, but not the second within a moment.
         self.scrape_all().await?;

@@ -39,7 +39,7 @@ impl Bench<'_> {
 
     /// Accepted jobs per second.
     async fn submit(&self, in_flight: usize, count: u64) -> Result<Figure, Fault> {
-        let spec = JobSpec { queue: QUEUE.to_owned(), ..JobSpec::of("bench", vec![noop()]) };
+        let spec = JobSpec::of("bench", vec![noop()]).with(|job| job.queue = QUEUE.to_owned());
         let mut times = Times::default();
         let round = async |client: &Client, count: u64| {
             let watch = Stopwatch::start();
@@ -58,7 +58,7 @@ impl Bench<'_> {
     pub async fn array(&self) -> Result<Figure, Fault> {
         let client = self.paused().await?;
         let count = self.scaled(ARRAY);
-        let spec = JobSpec { queue: QUEUE.to_owned(), ..array_of(noop(), count) };
+        let spec = array_of(noop(), count).with(|job| job.queue = QUEUE.to_owned());
         let (mut times, mut entries, mut bytes) = (Times::default(), u64::MAX, f64::MAX);
         self.progress.begin("submits of an array", u64::from(self.rounds) * 10);
         for round in 0..=self.rounds * 10 {

@@ -127,7 +127,10 @@ pub async fn run_jobs(
 
 fn numbered(n: u64, after: &[u64]) -> TaskSpec {
     let after = after.iter().map(|n| Dependency::Task(format!("t{n}"))).collect();
-    TaskSpec { name: format!("t{n}"), after, ..noop() }
+    noop().with(|task| {
+        task.name = format!("t{n}");
+        task.after = after;
+    })
 }
 
 /// Each after the one before.

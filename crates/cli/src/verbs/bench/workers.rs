@@ -165,7 +165,7 @@ const SUCCEEDED: &str = "baton_jobs_finished_total{state=\"succeeded\"}";
 fn class_job(class: u64) -> JobSpec {
     let mut task = noop();
     task.resources.cpu = PARTS / 100 + class;
-    JobSpec { queue: QUEUE.to_owned(), ..JobSpec::of("bench", vec![task]) }
+    JobSpec::of("bench", vec![task]).with(|job| job.queue = QUEUE.to_owned())
 }
 
 /// Waits until so many are attached to a leader of this term or a later one.
