@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ const PAGE: u8 = 2;
 const FOOTER: u8 = 3;
 const PAGE_BYTES: usize = 64 << 10;
 const FRAME_BYTES_MAX: u32 = 1 << 30;
+/// Pages that may be decoded before they are built in.
+const PAGES_AHEAD: usize = 16;
 const SUFFIX_WRITING: &str = ".tmp";
 
 #[derive(Serialize, Deserialize)]
@@ -330,11 +332,45 @@ fn corrupt(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the snapshot is corrupt: {what}"))
 }
 
-/// Rebuilds the state that a snapshot holds. Blocks.
+/// Rebuilds the state that a snapshot holds. Blocks. Rows are decoded on a thread beside: a start waits for this, and the
+/// half of it is decoding.
 pub fn thaw(file: &SnapshotFile) -> io::Result<machine::State> {
-    let mut reader = Reader::new(file)?;
+    let reader = Reader::new(file)?;
     let digest = reader.header.digest;
-    let mut rows = Rows { reader: &mut reader, page: io::Cursor::default(), failed: None, ended: false };
+    std::thread::scope(|scope| {
+        let (pages, decoded) = mpsc::sync_channel(PAGES_AHEAD);
+        std::thread::Builder::new().name("thaw".into()).spawn_scoped(scope, || decode(reader, pages))?;
+        build(decoded, digest)
+    })
+}
+
+/// The rows of a page, nothing for the end of the snapshot, or what is wrong with it, which is the last word.
+type Page = io::Result<Option<Vec<machine::Row>>>;
+
+fn decode(mut reader: Reader, pages: mpsc::SyncSender<Page>) {
+    loop {
+        let page = reader.next_page().and_then(|page| page.map(decode_page).transpose());
+        let is_last = !matches!(page, Ok(Some(_)));
+        // Whoever builds the state may have given up.
+        if pages.send(page).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+fn decode_page(page: Vec<u8>) -> io::Result<Vec<machine::Row>> {
+    let mut rest = &page[..];
+    let mut rows = Vec::new();
+    while !rest.is_empty() {
+        let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
+        let row = Deserialize::deserialize(&mut deserializer).map_err(|error| corrupt(error.to_string()))?;
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+fn build(pages: mpsc::Receiver<Page>, digest: u64) -> io::Result<machine::State> {
+    let mut rows = Rows { pages, page: Vec::new().into_iter(), failed: None, ended: false };
     let state = machine::State::thaw(&mut rows);
     if let Some(error) = rows.failed {
         return Err(error);
@@ -349,41 +385,30 @@ pub fn thaw(file: &SnapshotFile) -> io::Result<machine::State> {
     Ok(state)
 }
 
-struct Rows<'a> {
-    reader: &'a mut Reader,
-    page: io::Cursor<Vec<u8>>,
+struct Rows {
+    pages: mpsc::Receiver<Page>,
+    page: std::vec::IntoIter<machine::Row>,
     failed: Option<io::Error>,
     ended: bool,
 }
 
-impl Rows<'_> {
-    fn read(&mut self) -> io::Result<Option<machine::Row>> {
-        while self.page.position() == self.page.get_ref().len() as u64 {
-            match self.reader.next_page()? {
-                Some(page) => self.page = io::Cursor::new(page),
-                None => {
-                    self.ended = true;
-                    return Ok(None);
-                }
-            }
-        }
-        let mut deserializer = rmp_serde::Deserializer::new(&mut self.page);
-        let row = Deserialize::deserialize(&mut deserializer).map_err(|error| corrupt(error.to_string()))?;
-        Ok(Some(row))
-    }
-}
-
-impl Iterator for Rows<'_> {
+impl Iterator for Rows {
     type Item = machine::Row;
 
     fn next(&mut self) -> Option<machine::Row> {
-        if self.ended || self.failed.is_some() {
-            return None;
+        loop {
+            if let Some(row) = self.page.next() {
+                return Some(row);
+            }
+            if self.ended || self.failed.is_some() {
+                return None;
+            }
+            match self.pages.recv().unwrap_or_else(|_| Err(corrupt("nobody decodes it".into()))) {
+                Ok(Some(page)) => self.page = page.into_iter(),
+                Ok(None) => self.ended = true,
+                Err(error) => self.failed = Some(error),
+            }
         }
-        self.read().unwrap_or_else(|error| {
-            self.failed = Some(error);
-            None
-        })
     }
 }
 
