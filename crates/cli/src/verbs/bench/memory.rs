@@ -113,30 +113,41 @@ impl Bench<'_> {
         Ok(Figure::of_rounds("memory", name, "us", PLACED, costs).set("waiting", waiting.count))
     }
 
-    /// Fills the log with large jobs until every replica has taken a snapshot, and counts what held it up meanwhile.
+    /// Fills the log with large jobs until every replica has taken a snapshot, and counts what held it up meanwhile. And
+    /// what holds it up under half as much of the same load when none is taken: on shared cores that is not nothing.
     async fn snapshot_pauses(&self, client: &Client, waiting: &Waiting) -> Result<Figure, Fault> {
         // Otherwise the bulk would stay for long, and be what is measured.
         client.put_setting("limits.finished_jobs_max", "100").await.map_err(cannot)?;
         self.progress.begin(&format!("memory: a snapshot of {} waiting", waiting.count), 1);
-        let mut bulk = noop();
-        bulk.env.insert("BULK".to_owned(), EnvValue::Plain("x".repeat(BULK_BYTES)));
-        let bulk = JobSpec::of("bench", vec![bulk]).with(|job| job.priority = 1);
         let snapshots = self.snapshots().await?;
-        // A scrape holds up apply too, but not the second within a moment.
-        self.scrape_all().await?;
-        let before = self.scrape_all().await?;
+        let before = self.rested_scrape().await?;
         let mut written = 0;
         while self.snapshots().await?.iter().zip(&snapshots).any(|(now, before)| now == before) {
             if written > BULK_BYTES_MAX {
                 return Err(Fault::failed(format!("no snapshot after {written} bytes of log")));
             }
-            run_jobs(client, &bulk, BULK_JOBS, BULK_JOBS as usize).await?;
-            written += BULK_JOBS * BULK_BYTES as u64;
+            written += write_bulk(client).await?;
         }
         let after = self.scrape_all().await?;
         let figure = pauses_figure(&before, &after);
-        let snapshots: Vec<f64> = after.iter().map(|now| now.get("baton_raft_snapshot_bytes")).collect();
-        Ok(figure.set("waiting", waiting.count).set("snapshot_bytes", snapshots).set("log_bytes", written))
+        let sizes: Vec<f64> = after.iter().map(|now| now.get("baton_raft_snapshot_bytes")).collect();
+
+        let (snapshots, before) = (self.snapshots().await?, self.rested_scrape().await?);
+        let mut control = 0;
+        while control < written / 2 {
+            control += write_bulk(client).await?;
+        }
+        let alone = pauses_figure(&before, &self.scrape_all().await?);
+        let is_alone = self.snapshots().await? == snapshots;
+        let figure = figure.set("without_snapshot", is_alone.then_some(alone.rounds));
+        let figure = figure.set("without_snapshot_log_bytes", control);
+        Ok(figure.set("waiting", waiting.count).set("snapshot_bytes", sizes).set("log_bytes", written))
+    }
+
+    /// A scrape holds up apply too, but not the second within a moment.
+    async fn rested_scrape(&self) -> Result<Vec<Scrape>, Fault> {
+        self.scrape_all().await?;
+        self.scrape_all().await
     }
 
     /// The last entry in the snapshot of each replica.
@@ -176,6 +187,15 @@ impl Bench<'_> {
         cluster.wait_whole().await?;
         Ok(took)
     }
+}
+
+/// Some large jobs, one after the other. Gives the bytes of log that they are.
+async fn write_bulk(client: &Client) -> Result<u64, Fault> {
+    let mut bulk = noop();
+    bulk.env.insert("BULK".to_owned(), EnvValue::Plain("x".repeat(BULK_BYTES)));
+    let bulk = JobSpec::of("bench", vec![bulk]).with(|job| job.priority = 1);
+    run_jobs(client, &bulk, BULK_JOBS, BULK_JOBS as usize).await?;
+    Ok(BULK_JOBS * BULK_BYTES as u64)
 }
 
 /// No two have the same argv.

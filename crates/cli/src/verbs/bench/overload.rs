@@ -25,6 +25,8 @@ const PEAK: usize = 1;
 const OVERLOAD: usize = 10;
 const PEAK_SECONDS: u64 = 20;
 const OVERLOAD_SECONDS: u64 = 120;
+/// More than are accepted in that time: what is measured is not how soon the cluster is full.
+const UNFINISHED_MAX: &str = "10000000";
 /// Of a core, in percent, for whoever makes the load.
 const GENERATOR_PERCENT: u64 = 25;
 /// Single submits on the idle cluster.
@@ -65,6 +67,7 @@ impl Bench<'_> {
         self.progress.begin("overload: single submits", 1);
         let at_first = self.standing().await?;
         let client = self.nearest().await?;
+        client.put_setting("limits.unfinished_jobs_max", UNFINISHED_MAX).await.map_err(cannot)?;
         let idle = idle_median(&client).await?;
         let quota = Quota::enter(GENERATOR_PERCENT);
         let generator = match &quota {
@@ -82,6 +85,7 @@ impl Bench<'_> {
         let overload = Stopwatch::start();
         let (load, highest) = self.sampled(self.load(OVERLOAD, OVERLOAD_SECONDS)).await?;
         drop(quota);
+        let backlog = self.client.cluster_status().await.map_err(cannot)?.unfinished_jobs;
         self.progress.begin("overload: recovery", 1);
         let (recovery, probes) = recover(&client, idle, overload, load.length).await?;
         let after = self.standing().await?;
@@ -92,7 +96,8 @@ impl Bench<'_> {
         let succeeded = total_since(&at_first, &at_last, "baton_jobs_finished_total{state=\"succeeded\"}");
         check_lost(accepted, succeeded)?;
         let refused = total_since(&before, &after, "baton_calls_refused_total{code=\"overloaded\"}");
-        let goodput = goodput_figure(&peak, &load).set("refused", refused);
+        let goodput =
+            goodput_figure(&peak, &load).set("refused", refused).set("unfinished_at_the_end", backlog);
         let recovery: Times = std::iter::once(recovery).collect();
         let recovery =
             Figure::of_times("overload", "end of the overload to a submit in twice its idle time", &recovery);
