@@ -213,7 +213,8 @@ async fn bring_up(
         #[cfg(feature = "chaos")]
         mutant: shared.config.chaos.leader,
     };
-    let lead = lead::start(replica.clone(), config, shared.clock.clone(), shared.metrics.clone());
+    let lead = lead::start(replica.clone(), config, shared.clock.clone(), shared.metrics.clone())
+        .map_err(replica::StartError::Runtime)?;
     let lead_ended = lead.ended();
     api.set_running(Running { replica, lead, ring: follower.ring.clone(), claims: follower.claims() });
     // A process that can only half of its work must not look alive: started again, it can all of it.

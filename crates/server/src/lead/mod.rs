@@ -14,6 +14,7 @@ mod step;
 mod stream;
 mod task;
 
+use std::io;
 use std::sync::Arc;
 
 use futures::Stream;
@@ -21,7 +22,7 @@ use machine::{Reply, Write};
 use model::settings::Failover;
 use model::{LogIndex, Moment};
 use replica::Replica;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::{Status, Streaming};
@@ -65,14 +66,24 @@ pub struct Lead {
     metrics: Arc<Metrics>,
     /// Closed when the task ends, for whatever reason.
     lives: watch::Receiver<()>,
-    _task: Arc<AbortOnDrop>,
+    _task: Arc<Home>,
 }
 
-struct AbortOnDrop(JoinHandle<()>);
+/// Where the task runs. It has a thread of its own: behind the streams of thousands of submits, each of which is read for
+/// milliseconds at a time, workers' reports would wait for ten times as long as they may.
+struct Home {
+    task: JoinHandle<()>,
+    /// None in a simulation, which has one for everything.
+    runtime: Option<Runtime>,
+}
 
-impl Drop for AbortOnDrop {
+impl Drop for Home {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+        if let Some(runtime) = self.runtime.take() {
+            // This may itself be a task, which must not wait.
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -98,13 +109,15 @@ enum Control {
     CloseFetch { fetch: u64 },
 }
 
-/// Starts the task on the runtime of the caller.
+/// Starts the task.
 pub fn start(
     replica: Arc<Replica>,
     config: Config,
     clock: Clock,
     counts: Arc<crate::metrics::Metrics>,
-) -> Lead {
+) -> io::Result<Lead> {
+    let runtime = replica.env().has_threads().then(runtime).transpose()?;
+    let handle = runtime.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone());
     let (writes, writes_in) = mpsc::channel(WRITES_WAITING_MAX);
     let (messages, messages_in) = mpsc::channel(MESSAGES_WAITING_MAX);
     let (control, control_in) = mpsc::unbounded_channel();
@@ -112,8 +125,13 @@ pub fn start(
     let inbox = Inbox { writes: writes_in, messages: messages_in, control: control_in };
     let task = Task::new(replica.clone(), config, clock.clone(), counts, metrics.clone(), inbox);
     let (running, lives) = told_of_end(task.run());
-    let task = replica.env().spawn(&Handle::current(), Box::pin(running));
-    Lead { writes, messages, clock, control, metrics, lives, _task: Arc::new(AbortOnDrop(task)) }
+    let task = replica.env().spawn(&handle, Box::pin(running));
+    Ok(Lead { writes, messages, clock, control, metrics, lives, _task: Arc::new(Home { task, runtime }) })
+}
+
+fn runtime() -> io::Result<Runtime> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(1).thread_name("lead").enable_all().build()
 }
 
 /// The work, and a channel that is closed when it ends: by itself, by a panic, or by being dropped.
