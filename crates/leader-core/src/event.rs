@@ -185,6 +185,8 @@ pub enum ToWorker {
     },
     Renewed {
         number: u64,
+        /// How far apart the next heartbeats are to be; `None`: as the lease says.
+        heartbeat: Option<Duration>,
     },
     Run(Box<Order>),
     Stop {

@@ -8,9 +8,16 @@ use std::time::Duration;
 use model::settings::Lease;
 use model::{Moment, SessionId};
 
+/// What a leader answers in the time between two heartbeats of one worker, as leases have it; each costs it some 25
+/// microseconds.
+const HEARTBEATS_PER_INTERVAL_MAX: usize = 2_500;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    Granted,
+    /// The worker's next heartbeats may be so far apart, where that is not what its lease says.
+    Granted {
+        heartbeat: Option<Duration>,
+    },
     /// No quorum has acknowledged this leader lately: there may be another one.
     NotLeader,
     /// Its end is proposed: no renewal is granted any more.
@@ -156,7 +163,17 @@ impl Leases {
         }
         let Some(lease) = self.armed.get(&session).map(|armed| armed.lease) else { return Renewal::Unknown };
         self.arm(session, lease, now);
-        Renewal::Granted
+        let heartbeat = self.heartbeat(lease);
+        Renewal::Granted { heartbeat: Some(heartbeat).filter(|heartbeat| *heartbeat != lease.heartbeat) }
+    }
+
+    /// A leader of many sessions has each renew less often, but never so rarely that a failover would not leave it time to
+    /// renew twice.
+    fn heartbeat(&self, lease: Lease) -> Duration {
+        let times = self.armed.len().div_ceil(HEARTBEATS_PER_INTERVAL_MAX).max(1);
+        let wanted = lease.heartbeat.saturating_mul(times as u32);
+        let max = lease.heartbeat_max(self.election_timeout_max).unwrap_or_default();
+        wanted.min(max).max(lease.heartbeat)
     }
 
     #[cfg(feature = "mutants")]
@@ -265,7 +282,7 @@ mod tests {
         let mut leases = Leases::new(ELECTION, ms(0));
         leases.arm(S1, lease(), ms(0));
         leases.beat(ms(500));
-        assert_eq!(leases.renew(S1, ms(900)), Renewal::Granted);
+        assert_eq!(leases.renew(S1, ms(900)), Renewal::Granted { heartbeat: None });
         assert_eq!(leases.renew(S1, ms(901)), Renewal::NotLeader);
         for at in (1_000..60_000).step_by(1_000) {
             leases.beat(ms(at));
@@ -286,6 +303,26 @@ mod tests {
         assert_eq!(leases.expired(ms(30_000)), []);
         pass(&mut leases, 31_000, 42_000);
         assert_eq!(leases.expired(ms(42_000)), [S1]);
+    }
+
+    #[test]
+    fn many_renew_less_often_and_never_too_rarely() {
+        let mut leases = Leases::new(ELECTION, ms(0));
+        let heartbeat = |leases: &mut Leases| match leases.renew(S1, ms(1)) {
+            Renewal::Granted { heartbeat } => heartbeat.map(|heartbeat| heartbeat.as_millis()),
+            other => panic!("{other:?}"),
+        };
+        let mut seen = Vec::new();
+        for sessions in 1..=20_000 {
+            leases.arm(SessionId(sessions), lease(), ms(0));
+            if [1, 2_500, 2_501, 5_000, 5_001, 20_000].contains(&sessions) {
+                seen.push(heartbeat(&mut leases));
+            }
+        }
+        // 10 s less 2 s of margin and twice 2.7 s of a failover.
+        assert_eq!(seen, [None, None, Some(2_000), Some(2_000), Some(2_600), Some(2_600)]);
+        let stretched = Lease { heartbeat: Duration::from_millis(2_600), ..lease() };
+        assert!(stretched.outlasts(model::settings::Failover::Default.election()));
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl Leader {
         out: &mut Vec<Action>,
     ) {
         match self.leases.renew(session.id, now.moment) {
-            Renewal::Granted => {}
+            Renewal::Granted { .. } => {}
             Renewal::Unknown => self.leases.arm(session.id, session.lease, now.moment),
             Renewal::NotLeader => return self.turn_away(stream, out),
             Renewal::Ending => return self.tell_ended(stream, out),
@@ -260,9 +260,9 @@ impl Leader {
     fn renew(&mut self, stream: StreamId, number: u64, now: Now, out: &mut Vec<Action>) {
         let Some(session) = self.streams.get(&stream).and_then(Stage::session) else { return };
         match self.leases.renew(session, now.moment) {
-            Renewal::Granted => {
+            Renewal::Granted { heartbeat } => {
                 self.tally.renewals += 1;
-                out.push(Action::Send { stream, message: ToWorker::Renewed { number } });
+                out.push(Action::Send { stream, message: ToWorker::Renewed { number, heartbeat } });
             }
             Renewal::NotLeader => self.turn_away(stream, out),
             // It learns of the end once that is in the state.

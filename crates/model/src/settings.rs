@@ -99,8 +99,13 @@ impl Lease {
     /// Whether a failover leaves the worker time to renew twice: ttl - margin - heartbeat >= 2 x failover,
     /// a failover taking at most the leader's lease (timeout_max) and two election timeouts.
     pub fn outlasts(&self, election: Election) -> bool {
-        let failover = election.timeout_max * 3;
-        self.ttl.saturating_sub(self.margin).saturating_sub(self.heartbeat) >= failover * 2
+        self.heartbeat_max(election.timeout_max).is_some_and(|max| self.heartbeat <= max)
+    }
+
+    /// The longest that heartbeats may be apart for that, if there is such a time.
+    pub fn heartbeat_max(&self, election_timeout_max: Duration) -> Option<Duration> {
+        let failover = election_timeout_max * 3;
+        self.ttl.checked_sub(self.margin)?.checked_sub(failover * 2)
     }
 }
 

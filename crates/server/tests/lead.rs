@@ -222,7 +222,7 @@ async fn a_task_runs_across_the_death_of_the_leader() {
     let (mut worker, again) = Worker::attach(&cluster, back).await;
     assert_eq!(again.session, welcome.session);
     worker.say(Say::Heartbeat(v1::Heartbeat { number: 7 })).await;
-    assert_eq!(worker.next().await, Some(Said::Renewed(v1::Renewed { number: 7 })));
+    assert_eq!(worker.next().await, Some(Said::Renewed(v1::Renewed { number: 7, heartbeat_us: 0 })));
     worker.say(Say::Reports(succeeded(1, &order))).await;
     assert_eq!(worker.next().await, Some(Said::Acked(v1::ReportsAcked { number: 1, fenced: vec![] })));
     assert_eq!(state_of(&mut api, job).await, "succeeded");
@@ -319,7 +319,7 @@ async fn an_idle_cluster_renews_leases_and_writes_nothing() {
     // Longer than every election timeout.
     for number in 1..=30 {
         worker.say(Say::Heartbeat(v1::Heartbeat { number })).await;
-        assert_eq!(worker.next().await, Some(Said::Renewed(v1::Renewed { number })));
+        assert_eq!(worker.next().await, Some(Said::Renewed(v1::Renewed { number, heartbeat_us: 0 })));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(last_log().await, before);
@@ -401,7 +401,7 @@ async fn heartbeats_are_answered_while_submits_flood_in() {
     has_begun.await.unwrap();
     for number in 1..=20 {
         worker.say(Say::Heartbeat(v1::Heartbeat { number })).await;
-        assert_eq!(worker.next().await, Some(Said::Renewed(v1::Renewed { number })));
+        assert_eq!(worker.next().await, Some(Said::Renewed(v1::Renewed { number, heartbeat_us: 0 })));
     }
     flood.shutdown().await;
 }
@@ -413,7 +413,7 @@ async fn a_cluster_of_one_is_its_own_quorum() {
     let mut api = cluster.api("n1");
     for number in 1..=20 {
         worker.say(Say::Heartbeat(v1::Heartbeat { number })).await;
-        assert_eq!(worker.next().await, Some(Said::Renewed(v1::Renewed { number })));
+        assert_eq!(worker.next().await, Some(Said::Renewed(v1::Renewed { number, heartbeat_us: 0 })));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let job = submit(&mut api, noop()).await;

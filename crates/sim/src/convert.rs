@@ -64,7 +64,7 @@ fn report(report: worker_core::Report) -> machine::Report {
 pub fn to_worker(message: ToWorker, replicas: Vec<String>, leader: Option<String>) -> Message {
     match message {
         ToWorker::Welcome { session, lease, .. } => Message::Welcome(Welcome { session, lease, replicas }),
-        ToWorker::Renewed { number } => Message::Renewed { number },
+        ToWorker::Renewed { number, heartbeat } => Message::Renewed { number, heartbeat },
         ToWorker::Run(order) => Message::Run(Arc::new(worker_order(*order))),
         ToWorker::Stop { seq, token } => Message::Stop { seq, token },
         ToWorker::Switch { seq, token, to } => Message::Switch { seq, token, to },

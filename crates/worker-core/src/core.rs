@@ -176,7 +176,7 @@ impl Core {
     fn obey(&mut self, message: Message, now: Moment) {
         match message {
             Message::Welcome(welcome) => self.welcome(welcome, now),
-            Message::Renewed { number } => self.renewed(number),
+            Message::Renewed { number, heartbeat } => self.renewed(number, heartbeat),
             Message::Run(order) => self.take(order),
             Message::Unreadable(report) => self.decline(*report, now),
             Message::Stop { seq, token } => self.stop(seq, token, now),

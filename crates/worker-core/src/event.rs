@@ -1,6 +1,7 @@
 //! What goes into a step and what comes out of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::settings::Lease;
 use model::{JobId, LogIndex, Moment, Pace, Run, Seq, SessionId, Term, Timestamp, Token};
@@ -35,6 +36,8 @@ pub enum Message {
     Welcome(Welcome),
     Renewed {
         number: u64,
+        /// How far apart the next heartbeats are to be; `None`: as the lease says.
+        heartbeat: Option<Duration>,
     },
     Run(Arc<Order>),
     /// An order that this worker cannot read, and what it says of it.

@@ -120,6 +120,8 @@ pub(crate) struct Heart {
     sent: BTreeMap<u64, Moment>,
     /// The leader's last word.
     pub heard: Moment,
+    /// How far apart they are to be, where the leader wants them otherwise than the lease says.
+    told: Option<Duration>,
 }
 
 const UNANSWERED_MAX: usize = 64;
@@ -144,7 +146,8 @@ impl Core {
     }
 
     fn heartbeat(&self) -> Duration {
-        self.saved().session.map_or(Duration::from_secs(1), |session| session.lease.heartbeat)
+        let lease = || self.saved().session.map(|session| session.lease.heartbeat);
+        self.heart.told.or_else(lease).unwrap_or(Duration::from_secs(1))
     }
 
     /// Time has passed.
@@ -271,9 +274,13 @@ impl Core {
         self.saved().session.is_some_and(|session| session.id != id)
     }
 
-    pub(crate) fn renewed(&mut self, number: u64) {
+    pub(crate) fn renewed(&mut self, number: u64, heartbeat: Option<Duration>) {
         let Some(sent) = self.heart.sent.remove(&number) else { return };
+        self.heart.told = heartbeat;
         self.heart.sent = self.heart.sent.split_off(&number);
+        if number == self.heart.number {
+            self.heart.next = sent.plus(self.heartbeat());
+        }
         self.renew(sent);
     }
 

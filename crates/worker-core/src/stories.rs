@@ -127,7 +127,7 @@ impl World {
     fn beat(&mut self, ms: u64) {
         for action in self.after(ms) {
             if let Action::Send(Outgoing::Heartbeat { number }) = action {
-                self.say(Message::Renewed { number });
+                self.say(Message::Renewed { number, heartbeat: None });
             }
         }
     }

@@ -33,7 +33,10 @@ pub fn heard(said: v1::LeaderMessage) -> Option<Heard> {
                 Some(Bounds { result_bytes_max: said.result_bytes_max, tail_bytes_max: said.tail_bytes_max });
             Message::Welcome(welcome(said))
         }
-        Said::Renewed(said) => Message::Renewed { number: said.number },
+        Said::Renewed(said) => {
+            let told = Some(said.heartbeat_us).filter(|us| *us > 0);
+            Message::Renewed { number: said.number, heartbeat: told.map(Duration::from_micros) }
+        }
         Said::Run(said) => run(said),
         Said::Stop(said) => Message::Stop { seq: said.seq, token: Token(said.token) },
         Said::Switch(said) => {

@@ -28,7 +28,7 @@ fn a_renewal_without_a_quorum_is_refused() {
     let mut world = World::new();
     world.worker(1, "w", 4);
     world.beat(1, 1);
-    assert_eq!(world.heard(1), [ToWorker::Renewed { number: 1 }]);
+    assert_eq!(world.heard(1), [ToWorker::Renewed { number: 1, heartbeat: None }]);
     world.has_quorum = false;
     world.pass(901);
     world.beat(1, 2);
@@ -88,7 +88,7 @@ fn a_leader_that_was_stopped_expires_nobody() {
     world.step(leader_core::Event::Timer);
     assert_eq!(ends(&world), 0);
     world.beat(1, 1);
-    assert_eq!(world.heard(1), [ToWorker::Renewed { number: 1 }]);
+    assert_eq!(world.heard(1), [ToWorker::Renewed { number: 1, heartbeat: None }]);
 }
 
 #[test]

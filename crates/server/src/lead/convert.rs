@@ -82,7 +82,9 @@ pub fn said(
                 tail_bytes_max,
             })
         }
-        ToWorker::Renewed { number } => ToWire::Renewed(v1::Renewed { number }),
+        ToWorker::Renewed { number, heartbeat } => {
+            ToWire::Renewed(v1::Renewed { number, heartbeat_us: heartbeat.map_or(0, micros) })
+        }
         ToWorker::Run(order) => ToWire::Run(write_order(*order)),
         ToWorker::Stop { seq, token } => ToWire::Stop(v1::Stop { seq, token: token.0 }),
         ToWorker::Switch { seq, token, to } => {

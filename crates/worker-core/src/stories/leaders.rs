@@ -9,10 +9,31 @@ fn the_lease_counts_from_when_its_renewal_was_sent() {
     let sent = world.after(1_000);
     assert_eq!(sent, [Action::Send(Outgoing::Heartbeat { number: 2 })]);
     world.now = Moment(3_000_000);
-    let renewed = world.say(Message::Renewed { number: 2 });
+    let renewed = world.say(Message::Renewed { number: 2, heartbeat: None });
     assert_eq!(renewed, [Action::Lease { until: Moment(11_000_000) }]);
     // An older answer that comes later takes nothing back.
-    assert_eq!(world.say(Message::Renewed { number: 1 }), []);
+    assert_eq!(world.say(Message::Renewed { number: 1, heartbeat: None }), []);
+}
+
+#[test]
+fn a_leader_may_ask_for_fewer_heartbeats_and_is_left_after_three_of_those() {
+    let mut world = World::attached();
+    world.say(Message::Renewed { number: 1, heartbeat: Some(Duration::from_millis(2_000)) });
+    assert_eq!(world.after(1_999), []);
+    let sent = world.after(1);
+    assert_eq!(sent, [Action::Send(Outgoing::Heartbeat { number: 2 })]);
+    assert_eq!(world.say(Message::Renewed { number: 2, heartbeat: None }).len(), 1, "only the lease");
+    let sent = world.after(1_000);
+    assert_eq!(sent, [Action::Send(Outgoing::Heartbeat { number: 3 })], "as the lease says again");
+    world.say(Message::Renewed { number: 3, heartbeat: Some(Duration::from_millis(2_000)) });
+    // One heartbeat more, which nobody answers, and then another.
+    assert_eq!(world.after(2_000).len(), 1);
+    assert_eq!(world.after(2_000).len(), 1);
+    assert_eq!(world.after(1_999), []);
+    assert_eq!(world.after(1), [Action::Disconnect]);
+
+    // The next leader has it from the lease until it says otherwise.
+    assert_eq!(world.after(1_000), [Action::Connect { address: "b".to_owned() }]);
 }
 
 #[test]
@@ -38,13 +59,13 @@ fn a_renewal_that_comes_too_late_brings_nothing_back() {
     world.run(order(1));
     // Frozen for twelve seconds: the answer to heartbeat 1 and an order wait in the socket.
     world.now = Moment(12_000_000);
-    assert_eq!(kills(&world.say(Message::Renewed { number: 1 })), [1]);
+    assert_eq!(kills(&world.say(Message::Renewed { number: 1, heartbeat: None })), [1]);
     assert_eq!(starts(&world.run(order(2))), []);
     // A fresh renewal lets the waiting order begin.
     let Some(Action::Send(Outgoing::Heartbeat { number })) = world.tick_alive().first().cloned() else {
         panic!("no heartbeat")
     };
-    assert_eq!(starts(&world.say(Message::Renewed { number })), [2]);
+    assert_eq!(starts(&world.say(Message::Renewed { number, heartbeat: None })), [2]);
 }
 
 #[test]
@@ -144,7 +165,11 @@ fn a_hint_is_followed_at_once_but_not_round_and_round() {
 #[test]
 fn a_follower_that_knows_no_term_of_its_own_is_believed_when_it_names_the_leader() {
     let mut world = World::attached();
-    world.event(Event::Said { term: 7, applied: 1, message: Message::Renewed { number: 0 } });
+    world.event(Event::Said {
+        term: 7,
+        applied: 1,
+        message: Message::Renewed { number: 0, heartbeat: None },
+    });
     let message = Message::NotLeader { leader: Some("c".to_owned()) };
     world.event(Event::Said { term: 0, applied: 0, message });
     assert_eq!(connects(&world.tick()), Some("c"));

@@ -239,7 +239,7 @@ fn answer(word: &Word, manner: &Manner, words: &Words) {
             answers.extend(hello.reports.as_ref().filter(|_| manner.acks).map(ack));
         }
         Word::Heartbeat(beat) if manner.renews => {
-            answers.push(Say::Renewed(v1::Renewed { number: beat.number }))
+            answers.push(Say::Renewed(v1::Renewed { number: beat.number, heartbeat_us: 0 }))
         }
         Word::Reports(reports) if manner.acks => answers.push(ack(reports)),
         Word::Goodbye(_) => answers.push(Say::SessionEnded(v1::SessionEnded {})),
