@@ -16,8 +16,8 @@ use crate::{Action, Hello, Hold, Outgoing, Record, Session, Welcome};
 const OPEN_MAX: Duration = Duration::from_secs(3);
 /// From hello to welcome: a session costs a commit, perhaps of a leader that is just beginning.
 const WELCOME_MAX: Duration = Duration::from_secs(6);
-/// Without a word from the leader, in heartbeats of the lease and at the least.
-const SILENCE_HEARTBEATS: u32 = 3;
+/// Without a word from the leader: so many heartbeats of the lease beyond the one that it asked for, and at the least.
+const SILENCE_HEARTBEATS: u32 = 2;
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 const WAIT_FIRST: Duration = Duration::from_millis(25);
 const WAIT_CAP: Duration = Duration::from_millis(250);
@@ -142,12 +142,16 @@ impl Core {
     }
 
     fn silent_at(&self) -> Moment {
-        self.heart.heard.plus((self.heartbeat() * SILENCE_HEARTBEATS).max(SILENCE_MIN))
+        let silence = self.heartbeat() + self.lease_heartbeat() * SILENCE_HEARTBEATS;
+        self.heart.heard.plus(silence.max(SILENCE_MIN))
     }
 
     fn heartbeat(&self) -> Duration {
-        let lease = || self.saved().session.map(|session| session.lease.heartbeat);
-        self.heart.told.or_else(lease).unwrap_or(Duration::from_secs(1))
+        self.heart.told.unwrap_or_else(|| self.lease_heartbeat())
+    }
+
+    fn lease_heartbeat(&self) -> Duration {
+        self.saved().session.map_or(Duration::from_secs(1), |session| session.lease.heartbeat)
     }
 
     /// Time has passed.

@@ -14,8 +14,8 @@ use crate::codec::Record;
 use crate::types::{self, Entry, LogId, Vote};
 
 /// At the least so much of what was applied last stays: when entries are taken back, what shares a chunk with them is
-/// written anew from here.
-const KEPT_BYTES_MIN: u64 = CHUNK_BYTES_MAX as u64;
+/// written anew from here. Twice a chunk, since small entries count for half as much again here as they take there.
+const KEPT_BYTES_MIN: u64 = 2 * CHUNK_BYTES_MAX as u64;
 
 enum Content {
     Here(Entry),

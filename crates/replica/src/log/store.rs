@@ -66,6 +66,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The first index that is not purged.
+    pub fn live(&self) -> u64 {
+        self.cache.read().purged.map_or(0, |purged| purged.index + 1)
+    }
+
     /// Of entries that are not applied, or were lately.
     pub fn records(&self, range: Range<u64>) -> Vec<Record> {
         self.cache.read().here(range).map(Record::new).collect()
@@ -273,13 +278,19 @@ impl RaftLogReader<TypeConfig> for LogReader {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
-        let Found { away, here } = self.shared.cache.read().find(bounds(range), u64::MAX);
-        if away.is_empty() {
-            return Ok(here);
+        let range = bounds(range);
+        loop {
+            let Found { away, here } = self.shared.cache.read().find(range.clone(), u64::MAX);
+            let mut entries = match away.is_empty() {
+                true => Vec::new(),
+                false => self.read_back(away.clone(), u64::MAX).await?,
+            };
+            // Some were purged meanwhile: the next look finds others.
+            if entries.len() as u64 == away.end - away.start {
+                entries.extend(here);
+                return Ok(entries);
+            }
         }
-        let mut entries = self.read_back(away, u64::MAX).await?;
-        entries.extend(here);
-        Ok(entries)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

@@ -498,3 +498,29 @@ async fn what_is_read_back_is_checked() {
     assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
     assert_eq!(reader.limited_get_log_entries(8, 20).await.unwrap().len(), 12);
 }
+
+/// Small entries, which take less room in a chunk than they count for in memory, and a chunk that is purged in part.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_shares_a_chunk_with_entries_that_are_taken_back_stays() {
+    let disk = MemoryDisk::default();
+    let open = || LogStore::open(Box::new(disk.open()), 0, &real(), &Handle::current(), &Hooks::default());
+    let mut log = open().unwrap();
+    let entries: Vec<Entry> = (0..400).map(|index| entry(1, index, 1)).collect();
+    append(&mut log, entries.clone()).await.await.unwrap().unwrap();
+    log.applied(320);
+    log.truncate_after(Some(types::log_id(1, 324))).await.unwrap();
+    assert_eq!(read_all(&log).await, entries[..325]);
+    log.close().await;
+
+    let mut log = open().unwrap();
+    assert_eq!(read_all(&log).await, entries[..325]);
+    log.applied(320);
+    log.purge(types::log_id(1, 310)).await.unwrap();
+    log.truncate_after(Some(types::log_id(1, 322))).await.unwrap();
+    assert_eq!(read_all(&log).await, entries[311..323]);
+    log.purge(types::log_id(1, 322)).await.unwrap();
+    log.truncate_after(Some(types::log_id(1, 322))).await.unwrap();
+    log.close().await;
+    let log = open().unwrap();
+    assert_eq!(read_all(&log).await, []);
+}

@@ -226,7 +226,11 @@ impl Writer {
         let kept = self.extents.partition_point(|extent| extent.last < next);
         let removed: Vec<Extent> = self.extents.drain(kept..).collect();
         let Some(straddling) = removed.first() else { return Ok(()) };
-        let records = self.shared.records(straddling.first..next);
+        let from = straddling.first.max(self.shared.live());
+        let records = self.shared.records(from..next);
+        if records.len() as u64 != next.saturating_sub(from) {
+            return Err(io::Error::other(format!("entries before {next} are not there to be written anew")));
+        }
         let rewritten = chunk::pack(&records);
         let remove: Vec<ChunkKey> = removed.iter().flat_map(|extent| extent.keys()).collect();
         let put: Vec<_> = rewritten

@@ -16,7 +16,7 @@ fn the_lease_counts_from_when_its_renewal_was_sent() {
 }
 
 #[test]
-fn a_leader_may_ask_for_fewer_heartbeats_and_is_left_after_three_of_those() {
+fn a_leader_may_ask_for_fewer_heartbeats_and_is_left_hardly_later() {
     let mut world = World::attached();
     world.say(Message::Renewed { number: 1, heartbeat: Some(Duration::from_millis(2_000)) });
     assert_eq!(world.after(1_999), []);
@@ -26,11 +26,10 @@ fn a_leader_may_ask_for_fewer_heartbeats_and_is_left_after_three_of_those() {
     let sent = world.after(1_000);
     assert_eq!(sent, [Action::Send(Outgoing::Heartbeat { number: 3 })], "as the lease says again");
     world.say(Message::Renewed { number: 3, heartbeat: Some(Duration::from_millis(2_000)) });
-    // One heartbeat more, which nobody answers, and then another.
-    assert_eq!(world.after(2_000).len(), 1);
+    // One that nobody answers, and the time of two as the lease has them: another leader has to be found within it.
     assert_eq!(world.after(2_000).len(), 1);
     assert_eq!(world.after(1_999), []);
-    assert_eq!(world.after(1), [Action::Disconnect]);
+    assert_eq!(world.after(1).last(), Some(&Action::Disconnect));
 
     // The next leader has it from the lease until it says otherwise.
     assert_eq!(world.after(1_000), [Action::Connect { address: "b".to_owned() }]);
