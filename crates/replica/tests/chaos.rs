@@ -61,7 +61,7 @@ fn submit(number: u64) -> Command {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_traces_agree_and_tell_every_entry_and_every_life() {
     let mut world = World::new(3);
-    world.thresholds = SnapshotThresholds { log_bytes_min: 64 << 10, tail_bytes: 4 << 10 };
+    world.thresholds = SnapshotThresholds { log_bytes_min: 64 << 10, tail_bytes: 4 << 10, cached_bytes: 0 };
     let dir = world.dir.path().to_owned();
     world.start_all_with(|at| traced(&dir.join(format!("trace-{at}")))).await;
     propose(&world, vec![bootstrap()]).await;

@@ -266,10 +266,20 @@ impl LogReader {
         let change = Change::Read { range: range.clone(), bytes_max, answer };
         queue.send(Request { change, done: Done::Nobody }).await.map_err(|_| stopped())?;
         let records = records.await.map_err(|_| stopped())??;
-        if records.first().is_some_and(|first| first.index != range.start) {
+        if records.first().is_none_or(|first| first.index != range.start) {
+            self.check_purged(range.start)?;
             return Ok(Vec::new());
         }
         records.into_iter().map(|record| Ok(record.into_entry()?)).collect()
+    }
+
+    /// What is not there must have been purged.
+    fn check_purged(&self, index: u64) -> io::Result<()> {
+        if self.shared.live() > index {
+            return Ok(());
+        }
+        let text = format!("entries from {index} on are gone from the log, and were not purged");
+        Err(io::Error::new(io::ErrorKind::InvalidData, text))
     }
 }
 
@@ -285,11 +295,12 @@ impl RaftLogReader<TypeConfig> for LogReader {
                 true => Vec::new(),
                 false => self.read_back(away.clone(), u64::MAX).await?,
             };
-            // Some were purged meanwhile: the next look finds others.
             if entries.len() as u64 == away.end - away.start {
                 entries.extend(here);
                 return Ok(entries);
             }
+            // The next look finds what is left.
+            self.check_purged(away.start)?;
         }
     }
 
