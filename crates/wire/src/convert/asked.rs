@@ -52,7 +52,7 @@ impl From<&Asked> for v1::Asked {
 fn asked(errors: &mut Errors, path: &str, asked: v1::Asked) -> Asked {
     let from = |errors: &mut Errors| {
         let read = word::read(&asked.estimate_from, "source of estimates");
-        errors.take(&format!("{path}.estimate_from"), read, EstimateFrom::Given)
+        errors.take(format_args!("{path}.estimate_from"), read, EstimateFrom::Given)
     };
     Asked {
         resources: asked.resources.unwrap_or_default().into(),

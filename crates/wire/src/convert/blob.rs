@@ -4,7 +4,7 @@ use bytes::Bytes;
 use model::blob::sha256;
 use model::{Blob, BlobSource};
 
-use super::Errors;
+use super::{Errors, Path};
 use crate::v1;
 
 impl From<&Blob> for v1::Blob {
@@ -51,11 +51,15 @@ fn inline(bytes: Bytes, claimed: Option<[u8; 32]>) -> Result<Blob, String> {
     Ok(Blob { sha256, size: bytes.len() as u64, source: BlobSource::Inline(bytes.into()) })
 }
 
-pub(crate) fn read(errors: &mut Errors, path: &str, blob: v1::Blob) -> Blob {
+pub(crate) fn read(errors: &mut Errors, path: Path<'_>, blob: v1::Blob) -> Blob {
     errors.take(path, Blob::try_from(blob), Blob::inline(Vec::new()))
 }
 
-pub(crate) fn read_optional(errors: &mut Errors, path: &str, blob: Option<v1::Blob>) -> Option<Box<Blob>> {
+pub(crate) fn read_optional(
+    errors: &mut Errors,
+    path: Path<'_>,
+    blob: Option<v1::Blob>,
+) -> Option<Box<Blob>> {
     blob.map(|blob| Box::new(read(errors, path, blob)))
 }
 

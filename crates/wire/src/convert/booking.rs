@@ -14,7 +14,7 @@ use crate::v1;
 pub fn booking_spec(request: v1::PutBookingRequest) -> Result<BookingSpec, Malformed> {
     let mut errors = Errors::default();
     refuse_unless_name(&mut errors, "name", &request.name);
-    let constraints = read_constraints(&mut errors, "", &request.constraints);
+    let constraints = read_constraints(&mut errors, &"", &request.constraints);
     errors.finish(BookingSpec {
         name: request.name,
         queue: Some(request.queue).filter(|queue| !queue.is_empty()),

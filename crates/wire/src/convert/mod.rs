@@ -15,6 +15,7 @@ mod word;
 mod work;
 mod writes;
 
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use model::time::micros;
@@ -40,12 +41,12 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
-    pub fn refuse(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.list.push(SpecError { path: path.into(), message: message.into() });
+    pub fn refuse(&mut self, path: impl Display, message: impl Into<String>) {
+        self.list.push(SpecError { path: path.to_string(), message: message.into() });
     }
 
     /// The value, or a stand-in where it has been refused: the caller's result is thrown away then.
-    pub fn take<T, E: Into<String>>(&mut self, path: &str, value: Result<T, E>, otherwise: T) -> T {
+    pub fn take<T, E: Into<String>>(&mut self, path: impl Display, value: Result<T, E>, otherwise: T) -> T {
         value.unwrap_or_else(|error| {
             self.refuse(path, error);
             otherwise
@@ -61,9 +62,24 @@ impl Errors {
     }
 }
 
+/// Where something lies in a message. Put in words only where something is wrong, since nearly all that is read is right.
+pub(crate) type Path<'a> = &'a dyn Display;
+
 /// The path of a field of what lies at `path`.
-pub(crate) fn at(path: &str, field: &str) -> String {
-    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
+pub(crate) fn at<F: Display>(path: Path<'_>, field: F) -> At<'_, F> {
+    At { path, field }
+}
+
+pub(crate) struct At<'a, F> {
+    path: Path<'a>,
+    field: F,
+}
+
+impl<F: Display> Display for At<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, field) = (self.path.to_string(), &self.field);
+        if path.is_empty() { field.fmt(f) } else { write!(f, "{path}.{field}") }
+    }
 }
 
 pub(crate) fn duration_us(duration: Option<Duration>) -> Option<u64> {

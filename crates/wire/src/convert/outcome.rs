@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::time::micros;
 use model::{Outcome, Reason, Timestamp, Token, Verdict};
 
-use super::{Errors, Malformed, at, blob, word};
+use super::{Errors, Malformed, Path, at, blob, word};
 use crate::v1;
 
 impl From<&Outcome> for v1::Outcome {
@@ -34,12 +34,12 @@ impl TryFrom<v1::Outcome> for Outcome {
     type Error = Malformed;
     fn try_from(outcome: v1::Outcome) -> Result<Outcome, Malformed> {
         let mut errors = Errors::default();
-        let outcome = read(&mut errors, "", outcome);
+        let outcome = read(&mut errors, &"", outcome);
         errors.finish(outcome)
     }
 }
 
-pub(crate) fn read(errors: &mut Errors, path: &str, outcome: v1::Outcome) -> Outcome {
+pub(crate) fn read(errors: &mut Errors, path: Path<'_>, outcome: v1::Outcome) -> Outcome {
     let (verdict, reason) = read_end(errors, path, &outcome.verdict, &outcome.reason);
     Outcome {
         verdict,
@@ -61,8 +61,13 @@ pub(crate) fn read(errors: &mut Errors, path: &str, outcome: v1::Outcome) -> Out
 }
 
 /// Verdict and reason from their words.
-pub(crate) fn read_end(errors: &mut Errors, path: &str, verdict: &str, reason: &str) -> (Verdict, Reason) {
-    let verdict = errors.take(&at(path, "verdict"), word::read(verdict, "verdict"), Verdict::Failed);
-    let reason = errors.take(&at(path, "reason"), word::read(reason, "reason"), Reason::Exited);
+pub(crate) fn read_end(
+    errors: &mut Errors,
+    path: Path<'_>,
+    verdict: &str,
+    reason: &str,
+) -> (Verdict, Reason) {
+    let verdict = errors.take(at(path, "verdict"), word::read(verdict, "verdict"), Verdict::Failed);
+    let reason = errors.take(at(path, "reason"), word::read(reason, "reason"), Reason::Exited);
     (verdict, reason)
 }

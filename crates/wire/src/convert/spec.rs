@@ -10,7 +10,7 @@ use model::{
     Placement, Resources, Retry, SpecError, TaskSpec, TaskTemplate, Timestamp, Timing, Work,
 };
 
-use super::{Errors, Malformed, at, blob, duration_us, none_if_empty};
+use super::{Errors, Malformed, Path, at, blob, duration_us, none_if_empty};
 use crate::v1;
 use crate::v1::task_spec::Kind;
 
@@ -44,11 +44,11 @@ impl TryFrom<v1::JobSpec> for JobSpec {
 pub fn read_job(spec: v1::JobSpec) -> (JobSpec, Vec<SpecError>) {
     let mut errors = Errors::default();
     let (on_disconnect, placement) = (spec.on_disconnect(), spec.placement());
-    known_number(&mut errors, "on_disconnect", spec.on_disconnect, on_disconnect.into());
-    known_number(&mut errors, "placement", spec.placement, placement.into());
+    known_number(&mut errors, &"on_disconnect", spec.on_disconnect, on_disconnect.into());
+    known_number(&mut errors, &"placement", spec.placement, placement.into());
     let mut tasks = Vec::with_capacity(spec.tasks.len());
     for (place, task) in spec.tasks.into_iter().enumerate() {
-        tasks.push(read_task(&mut errors, &format!("tasks[{place}]"), task));
+        tasks.push(read_task(&mut errors, &format_args!("tasks[{place}]"), task));
     }
     let template = JobTemplate {
         queue: none_if_empty(spec.queue).unwrap_or_else(|| QUEUE_DEFAULT.to_owned()),
@@ -67,7 +67,7 @@ pub fn read_job(spec: v1::JobSpec) -> (JobSpec, Vec<SpecError>) {
 }
 
 // prost reads an unknown number as the default, which would be another meaning than the client's.
-fn known_number(errors: &mut Errors, path: &str, sent: i32, read: i32) {
+fn known_number(errors: &mut Errors, path: Path<'_>, sent: i32, read: i32) {
     if sent != read {
         errors.refuse(path, format!("{sent} is not known to this version"));
     }
@@ -130,13 +130,12 @@ impl TryFrom<v1::TaskSpec> for TaskSpec {
     type Error = Malformed;
     fn try_from(task: v1::TaskSpec) -> Result<TaskSpec, Malformed> {
         let mut errors = Errors::default();
-        let task = read_task(&mut errors, "", task);
+        let task = read_task(&mut errors, &"", task);
         errors.finish(task)
     }
 }
 
-pub(super) fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> TaskSpec {
-    let at = |field: &str| at(path, field);
+pub(super) fn read_task(errors: &mut Errors, path: Path<'_>, task: v1::TaskSpec) -> TaskSpec {
     let work = read_work(errors, path, task.kind);
     let template = TaskTemplate {
         alternatives: task
@@ -148,17 +147,17 @@ pub(super) fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> 
         cpu_limit_hard: task.cpu_limit_hard,
         array: task.array.map(|range| {
             let otherwise = ArrayRange { first: 0, last: 0, step: 1 };
-            errors.take(&at("array"), ArrayRange::try_from(range), otherwise)
+            errors.take(at(path, "array"), ArrayRange::try_from(range), otherwise)
         }),
         gang: task.gang,
-        each_line: blob::read_optional(errors, &at("each_line"), task.each_line),
+        each_line: blob::read_optional(errors, &at(path, "each_line"), task.each_line),
         after: task.after.iter().map(|text| Dependency::from(text.as_str())).collect(),
         after_each: task.after_each.into(),
         env: task
             .env
             .into_iter()
             .map(|(name, value)| {
-                let value = read_env(errors, &at(&format!("env.{name}")), value);
+                let value = read_env(errors, &at(path, format_args!("env.{name}")), value);
                 (name, value)
             })
             .collect(),
@@ -166,11 +165,11 @@ pub(super) fn read_task(errors: &mut Errors, path: &str, task: v1::TaskSpec) -> 
             .files
             .into_iter()
             .enumerate()
-            .map(|(place, file)| read_file(errors, &at(&format!("files[{place}]")), file))
+            .map(|(place, file)| read_file(errors, &at(path, format_args!("files[{place}]")), file))
             .collect(),
-        stdin: blob::read_optional(errors, &at("stdin"), task.stdin),
+        stdin: blob::read_optional(errors, &at(path, "stdin"), task.stdin),
         workdir: task.workdir.into(),
-        retry: read_retry(errors, &at("retry"), task.retry),
+        retry: read_retry(errors, &at(path, "retry"), task.retry),
         timeout: task.timeout_us.map(Duration::from_micros),
         timing: Timing {
             estimate: task.estimate_us.map(Duration::from_micros),
@@ -214,7 +213,7 @@ fn write_work(work: &Work) -> Kind {
     }
 }
 
-fn read_work(errors: &mut Errors, path: &str, kind: Option<Kind>) -> Work {
+fn read_work(errors: &mut Errors, path: Path<'_>, kind: Option<Kind>) -> Work {
     match kind {
         None => {
             errors.refuse(
@@ -242,7 +241,7 @@ fn read_work(errors: &mut Errors, path: &str, kind: Option<Kind>) -> Work {
     }
 }
 
-fn read_process(errors: &mut Errors, path: &str, process: v1::Process) -> Work {
+fn read_process(errors: &mut Errors, path: Path<'_>, process: v1::Process) -> Work {
     match (process.argv.is_empty(), process.script.is_empty()) {
         (false, true) => Work::Run(process.argv),
         (true, false) => Work::Script(process.script),
@@ -278,7 +277,7 @@ fn write_env(value: &EnvValue) -> v1::EnvValue {
     v1::EnvValue { value: Some(value) }
 }
 
-fn read_env(errors: &mut Errors, path: &str, value: v1::EnvValue) -> EnvValue {
+fn read_env(errors: &mut Errors, path: Path<'_>, value: v1::EnvValue) -> EnvValue {
     use v1::env_value::Value;
     match value.value {
         Some(Value::Plain(text)) => EnvValue::Plain(text),
@@ -294,7 +293,7 @@ fn write_file(file: &FileSpec) -> v1::File {
     v1::File { to: file.to.clone(), mode: file.mode, content: Some((&file.content).into()) }
 }
 
-fn read_file(errors: &mut Errors, path: &str, file: v1::File) -> FileSpec {
+fn read_file(errors: &mut Errors, path: Path<'_>, file: v1::File) -> FileSpec {
     let mode = if file.mode == 0 { FILE_MODE_DEFAULT } else { file.mode };
     if mode > 0o777 {
         errors.refuse(at(path, "mode"), format!("{mode:o} has more than permission bits"));
@@ -312,7 +311,7 @@ fn write_retry(retry: &Retry) -> v1::Retry {
     }
 }
 
-fn read_retry(errors: &mut Errors, path: &str, retry: Option<v1::Retry>) -> Retry {
+fn read_retry(errors: &mut Errors, path: Path<'_>, retry: Option<v1::Retry>) -> Retry {
     let Some(retry) = retry else { return Retry::default() };
     let backoff = Backoff {
         first: Duration::from_micros(retry.backoff_first_us),
@@ -324,14 +323,14 @@ fn read_retry(errors: &mut Errors, path: &str, retry: Option<v1::Retry>) -> Retr
     Retry { max: retry.max, backoff, lost_max: retry.lost_max }
 }
 
-pub(super) fn read_constraints(errors: &mut Errors, path: &str, texts: &[String]) -> Vec<Constraint> {
+pub(super) fn read_constraints(errors: &mut Errors, path: Path<'_>, texts: &[String]) -> Vec<Constraint> {
     let mut read = Vec::with_capacity(texts.len());
     for (place, text) in texts.iter().enumerate() {
         match text.parse() {
             Ok(constraint) => read.push(constraint),
             Err(error) => {
                 let error: String = error;
-                errors.refuse(at(path, &format!("constraints[{place}]")), error);
+                errors.refuse(at(path, format_args!("constraints[{place}]")), error);
             }
         }
     }

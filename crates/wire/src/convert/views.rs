@@ -155,10 +155,10 @@ impl TryFrom<v1::Task> for TaskView {
     fn try_from(task: v1::Task) -> Result<TaskView, Malformed> {
         let mut errors = Errors::default();
         let state = errors.take("state", word::read(&task.state, "task state"), TaskState::Ready);
-        let outcome = task.outcome.map(|end| outcome::read(&mut errors, "outcome", end));
+        let outcome = task.outcome.map(|end| outcome::read(&mut errors, &"outcome", end));
         let mut earlier = Vec::with_capacity(task.earlier.len());
         for (place, end) in task.earlier.into_iter().enumerate() {
-            earlier.push(outcome::read(&mut errors, &format!("earlier[{place}]"), end));
+            earlier.push(outcome::read(&mut errors, &format_args!("earlier[{place}]"), end));
         }
         errors.finish(TaskView {
             id: TaskId { job: JobId(task.job), number: task.number },

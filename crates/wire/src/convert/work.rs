@@ -8,7 +8,7 @@ use model::time::micros;
 use model::validate::{NAME_BYTES_MAX, WORKER_LABELS_MAX, is_name};
 use model::{Kind, Run, SessionId, Timestamp, Token};
 
-use super::{Errors, Malformed, at, blob, outcome, word};
+use super::{Errors, Malformed, Path, at, blob, outcome, word};
 use crate::v1;
 use crate::v1::report::News as WireNews;
 
@@ -91,7 +91,7 @@ impl TryFrom<v1::Report> for Report {
         let tasks = errors.take("tasks", tasks, Run::new(0, 1));
         let news = match report.news {
             Some(WireNews::Started(started)) => News::Started { at: Timestamp(started.at_unix_us) },
-            Some(WireNews::Ended(ended)) => News::Ended(Box::new(read_ended(&mut errors, "ended", ended))),
+            Some(WireNews::Ended(ended)) => News::Ended(Box::new(read_ended(&mut errors, &"ended", ended))),
             Some(WireNews::Recalled(_)) => News::Recalled,
             None => {
                 errors.refuse("news", "a report says what happened");
@@ -123,12 +123,12 @@ impl TryFrom<v1::Ended> for Ended {
     type Error = Malformed;
     fn try_from(ended: v1::Ended) -> Result<Ended, Malformed> {
         let mut errors = Errors::default();
-        let ended = read_ended(&mut errors, "", ended);
+        let ended = read_ended(&mut errors, &"", ended);
         errors.finish(ended)
     }
 }
 
-fn read_ended(errors: &mut Errors, path: &str, ended: v1::Ended) -> Ended {
+fn read_ended(errors: &mut Errors, path: Path<'_>, ended: v1::Ended) -> Ended {
     let (verdict, reason) = outcome::read_end(errors, path, &ended.verdict, &ended.reason);
     Ended {
         verdict,
