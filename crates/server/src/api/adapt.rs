@@ -60,7 +60,7 @@ impl Api {
         let id = self.shared.requests.next(self.shared.clock.wall());
         let op = Op::Adapt { queue: name.clone(), adaptation: Box::new(found) };
         let Ok(write) = self.as_write(id, &header, op) else { return };
-        match running.lead.write(write.write, write.bytes).await.map(|written| written.reply) {
+        match running.lead.write(Box::new(write.write), write.bytes).await.map(|written| written.reply) {
             Ok(Reply::Done) => info!(
                 queue = name,
                 from = %told(&found.from),

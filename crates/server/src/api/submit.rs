@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use futures::{FutureExt, Stream, StreamExt};
-use machine::{Op, Reply};
+use machine::{Op, Reply, Write};
 use model::settings::Limits;
 use model::validate::validate;
-use model::{JobId, JobSpec, SpecError};
+use model::{JobId, JobSpec, RequestId, SpecError};
 use tonic::{Request, Response, Status};
 use wire::convert;
 use wire::error::Failure;
@@ -14,11 +14,28 @@ use wire::v1;
 use wire::v1::submit_result::Outcome;
 
 use crate::api::call::Call;
-use crate::api::write::{Done, Journey, SendOn, encode, unexpected};
-use crate::api::{Api, Replies};
+use crate::api::write::{Done, Headed, Journey, SendOn, encode, unexpected};
+use crate::api::{Api, Replies, Running};
 
 const SEND: SendOn<v1::SubmitRequest, v1::SubmitReply> =
     |mut leader, request| async move { leader.submit(request).await }.boxed();
+
+type Submitting = Journey<v1::SubmitRequest, v1::SubmitReply>;
+
+/// While it is here its spec is in the write only, which has it in the form that is worked with.
+impl Headed for v1::SubmitRequest {
+    fn header(&mut self) -> &mut Option<v1::WriteHeader> {
+        &mut self.header
+    }
+
+    fn to_send(&self, write: &Write) -> v1::SubmitRequest {
+        let spec = match &write.op {
+            Op::Submit { spec, .. } => Some(spec.as_ref().into()),
+            _ => self.spec.clone(),
+        };
+        v1::SubmitRequest { header: self.header.clone(), spec }
+    }
+}
 
 impl Api {
     pub async fn submit(
@@ -26,7 +43,7 @@ impl Api {
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitReply>, Status> {
         let call = Call::of(self, request.metadata());
-        let result = self.submit_one(call, request.into_inner()).await;
+        let result = self.submit_one(call, Box::new(request.into_inner())).await;
         self.answer(result)
     }
 
@@ -42,14 +59,14 @@ impl Api {
             .into_inner()
             .take_until(self.stopped())
             .map(move |message| {
-                let (api, call) = (api.clone(), call.of_message(&api));
+                let (api, call, message) = (api.clone(), call.of_message(&api), message.map(Box::new));
                 async move { Ok(api.submit_in_stream(call, message?).await) }
             })
             .buffer_unordered(in_flight_max)
             .boxed()
     }
 
-    async fn submit_in_stream(&self, call: Call, message: v1::SubmitRequest) -> v1::SubmitResult {
+    async fn submit_in_stream(&self, call: Call, message: Box<v1::SubmitRequest>) -> v1::SubmitResult {
         let sent_id = message.header.as_ref().map(|header| header.request_id.clone()).unwrap_or_default();
         match self.submit_one(call, message).await {
             Ok(reply) => {
@@ -71,17 +88,12 @@ impl Api {
     async fn submit_one(
         &self,
         call: Call,
-        mut message: v1::SubmitRequest,
+        mut message: Box<v1::SubmitRequest>,
     ) -> Result<v1::SubmitReply, Failure> {
-        let (id, header) = self.name(&mut message)?;
-        let running = self.running_by(&call.deadline).await.map_err(|failure| failure.request(id))?;
-        let limits = running.replica.read(|state| state.settings().limits.clone());
-        let spec = read_spec(message.spec.clone().unwrap_or_default(), &limits)
-            .map_err(|failure| failure.request(id))?;
-        let mut spec = Arc::new(spec);
-        self.shared.specs.lock().share(&mut spec);
-        let write = self.as_write(id, &header, Op::Submit { job: JobId(0), spec })?;
-        match self.carry(Journey { call, message, write, send: SEND }).await? {
+        let id = self.name(message.as_mut())?;
+        let running = self.running_by(&call.deadline).await;
+        let journey = running.and_then(|running| self.prepare(running, call, id, message));
+        match self.carry(journey.map_err(|failure| failure.request(id))?).await? {
             Done::There(reply) => Ok(reply),
             Done::Here(written) => match written.reply {
                 Reply::Submitted { job } => {
@@ -90,6 +102,25 @@ impl Api {
                 other => Err(unexpected(&other).request(id)),
             },
         }
+    }
+
+    fn prepare(
+        &self,
+        running: &Running,
+        call: Call,
+        id: RequestId,
+        mut message: Box<v1::SubmitRequest>,
+    ) -> Result<Box<Submitting>, Failure> {
+        let limits = running.replica.read(|state| state.settings().limits.clone());
+        let mut spec = Arc::new(read_spec(message.spec.take().unwrap_or_default(), &limits)?);
+        self.shared.specs.lock().share(&mut spec);
+        let op = Op::Submit { job: JobId(0), spec: spec.clone() };
+        let write = self.as_write(id, message.header().get_or_insert_default(), op)?;
+        // The spec is a part of the write.
+        if write.bytes as u64 > limits.spec_bytes_max {
+            check_size(&spec, &limits)?;
+        }
+        Ok(Box::new(Journey { call, message: *message, write, send: SEND }))
     }
 }
 
@@ -106,19 +137,16 @@ fn read_spec(spec: v1::JobSpec, limits: &Limits) -> Result<JobSpec, Failure> {
             errors.push(error);
         }
     }
-    if errors.is_empty() {
-        let bytes = encode(&spec)?.len() as u64;
-        if bytes > limits.spec_bytes_max {
-            errors.push(SpecError {
-                path: "tasks".to_owned(),
-                message: format!(
-                    "{bytes} bytes are above the limit spec_bytes_max = {}",
-                    limits.spec_bytes_max
-                ),
-            });
-        }
-    }
     if errors.is_empty() { Ok(spec) } else { Err(Failure::invalid(&errors)) }
+}
+
+fn check_size(spec: &JobSpec, limits: &Limits) -> Result<(), Failure> {
+    let (bytes, limit) = (encode(spec)?.len() as u64, limits.spec_bytes_max);
+    if bytes <= limit {
+        return Ok(());
+    }
+    let message = format!("{bytes} bytes are above the limit spec_bytes_max = {limit}");
+    Err(Failure::invalid(&[SpecError { path: "tasks".to_owned(), message }]))
 }
 
 #[cfg(test)]
@@ -143,8 +171,11 @@ mod tests {
     fn a_spec_above_its_limit_names_the_limit() {
         let spec = JobSpec::of("big", vec![TaskSpec::new("a", Work::Script("x".repeat(100)))]);
         let limits = Limits { spec_bytes_max: 100, ..Limits::default() };
-        let failure = read_spec(v1::JobSpec::from(&spec), &limits).unwrap_err();
+        let failure = check_size(&spec, &limits).unwrap_err();
         assert!(failure.message.contains("spec_bytes_max = 100"), "{}", failure.message);
-        assert_eq!(read_spec(v1::JobSpec::from(&spec), &Limits::default()).unwrap(), spec);
+        assert!(check_size(&spec, &Limits::default()).is_ok());
+        let bytes = encode(&spec).unwrap().len() as u64;
+        assert!(check_size(&spec, &Limits { spec_bytes_max: bytes, ..Limits::default() }).is_ok());
+        assert!(check_size(&spec, &Limits { spec_bytes_max: bytes - 1, ..Limits::default() }).is_err());
     }
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use machine::{Op, Reply, Write};
 use model::{JobId, NodeId, RequestId, SpecError};
@@ -38,6 +39,11 @@ pub const WRITE_BYTES_UNIT: usize = 1_024;
 /// A request that carries a header.
 pub trait Headed: Clone + Send + Sync + 'static {
     fn header(&mut self) -> &mut Option<v1::WriteHeader>;
+
+    /// As it is sent on to the leader.
+    fn to_send(&self, _: &Write) -> Self {
+        self.clone()
+    }
 }
 
 macro_rules! headed {
@@ -50,7 +56,6 @@ macro_rules! headed {
     };
 }
 headed!(
-    SubmitRequest,
     CancelRequest,
     JobsRequest,
     RetryRequest,
@@ -101,10 +106,10 @@ impl Api {
         let call = Call::of(self, request.metadata());
         let mut message = request.into_inner();
         let result = async {
-            let (id, header) = self.name(&mut message)?;
+            let id = self.name(&mut message)?;
             let op = read(message.clone()).map_err(|errors| Failure::invalid(&errors).request(id))?;
-            let write = self.as_write(id, &header, op)?;
-            match self.carry(Journey { call, message, write, send }).await? {
+            let write = self.as_write(id, message.header().get_or_insert_default(), op)?;
+            match self.carry(Box::new(Journey { call, message, write, send })).await? {
                 Done::There(reply) => Ok(reply),
                 Done::Here(written) => changed(id, written),
             }
@@ -113,20 +118,23 @@ impl Api {
     }
 
     /// Sees to it that the message has a request id, and returns it.
-    pub fn name<M: Headed>(&self, message: &mut M) -> Result<(RequestId, v1::WriteHeader), Failure> {
+    pub fn name<M: Headed>(&self, message: &mut M) -> Result<RequestId, Failure> {
         let header = message.header().get_or_insert_default();
         let sent = convert::request_id(header).map_err(|errors| Failure::invalid(&errors))?;
-        let id = sent.unwrap_or_else(|| self.shared.requests.next(self.shared.clock.wall()));
-        header.request_id = id.to_string();
-        Ok((id, header.clone()))
+        Ok(sent.unwrap_or_else(|| {
+            let id = self.shared.requests.next(self.shared.clock.wall());
+            header.request_id = id.to_string();
+            id
+        }))
     }
 
     pub fn as_write(&self, id: RequestId, header: &v1::WriteHeader, op: Op) -> Result<Weighed, Failure> {
         weigh(id, header, op).map_err(|failure| failure.request(id))
     }
 
-    /// Tries until it is done, refused for good, or late.
-    pub async fn carry<M: Headed, R>(&self, journey: Journey<M, R>) -> Result<Done<R>, Failure> {
+    /// Tries until it is done, refused for good, or late. What is large is in boxes, here and below: a stream has a thousand
+    /// of these in flight, and moves each as a whole.
+    pub async fn carry<M: Headed, R>(&self, journey: Box<Journey<M, R>>) -> Result<Done<R>, Failure> {
         let id = journey.write.write.request;
         let span = debug_span!("write", request = %id, forwarded = journey.call.forwarded);
         let work = async {
@@ -172,7 +180,7 @@ impl Api {
             }
             // What is left after the last pause is for the answer.
             let limit = deadline.left().saturating_sub(RETRY_PAUSE);
-            self.pause(leader, retry_pause(id, tries).min(limit)).await;
+            self.pause(leader, retry_pause(id, tries).min(limit)).boxed().await;
         }
     }
 
@@ -195,14 +203,22 @@ impl Api {
         if journey.call.forwarded || running.leads() {
             return self.try_here(journey).await.map(Done::Here);
         }
+        self.try_there(running, journey).boxed().await.map(Done::There)
+    }
+
+    async fn try_there<M: Headed, R>(
+        &self,
+        running: &Running,
+        journey: &Journey<M, R>,
+    ) -> Result<R, Failure> {
         let leader =
             running.leader_address().ok_or_else(|| Failure::no_leader("the cluster has no leader"))?;
         self.shared.metrics.writes_forwarded.add(1);
         let deadline = &journey.call.deadline;
-        let request = marked(journey.message.clone(), Some(deadline));
+        let request = marked(journey.message.to_send(&journey.write.write), Some(deadline));
         let sent = deadline.run((journey.send)(self.shared.leaders.at(&leader)?, request)).await;
         match sent {
-            Some(Ok(reply)) => Ok(Done::There(reply.into_inner())),
+            Some(Ok(reply)) => Ok(reply.into_inner()),
             Some(Err(status)) => Err(told(&leader, &status)),
             None => Err(silent(&leader)),
         }
@@ -212,7 +228,7 @@ impl Api {
         let lead = &self.running()?.lead;
         let began = self.shared.clock.moment();
         let Weighed { write, bytes } = &journey.write;
-        let written = journey.call.deadline.run(lead.write(write.clone(), *bytes)).await;
+        let written = journey.call.deadline.run(lead.write(Box::new(write.clone()), *bytes)).await;
         match written {
             Some(Ok(written)) => {
                 self.shared.metrics.commit.observe(self.shared.clock.moment().since(began));
@@ -273,7 +289,10 @@ pub fn unexpected(reply: &Reply) -> Failure {
 
 /// The form in which a spec is logged.
 pub fn encode(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
-    rmp_serde::to_vec_named(value).map_err(|error| {
+    // Room for most of them, so that it does not grow by and by.
+    let mut bytes = Vec::with_capacity(1_024);
+    let written = value.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map());
+    written.map(|()| bytes).map_err(|error| {
         Failure::new(code::INTERNAL, tonic::Code::Internal, format!("the write cannot be encoded: {error}"))
     })
 }

@@ -147,9 +147,9 @@ fn told_of_end<F: Future<Output = ()>>(work: F) -> (impl Future<Output = ()>, wa
 impl Lead {
     /// Has the write done by this replica, if it leads. The id of a submitted job is chosen by the leader. `bytes` is
     /// what the write takes in the log: entries are cut by it.
-    pub async fn write(&self, write: Write, bytes: usize) -> Result<Written, WriteError> {
+    pub async fn write(&self, write: Box<Write>, bytes: usize) -> Result<Written, WriteError> {
         let (answer, answered) = oneshot::channel();
-        let request = WriteRequest { write: Box::new(write), bytes, answer };
+        let request = WriteRequest { write, bytes, answer };
         if self.writes.send(request).await.is_err() {
             return Err(WriteError::NotLeader { leader: None });
         }
