@@ -14,6 +14,9 @@ use crate::types::{self, Entry, Membership, Payload, Proposal};
 /// The version this binary writes. It reads this one only.
 pub const FORMAT: u8 = 5;
 
+/// Of a command, with some to spare: room that is not used costs less than an entry that grows while it is written.
+const COMMAND_BYTES: usize = 512;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Undecodable {
     #[error(
@@ -39,7 +42,13 @@ impl From<Undecodable> for std::io::Error {
 }
 
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![FORMAT];
+    encode_within(value, 64)
+}
+
+/// `capacity`: about as many bytes as it will take.
+fn encode_within<T: Serialize>(value: &T, capacity: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(capacity);
+    bytes.push(FORMAT);
     let mut serializer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
     value.serialize(&mut serializer).expect("our own types have no map with a length that is not known");
     bytes
@@ -54,7 +63,7 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T
 }
 
 pub fn encode_entry(entry: &machine::Entry) -> Bytes {
-    encode(entry).into()
+    encode_within(entry, 256 + entry.commands.len() * COMMAND_BYTES).into()
 }
 
 pub fn decode_entry(bytes: &[u8]) -> Result<machine::Entry, Undecodable> {

@@ -58,8 +58,10 @@ async fn a_damaged_log_is_refused_with_a_way_out() {
     world.stop(0).await;
     {
         let db = sled::open(world.data_dir(0).join("log")).unwrap();
-        let chunks = db.open_tree("log").unwrap();
-        let (key, mut value) = chunks.last().unwrap().map(|(key, value)| (key, value.to_vec())).unwrap();
+        let chunks = db.open_tree("chunks").unwrap();
+        // The newest: behind it are entries that wait for a chunk.
+        let last = chunks.iter().rev().map(Result::unwrap).find(|(_, value)| !value.is_empty());
+        let (key, mut value) = last.map(|(key, value)| (key, value.to_vec())).unwrap();
         *value.last_mut().unwrap() ^= 1;
         chunks.insert(key, value).unwrap();
         db.flush().unwrap();

@@ -12,8 +12,10 @@ pub struct ChunkKey {
 }
 
 impl ChunkKey {
-    pub fn to_bytes(self) -> [u8; 10] {
-        let mut bytes = [0; 10];
+    pub const BYTES: usize = 10;
+
+    pub fn to_bytes(self) -> [u8; ChunkKey::BYTES] {
+        let mut bytes = [0; ChunkKey::BYTES];
         bytes[..8].copy_from_slice(&self.first.to_be_bytes());
         bytes[8..].copy_from_slice(&self.part.to_be_bytes());
         bytes

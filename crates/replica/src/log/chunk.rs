@@ -1,8 +1,8 @@
 //! How entries lie on the disk.
 //!
 //! A chunk holds consecutive entries, at most [`CHUNK_BYTES_MAX`] of them together, under the index of its first; an
-//! entry that is larger is spread over parts. Small values keep the store's pages in its log (larger ones would go
-//! to files that it never syncs). Layout, little endian:
+//! entry that is larger is spread over parts. Small values keep the store's pages, with ten of them at the most, in its log
+//! (pages of 128 KiB would go to files that it never syncs). Layout, little endian:
 //!
 //! `[version u8][crc32c u32 of the key and what follows][shape u8]` and then
 //! shape 0: `([len u32][index u64][term u64][kind u8][payload])*`
@@ -11,9 +11,12 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::backend::ChunkKey;
+use super::slots::CHUNKS_TOGETHER_MAX;
 use crate::codec::Record;
 
-pub const CHUNK_BYTES_MAX: usize = 7 * 1024;
+pub const CHUNK_BYTES_MAX: usize = 12 * 1024;
+const _: () =
+    assert!(CHUNKS_TOGETHER_MAX * (CHUNK_BYTES_MAX + 64) < 127 << 10, "a page of sled's must fit in its log");
 
 const VERSION: u8 = 1;
 const WHOLE: u8 = 0;
@@ -92,42 +95,48 @@ fn fitting(records: &[Record]) -> usize {
 }
 
 fn gather(records: &[Record]) -> Packed {
-    let mut body = vec![WHOLE];
+    let bytes: usize = records.iter().map(|record| RECORD_HEADER_BYTES + record.payload.len()).sum();
+    let mut value = unsealed(WHOLE, bytes);
     for record in records {
-        body.put_u32_le(record.payload.len() as u32);
-        put_record_head(&mut body, record);
-        body.put_slice(&record.payload);
+        value.put_u32_le(record.payload.len() as u32);
+        put_record_head(&mut value, record);
+        value.put_slice(&record.payload);
     }
     let (first, last) = (records[0].index, records[records.len() - 1].index);
     let extent = Extent { first, last, parts: 1 };
-    Packed { extent, values: vec![seal(ChunkKey { first, part: 0 }, &body)] }
+    Packed { extent, values: vec![seal(ChunkKey { first, part: 0 }, value)] }
 }
 
 fn spread(record: &Record) -> Packed {
     let pieces = record.payload.chunks(PIECE_BYTES_MAX);
     let parts = u16::try_from(pieces.len()).expect("the proposer refuses larger entries");
     let values = pieces.zip(0..).map(|(piece, part)| {
-        let mut body = vec![PART];
-        put_record_head(&mut body, record);
-        body.put_u16_le(parts);
-        body.put_u32_le(record.payload.len() as u32);
-        body.put_slice(piece);
-        seal(ChunkKey { first: record.index, part }, &body)
+        let mut value = unsealed(PART, PART_HEADER_BYTES + piece.len());
+        put_record_head(&mut value, record);
+        value.put_u16_le(parts);
+        value.put_u32_le(record.payload.len() as u32);
+        value.put_slice(piece);
+        seal(ChunkKey { first: record.index, part }, value)
     });
     Packed { extent: Extent { first: record.index, last: record.index, parts }, values: values.collect() }
 }
 
-fn put_record_head(body: &mut Vec<u8>, record: &Record) {
-    body.put_u64_le(record.index);
-    body.put_u64_le(record.term);
-    body.put_u8(record.kind);
+fn put_record_head(value: &mut Vec<u8>, record: &Record) {
+    value.put_u64_le(record.index);
+    value.put_u64_le(record.term);
+    value.put_u8(record.kind);
 }
 
-fn seal(key: ChunkKey, body: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(5 + body.len());
-    value.put_u8(VERSION);
-    value.put_u32_le(checksum(key, body));
-    value.put_slice(body);
+/// The header, without the checksum, and room for so many bytes behind it.
+fn unsealed(shape: u8, bytes: usize) -> Vec<u8> {
+    let mut value = Vec::with_capacity(HEADER_BYTES + bytes);
+    value.put_slice(&[VERSION, 0, 0, 0, 0, shape]);
+    value
+}
+
+fn seal(key: ChunkKey, mut value: Vec<u8>) -> Vec<u8> {
+    let checksum = checksum(key, &value[5..]);
+    value[1..5].copy_from_slice(&checksum.to_le_bytes());
     value
 }
 
@@ -263,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_is_packed_reads_back_and_no_chunk_is_too_large() {
-        let sizes = [0, 10, 7000, 7168, 40, 300_000, 1, CHUNK_BYTES_MAX - 27, CHUNK_BYTES_MAX - 26];
+        let sizes = [0, 10, 12_000, 12_288, 40, 300_000, 1, CHUNK_BYTES_MAX - 27, CHUNK_BYTES_MAX - 26];
         let records: Vec<_> = sizes.iter().zip(5..).map(|(bytes, index)| record(index, *bytes)).collect();
         let packed = pack(&records);
         let chunks = flatten(&packed);
@@ -276,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_is_seen_wherever_it_is() {
-        let chunks = flatten(&pack(&[record(1, 100), record(2, 9000)]));
+        let chunks = flatten(&pack(&[record(1, 100), record(2, 15_000)]));
         for at in 0..chunks.len() {
             for byte in [0, 3, 5, 20, chunks[at].1.len() - 1] {
                 let mut broken = chunks.clone();
@@ -291,7 +300,7 @@ mod tests {
 
     #[test]
     fn an_unfinished_large_entry_is_dropped_at_the_end_only() {
-        let mut chunks = flatten(&pack(&[record(1, 10), record(2, 20_000)]));
+        let mut chunks = flatten(&pack(&[record(1, 10), record(2, 30_000)]));
         chunks.pop();
         let unpacked = unpack(&chunks, 0).unwrap();
         assert_eq!((unpacked.records.len(), unpacked.torn.len()), (1, 2));

@@ -198,12 +198,12 @@ mod tests {
         let mut backend = disk.open();
         put(&mut backend, &[record(1, 0, 10), record(1, 1, 10)]);
         // In several parts.
-        put(&mut backend, &[record(1, 2, 20_000)]);
+        put(&mut backend, &[record(1, 2, 30_000)]);
         assert_eq!(entries(&disk), []);
         backend.sync().unwrap();
         assert_eq!(entries(&disk), [(1, 0), (1, 1), (1, 2)]);
 
-        put(&mut backend, &[record(1, 3, 20_000)]);
+        put(&mut backend, &[record(1, 3, 30_000)]);
         assert_eq!(disk.unsynced(), 3);
         disk.crash(2);
         assert_eq!(entries(&disk), [(1, 0), (1, 1), (1, 2)], "the last part of the last is lost");

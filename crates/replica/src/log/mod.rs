@@ -10,6 +10,7 @@ mod fault;
 mod mark;
 mod memory;
 mod sled;
+mod slots;
 mod store;
 #[cfg(any(test, feature = "chaos"))]
 mod volatile;
@@ -19,6 +20,8 @@ mod writer;
 mod chaos_tests;
 #[cfg(test)]
 mod kill_tests;
+#[cfg(test)]
+mod sled_tests;
 #[cfg(test)]
 mod tests;
 

@@ -208,9 +208,9 @@ async fn a_power_failure_loses_nothing_acknowledged() {
         let mut log = open(faults.wrap(disk.open())).unwrap();
         let next = log.get_log_state().await.unwrap().last_log_id.map_or(0, |id| id.index + 1);
         assert!(next >= life * 2, "{next} in life {life}");
-        append(&mut log, vec![entry(1, next, 10), entry(1, next + 1, 20_000)]).await.await.unwrap().unwrap();
+        append(&mut log, vec![entry(1, next, 10), entry(1, next + 1, 30_000)]).await.await.unwrap().unwrap();
         faults.hold_syncs();
-        let unsynced = append(&mut log, vec![entry(1, next + 2, 20_000), entry(1, next + 3, 10)]).await;
+        let unsynced = append(&mut log, vec![entry(1, next + 2, 30_000), entry(1, next + 3, 10)]).await;
         let held = faults.clone();
         tokio::task::spawn_blocking(move || held.wait_for_held_sync()).await.unwrap();
         // Any prefix of what was not synced may be left, also one that ends within a large entry.
@@ -340,10 +340,10 @@ async fn a_flipped_bit_on_the_disk_is_refused() {
     log.close().await;
     {
         let db = sled::open(dir.path()).unwrap();
-        let chunks = db.open_tree("log").unwrap();
+        let chunks = db.open_tree("chunks").unwrap();
         let (key, value) = chunks.first().unwrap().unwrap();
         let mut value = value.to_vec();
-        value[20] ^= 1;
+        value[30] ^= 1;
         chunks.insert(key, value).unwrap();
         db.flush().unwrap();
     }
@@ -487,7 +487,7 @@ fn log_bytes(entries: &[Entry]) -> u64 {
 async fn what_is_read_back_is_checked() {
     let disk = MemoryDisk::default();
     let mut log = open(disk.open()).unwrap();
-    append(&mut log, (0..100).map(|index| entry(1, index, 5_000)).collect()).await.await.unwrap().unwrap();
+    append(&mut log, (0..100).map(|index| entry(1, index, 7_000)).collect()).await.await.unwrap().unwrap();
     log.applied(99);
     let key = ChunkKey { first: 7, part: 0 };
     let mut value = disk.open().chunk(key).unwrap().unwrap();
@@ -505,21 +505,21 @@ async fn what_shares_a_chunk_with_entries_that_are_taken_back_stays() {
     let disk = MemoryDisk::default();
     let open = || LogStore::open(Box::new(disk.open()), 0, &real(), &Handle::current(), &Hooks::default());
     let mut log = open().unwrap();
-    let entries: Vec<Entry> = (0..400).map(|index| entry(1, index, 1)).collect();
+    let entries: Vec<Entry> = (0..700).map(|index| entry(1, index, 1)).collect();
     append(&mut log, entries.clone()).await.await.unwrap().unwrap();
-    log.applied(320);
-    log.truncate_after(Some(types::log_id(1, 322))).await.unwrap();
-    assert_eq!(read_all(&log).await, entries[..323]);
+    log.applied(553);
+    log.truncate_after(Some(types::log_id(1, 555))).await.unwrap();
+    assert_eq!(read_all(&log).await, entries[..556]);
     log.close().await;
 
     let mut log = open().unwrap();
-    assert_eq!(read_all(&log).await, entries[..323]);
-    log.applied(320);
-    log.purge(types::log_id(1, 310)).await.unwrap();
-    log.truncate_after(Some(types::log_id(1, 321))).await.unwrap();
-    assert_eq!(read_all(&log).await, entries[311..322]);
-    log.purge(types::log_id(1, 321)).await.unwrap();
-    log.truncate_after(Some(types::log_id(1, 321))).await.unwrap();
+    assert_eq!(read_all(&log).await, entries[..556]);
+    log.applied(553);
+    log.purge(types::log_id(1, 543)).await.unwrap();
+    log.truncate_after(Some(types::log_id(1, 554))).await.unwrap();
+    assert_eq!(read_all(&log).await, entries[544..555]);
+    log.purge(types::log_id(1, 554)).await.unwrap();
+    log.truncate_after(Some(types::log_id(1, 554))).await.unwrap();
     log.close().await;
     let log = open().unwrap();
     assert_eq!(read_all(&log).await, []);
