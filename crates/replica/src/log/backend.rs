@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 /// The first index of a chunk, and the part if one entry is spread over several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkKey {
@@ -34,7 +36,7 @@ impl ChunkKey {
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// In order of their keys.
-    pub chunks: Vec<(ChunkKey, Vec<u8>)>,
+    pub chunks: Vec<(ChunkKey, Bytes)>,
     pub meta: BTreeMap<String, Vec<u8>>,
 }
 

@@ -187,6 +187,11 @@ impl Cache {
             }
         }
         self.forgotten = self.forgotten.max(upto + 1);
+        self.let_go(upto);
+    }
+
+    /// Of what is far behind `upto`, which must be committed: what may be taken back must be here.
+    pub fn let_go(&mut self, upto: u64) {
         let positions = self.positions(self.away..upto + 1);
         let Some(last) = positions.end.checked_sub(1) else { return };
         let applied = self.entries[last].end;

@@ -144,35 +144,56 @@ fn checksum(key: ChunkKey, body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&key.to_bytes()), body)
 }
 
-/// What a scan of the store found.
+/// What lies in the chunks of a store.
 #[derive(Debug, Default)]
-pub struct Unpacked {
-    pub records: Vec<Record>,
+pub struct Scanned {
     pub extents: Vec<Extent>,
     /// Parts of an entry at the very end whose last part was never written: it was not acknowledged.
     pub torn: Vec<ChunkKey>,
+}
+
+struct Scan<F> {
+    found: Scanned,
     live: u64,
+    /// Index and term of the last record.
+    last: Option<(u64, u64)>,
+    each: F,
 }
 
 /// Reads chunks in the order of their keys and checks every byte, that no index is missing, and that terms do not
-/// fall. Entries below `live` are purged and may have holes: they are being deleted.
-pub fn unpack(chunks: &[(ChunkKey, Vec<u8>)], live: u64) -> Result<Unpacked, CorruptChunk> {
-    let mut unpacked = Unpacked { live, ..Unpacked::default() };
+/// fall. Entries below `live` are purged and may have holes: they are being deleted. The others are given to `each`, one
+/// by one: a log may be larger than what is to stay in memory. What is given is a part of its chunk, not a copy, unless it is of several.
+pub fn scan<E: From<CorruptChunk>>(
+    chunks: &[(ChunkKey, Bytes)],
+    live: u64,
+    each: impl FnMut(Record) -> Result<(), E>,
+) -> Result<Scanned, E> {
+    let mut scan = Scan { found: Scanned::default(), live, last: None, each };
     let mut at = 0;
     while at < chunks.len() {
         let (key, value) = &chunks[at];
         let mut body = open(*key, value)?;
         at += if body.get_u8() == WHOLE {
-            unpack_whole(*key, body, &mut unpacked)?;
+            scan.whole(*key, body)?;
             1
         } else {
-            unpack_parts(&chunks[at..], &mut unpacked)?
+            scan.parts(&chunks[at..])?
         };
     }
-    Ok(unpacked)
+    Ok(scan.found)
 }
 
-fn open(key: ChunkKey, value: &[u8]) -> Result<Bytes, CorruptChunk> {
+/// All records at once.
+pub fn unpack(chunks: &[(ChunkKey, Bytes)], live: u64) -> Result<(Vec<Record>, Scanned), CorruptChunk> {
+    let mut records = Vec::new();
+    let found = scan(chunks, live, |record| {
+        records.push(record);
+        Ok::<_, CorruptChunk>(())
+    })?;
+    Ok((records, found))
+}
+
+fn open(key: ChunkKey, value: &Bytes) -> Result<Bytes, CorruptChunk> {
     let ChunkKey { first: index, part } = key;
     if value.len() < HEADER_BYTES {
         return Err(CorruptChunk::Short { index, part });
@@ -180,82 +201,93 @@ fn open(key: ChunkKey, value: &[u8]) -> Result<Bytes, CorruptChunk> {
     if value[0] != VERSION {
         return Err(CorruptChunk::Version { index, part, version: value[0] });
     }
-    let (mut crc, body) = (&value[1..5], &value[5..]);
-    if crc.get_u32_le() != checksum(key, body) {
+    let (mut crc, body) = (&value[1..5], value.slice(5..));
+    if crc.get_u32_le() != checksum(key, &body) {
         return Err(CorruptChunk::Checksum { index, part });
     }
-    Ok(Bytes::copy_from_slice(body))
+    Ok(body)
 }
 
-fn unpack_whole(key: ChunkKey, mut body: Bytes, unpacked: &mut Unpacked) -> Result<(), CorruptChunk> {
-    let torn = CorruptChunk::Torn { index: key.first, part: key.part };
-    let (mut last, mut expected) = (key.first, key.first);
-    while body.has_remaining() {
-        if body.remaining() < RECORD_HEADER_BYTES {
-            return Err(torn);
+impl<F> Scan<F> {
+    fn whole<E: From<CorruptChunk>>(&mut self, key: ChunkKey, mut body: Bytes) -> Result<(), E>
+    where
+        F: FnMut(Record) -> Result<(), E>,
+    {
+        let torn = || CorruptChunk::Torn { index: key.first, part: key.part };
+        let (mut last, mut expected) = (key.first, key.first);
+        while body.has_remaining() {
+            if body.remaining() < RECORD_HEADER_BYTES {
+                return Err(torn().into());
+            }
+            let len = body.get_u32_le() as usize;
+            let (index, term, kind) = (body.get_u64_le(), body.get_u64_le(), body.get_u8());
+            if body.remaining() < len {
+                return Err(torn().into());
+            }
+            if index != expected {
+                return Err(CorruptChunk::Gap { expected, found: index }.into());
+            }
+            self.give(Record { term, index, kind, payload: body.split_to(len) })?;
+            (last, expected) = (index, index + 1);
         }
-        let len = body.get_u32_le() as usize;
-        let (index, term, kind) = (body.get_u64_le(), body.get_u64_le(), body.get_u8());
-        if body.remaining() < len {
-            return Err(torn);
-        }
-        if index != expected {
-            return Err(CorruptChunk::Gap { expected, found: index });
-        }
-        push(unpacked, Record { term, index, kind, payload: body.split_to(len) })?;
-        (last, expected) = (index, index + 1);
+        self.found.extents.push(Extent { first: key.first, last, parts: 1 });
+        Ok(())
     }
-    unpacked.extents.push(Extent { first: key.first, last, parts: 1 });
-    Ok(())
-}
 
-/// Returns how many chunks it has read.
-fn unpack_parts(chunks: &[(ChunkKey, Vec<u8>)], unpacked: &mut Unpacked) -> Result<usize, CorruptChunk> {
-    let first = chunks[0].0.first;
-    let own: Vec<_> = chunks.iter().take_while(|(key, _)| key.first == first).collect();
-    let is_tail = own.len() == chunks.len();
-    let mut payload = BytesMut::new();
-    let mut whole = None;
-    for (position, (key, value)) in own.iter().enumerate() {
-        let mut body = open(*key, value)?;
-        if body.remaining() < 1 + PART_HEADER_BYTES || body.get_u8() != PART {
-            return Err(CorruptChunk::Torn { index: first, part: key.part });
+    /// Returns how many chunks it has read.
+    fn parts<E: From<CorruptChunk>>(&mut self, chunks: &[(ChunkKey, Bytes)]) -> Result<usize, E>
+    where
+        F: FnMut(Record) -> Result<(), E>,
+    {
+        let first = chunks[0].0.first;
+        let own = &chunks[..chunks.partition_point(|(key, _)| key.first == first)];
+        let is_tail = own.len() == chunks.len();
+        let mut payload = BytesMut::with_capacity(own.iter().map(|(_, value)| value.len()).sum());
+        let mut whole = None;
+        for (position, (key, value)) in own.iter().enumerate() {
+            let mut body = open(*key, value)?;
+            if body.remaining() < 1 + PART_HEADER_BYTES || body.get_u8() != PART {
+                return Err(CorruptChunk::Torn { index: first, part: key.part }.into());
+            }
+            let (index, term, kind) = (body.get_u64_le(), body.get_u64_le(), body.get_u8());
+            let (parts, total) = (body.get_u16_le(), body.get_u32_le());
+            if usize::from(key.part) != position || index != first {
+                return Err(CorruptChunk::MissingPart { index: first }.into());
+            }
+            payload.put(body);
+            whole = Some((term, kind, parts, total as usize));
         }
-        let (index, term, kind) = (body.get_u64_le(), body.get_u64_le(), body.get_u8());
-        let (parts, total) = (body.get_u16_le(), body.get_u32_le());
-        if usize::from(key.part) != position || index != first {
-            return Err(CorruptChunk::MissingPart { index: first });
+        let (term, kind, parts, total) = whole.expect("called with at least one part");
+        if own.len() < usize::from(parts) && is_tail {
+            self.found.torn.extend(own.iter().map(|(key, _)| *key));
+            return Ok(own.len());
         }
-        payload.put(body);
-        whole = Some((term, kind, parts, total as usize));
+        if own.len() != usize::from(parts) || payload.len() != total {
+            return Err(CorruptChunk::MissingPart { index: first }.into());
+        }
+        self.give(Record { term, index: first, kind, payload: payload.freeze() })?;
+        self.found.extents.push(Extent { first, last: first, parts });
+        Ok(own.len())
     }
-    let (term, kind, parts, total) = whole.expect("called with at least one part");
-    if own.len() < usize::from(parts) && is_tail {
-        unpacked.torn.extend(own.iter().map(|(key, _)| *key));
-        return Ok(own.len());
-    }
-    if own.len() != usize::from(parts) || payload.len() != total {
-        return Err(CorruptChunk::MissingPart { index: first });
-    }
-    push(unpacked, Record { term, index: first, kind, payload: payload.freeze() })?;
-    unpacked.extents.push(Extent { first, last: first, parts });
-    Ok(own.len())
-}
 
-fn push(unpacked: &mut Unpacked, record: Record) -> Result<(), CorruptChunk> {
-    if record.index < unpacked.live {
-        return Ok(());
-    }
-    if let Some(last) = unpacked.records.last() {
-        if record.index != last.index + 1 {
-            return Err(CorruptChunk::Gap { expected: last.index + 1, found: record.index });
+    fn give<E: From<CorruptChunk>>(&mut self, record: Record) -> Result<(), E>
+    where
+        F: FnMut(Record) -> Result<(), E>,
+    {
+        if record.index < self.live {
+            return Ok(());
         }
-        if record.term < last.term {
-            return Err(CorruptChunk::Term { index: record.index });
+        if let Some((index, term)) = self.last {
+            if record.index != index + 1 {
+                return Err(CorruptChunk::Gap { expected: index + 1, found: record.index }.into());
+            }
+            if record.term < term {
+                return Err(CorruptChunk::Term { index: record.index }.into());
+            }
         }
+        self.last = Some((record.index, record.term));
+        (self.each)(record)
     }
-    unpacked.records.push(record);
-    Ok(())
 }
 
 #[cfg(test)]
@@ -264,6 +296,11 @@ mod tests {
 
     fn record(index: u64, bytes: usize) -> Record {
         Record { term: 1, index, kind: 1, payload: vec![index as u8; bytes].into() }
+    }
+
+    fn unpack(chunks: &[(ChunkKey, Vec<u8>)], live: u64) -> Result<(Vec<Record>, Scanned), CorruptChunk> {
+        let chunks: Vec<_> = chunks.iter().map(|(key, value)| (*key, value.clone().into())).collect();
+        super::unpack(&chunks, live)
     }
 
     fn flatten(packed: &[Packed]) -> Vec<(ChunkKey, Vec<u8>)> {
@@ -277,10 +314,10 @@ mod tests {
         let packed = pack(&records);
         let chunks = flatten(&packed);
         assert!(chunks.iter().all(|(_, value)| value.len() <= CHUNK_BYTES_MAX));
-        let unpacked = unpack(&chunks, 0).unwrap();
-        assert_eq!(unpacked.records, records);
-        assert_eq!(unpacked.extents, packed.iter().map(|packed| packed.extent).collect::<Vec<_>>());
-        assert!(unpacked.torn.is_empty());
+        let (read, found) = unpack(&chunks, 0).unwrap();
+        assert_eq!(read, records);
+        assert_eq!(found.extents, packed.iter().map(|packed| packed.extent).collect::<Vec<_>>());
+        assert!(found.torn.is_empty());
     }
 
     #[test]
@@ -302,8 +339,8 @@ mod tests {
     fn an_unfinished_large_entry_is_dropped_at_the_end_only() {
         let mut chunks = flatten(&pack(&[record(1, 10), record(2, 30_000)]));
         chunks.pop();
-        let unpacked = unpack(&chunks, 0).unwrap();
-        assert_eq!((unpacked.records.len(), unpacked.torn.len()), (1, 2));
+        let (read, found) = unpack(&chunks, 0).unwrap();
+        assert_eq!((read.len(), found.torn.len()), (1, 2));
         chunks.extend(flatten(&pack(&[record(3, 10)])));
         assert!(matches!(unpack(&chunks, 0), Err(CorruptChunk::MissingPart { index: 2 })));
     }
@@ -312,6 +349,6 @@ mod tests {
     fn a_missing_chunk_is_a_gap() {
         let chunks = [flatten(&pack(&[record(1, 10)])), flatten(&pack(&[record(3, 10)]))].concat();
         assert!(matches!(unpack(&chunks, 0), Err(CorruptChunk::Gap { expected: 2, found: 3 })));
-        assert_eq!(unpack(&chunks, 3).unwrap().records.len(), 1, "what is purged may have holes");
+        assert_eq!(unpack(&chunks, 3).unwrap().0.len(), 1, "what is purged may have holes");
     }
 }

@@ -83,6 +83,6 @@ impl Contents {
 /// What a chunk holds, or all parts of the entry that it is a part of. Nothing while one of these is missing.
 fn read(chunks: &Chunks, key: ChunkKey) -> Vec<Record> {
     let parts = ChunkKey { part: 0, ..key }..=ChunkKey { part: u16::MAX, ..key };
-    let parts: Vec<_> = chunks.range(parts).map(|(key, value)| (*key, value.clone())).collect();
-    chunk::unpack(&parts, 0).map(|unpacked| unpacked.records).unwrap_or_default()
+    let parts: Vec<_> = chunks.range(parts).map(|(key, value)| (*key, value.clone().into())).collect();
+    chunk::unpack(&parts, 0).map(|(records, _)| records).unwrap_or_default()
 }

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::backend::{ChunkKey, LogBackend};
-use super::chunk::{self, CHUNK_BYTES_MAX, Unpacked};
+use super::chunk::{self, CHUNK_BYTES_MAX, Scanned};
 use super::mark;
 use super::store::{LogError, VOTE};
 use super::writer::{COMMITTED, PURGED};
@@ -44,7 +44,8 @@ pub struct FlippedChunk {
 }
 
 struct Found {
-    unpacked: Unpacked,
+    records: Vec<Record>,
+    scanned: Scanned,
     purged: Option<LogId>,
     committed: Option<LogId>,
 }
@@ -54,18 +55,19 @@ fn look(backend: &mut dyn LogBackend) -> Result<Found, LogError> {
     let purged: Option<LogId> = mark::open(&loaded, PURGED)?;
     let committed = mark::open(&loaded, COMMITTED)?;
     let live = purged.map_or(0, |purged| purged.index + 1);
-    Ok(Found { unpacked: chunk::unpack(&loaded.chunks, live)?, purged, committed })
+    let (records, scanned) = chunk::unpack(&loaded.chunks, live)?;
+    Ok(Found { records, scanned, purged, committed })
 }
 
 /// Takes away the chunk of the last committed entry and all behind it; the mark stays. `covered`: by a snapshot, so
 /// that the log need not have it.
 pub fn lose_tail(backend: &mut dyn LogBackend, covered: Option<u64>) -> Result<Option<LostTail>, LogError> {
-    let Found { unpacked, committed, .. } = look(backend)?;
+    let Found { scanned, committed, .. } = look(backend)?;
     let Some(committed) = committed.map(|id| id.index).filter(|index| Some(*index) > covered) else {
         return Ok(None);
     };
-    let kept = unpacked.extents.partition_point(|extent| extent.last < committed);
-    let gone = &unpacked.extents[kept..];
+    let kept = scanned.extents.partition_point(|extent| extent.last < committed);
+    let gone = &scanned.extents[kept..];
     let (Some(first), Some(last)) = (gone.first(), gone.last()) else { return Ok(None) };
     let keys: Vec<ChunkKey> = gone.iter().flat_map(|extent| extent.keys()).collect();
     backend.replace_chunks(&keys, &[])?;
@@ -75,8 +77,8 @@ pub fn lose_tail(backend: &mut dyn LogBackend, covered: Option<u64>) -> Result<O
 
 /// Puts the first part of an entry of three behind the last one, as a crash in the middle of an append leaves it.
 pub fn tear_tail(backend: &mut dyn LogBackend) -> Result<Option<TornTail>, LogError> {
-    let Found { unpacked, purged, .. } = look(backend)?;
-    let last = unpacked.records.last().map(|record| (record.term, record.index));
+    let Found { records, purged, .. } = look(backend)?;
+    let last = records.last().map(|record| (record.term, record.index));
     let Some((term, last)) = last.or(purged.map(|id| (*id.leader_id, id.index))) else { return Ok(None) };
     let payload = vec![0; 2 * CHUNK_BYTES_MAX + 1].into();
     let packed = chunk::pack(&[Record { term, index: last + 1, kind: 0, payload }]).remove(0);
@@ -92,7 +94,8 @@ pub fn flip_log(backend: &mut dyn LogBackend) -> Result<Option<FlippedChunk>, Lo
     let purged: Option<LogId> = mark::open(&loaded, PURGED)?;
     let live: Vec<_> =
         loaded.chunks.into_iter().filter(|(key, _)| purged.is_none_or(|id| key.first > id.index)).collect();
-    let Some((key, mut value)) = live.get(live.len() / 2).cloned() else { return Ok(None) };
+    let Some((key, value)) = live.get(live.len() / 2) else { return Ok(None) };
+    let (key, mut value) = (*key, value.to_vec());
     let Some(at) = flip(&mut value) else { return Ok(None) };
     backend.put_chunk(key, &value)?;
     backend.sync()?;

@@ -25,11 +25,13 @@ pub(super) enum Change {
 impl Tables {
     #[cfg(any(test, feature = "chaos"))]
     pub fn of(loaded: Loaded) -> Tables {
-        Tables { chunks: loaded.chunks.into_iter().collect(), meta: loaded.meta }
+        let chunks = loaded.chunks.into_iter().map(|(key, value)| (key, value.into())).collect();
+        Tables { chunks, meta: loaded.meta }
     }
 
     pub fn into_loaded(self) -> Loaded {
-        Loaded { chunks: self.chunks.into_iter().collect(), meta: self.meta }
+        let chunks = self.chunks.into_iter().map(|(key, value)| (key, value.into())).collect();
+        Loaded { chunks, meta: self.meta }
     }
 
     pub fn make(&mut self, change: Change) {

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use bytes::Bytes;
 use sled::{Batch, Db, IVec, Tree};
 
 use super::backend::{ChunkKey, Loaded, LogBackend};
@@ -30,7 +31,8 @@ pub(super) type SyncData = Box<dyn Fn(&File) -> io::Result<()> + Send>;
 pub struct SledBackend {
     /// By slot: the chunk's key and the chunk, or nothing.
     chunks: Tree,
-    slots: Slots,
+    /// Once the chunks have been read.
+    slots: Option<Slots>,
     meta: Tree,
     // Any descriptor of the inode will do for fsync.
     file: File,
@@ -55,9 +57,8 @@ impl SledBackend {
             .map_err(io::Error::from)?;
         let file = File::open(dir.join("db"))?;
         let (chunks, meta) = (db.open_tree(CHUNKS)?, db.open_tree("meta")?);
-        let mut backend = SledBackend { chunks, slots: Slots::default(), meta, file, sync_data, db };
+        let mut backend = SledBackend { chunks, slots: None, meta, file, sync_data, db };
         backend.move_old()?;
-        backend.read_slots()?;
         backend.sync()?;
         // The names of new files are durable only when their directory is.
         disk::sync_dir(dir)?;
@@ -69,6 +70,7 @@ impl SledBackend {
         let old = self.db.open_tree(CHUNKS_OLD)?;
         if !old.contains_key(MOVED)? {
             self.chunks.clear()?;
+            self.slots = Some(Slots::default());
             for record in &old {
                 let (key, value) = record?;
                 let key = ChunkKey::from_bytes(&key).ok_or_else(|| not_ours(&key))?;
@@ -87,22 +89,18 @@ impl SledBackend {
         Ok(())
     }
 
-    fn read_slots(&mut self) -> io::Result<()> {
-        let mut entries = Vec::new();
-        for record in &self.chunks {
-            let (slot, value) = record?;
-            let key = if value.is_empty() { None } else { Some(split(&value)?.0) };
-            entries.push((slot_of(&slot)?, key));
+    fn slots(&mut self) -> io::Result<&mut Slots> {
+        if self.slots.is_none() {
+            self.load()?;
         }
-        let (slots, stale) = Slots::read(entries.into_iter());
-        self.slots = slots;
-        stale.into_iter().try_for_each(|slot| self.remove(slot))
+        Ok(self.slots.get_or_insert_default())
     }
 
     /// The chunk's slot, with entries around it.
     fn slot_for(&mut self, key: ChunkKey) -> io::Result<u64> {
-        let slot = self.slots.of(key).unwrap_or_else(|| self.slots.take(key));
-        for ready in self.slots.make_ready() {
+        let slots = self.slots()?;
+        let slot = slots.of(key).unwrap_or_else(|| slots.take(key));
+        for ready in slots.make_ready() {
             self.chunks.insert(slot_key(ready), &[])?;
         }
         Ok(slot)
@@ -152,14 +150,19 @@ fn remove_torn_snapshots(dir: &Path) -> io::Result<()> {
 impl LogBackend for SledBackend {
     fn load(&mut self) -> io::Result<Loaded> {
         let mut loaded = Loaded::default();
-        for value in self.chunks.iter().values() {
-            let value = value?;
-            if !value.is_empty() {
-                let (key, chunk) = split(&value)?;
-                loaded.chunks.push((key, chunk.to_vec()));
-            }
+        let mut entries = Vec::new();
+        for record in &self.chunks {
+            let (slot, value) = record?;
+            let key = if value.is_empty() { None } else { Some(split(&value)?.0) };
+            entries.push((slot_of(&slot)?, key));
+            // Not copied: of a large log that took longer than to read it.
+            let chunk = key.map(|key| (key, Bytes::from_owner(value).slice(ChunkKey::BYTES..)));
+            loaded.chunks.extend(chunk);
         }
         loaded.chunks.sort_unstable_by_key(|(key, _)| *key);
+        let (slots, stale) = Slots::read(entries.into_iter());
+        self.slots = Some(slots);
+        stale.into_iter().try_for_each(|slot| self.remove(slot))?;
         for record in self.meta.iter() {
             let (name, value) = record?;
             loaded.meta.insert(String::from_utf8_lossy(&name).into_owned(), value.to_vec());
@@ -168,7 +171,7 @@ impl LogBackend for SledBackend {
     }
 
     fn chunk(&mut self, key: ChunkKey) -> io::Result<Option<Vec<u8>>> {
-        let Some(slot) = self.slots.of(key) else { return Ok(None) };
+        let Some(slot) = self.slots()?.of(key) else { return Ok(None) };
         let value = self.chunks.get(slot_key(slot))?;
         value.map(|value| Ok(split(&value)?.1.to_vec())).transpose()
     }
@@ -180,14 +183,15 @@ impl LogBackend for SledBackend {
     }
 
     fn remove_chunk(&mut self, key: ChunkKey) -> io::Result<()> {
-        let Some(freed) = self.slots.free(key) else { return Ok(()) };
+        let Some(freed) = self.slots()?.free(key) else { return Ok(()) };
         let slots = freed.leaf.unwrap_or(freed.slot..freed.slot + 1);
         slots.into_iter().try_for_each(|slot| self.remove(slot))
     }
 
     fn replace_chunks(&mut self, remove: &[ChunkKey], put: &[(ChunkKey, Vec<u8>)]) -> io::Result<()> {
         let mut batch = Batch::default();
-        let freed: Vec<_> = remove.iter().filter_map(|key| self.slots.free(*key)).collect();
+        let slots = self.slots()?;
+        let freed: Vec<_> = remove.iter().filter_map(|key| slots.free(*key)).collect();
         freed.iter().for_each(|freed| batch.remove(&slot_key(freed.slot)));
         for (key, value) in put {
             let slot = self.slot_for(*key)?;

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::backend::{Loaded, LogBackend};
 use super::cache::{Cache, Found};
-use super::chunk::{self, CorruptChunk, Unpacked};
+use super::chunk::{self, CorruptChunk, Scanned};
 use super::contents::Logged;
 use super::mark::{self, CorruptMark};
 use super::writer::{COMMITTED, Change, Done, PURGED, QUEUE_MAX, Request, Writer};
@@ -101,9 +101,20 @@ impl LogStore {
         hooks: &Hooks,
     ) -> Result<LogStore, LogError> {
         let loaded = backend.load()?;
-        let purged: Option<LogId> = mark::open(&loaded, PURGED)?;
-        let live = purged.map_or(0, |purged| purged.index + 1);
-        let Unpacked { records, extents, torn, .. } = chunk::unpack(&loaded.chunks, live)?;
+        let mut cache = marks(&loaded, kept_bytes)?;
+        let live = cache.purged.map_or(0, |purged| purged.index + 1);
+        let Scanned { extents, torn } = chunk::scan(&loaded.chunks, live, |record| {
+            if cache.is_empty() && record.index != live {
+                return Err(LogError::Start { expected: live, found: record.index });
+            }
+            let index = record.index;
+            cache.push(record.into_entry()?);
+            // It is applied soon, and read back for that. All of a long log at once would take as much memory, and longer.
+            if cache.committed.is_some_and(|committed| index <= committed.index) {
+                cache.let_go(index);
+            }
+            Ok(())
+        })?;
         for key in torn {
             tracing::warn!(
                 index = key.first,
@@ -112,7 +123,6 @@ impl LogStore {
             );
             backend.remove_chunk(key)?;
         }
-        let cache = fill(&loaded, records, kept_bytes)?;
         let mut extents: VecDeque<_> = extents.into();
         let gone = extents.partition_point(|extent| extent.last < live);
         let purged = extents.drain(..gone).collect();
@@ -227,19 +237,13 @@ impl LogStore {
     }
 }
 
-fn fill(loaded: &Loaded, records: Vec<Record>, kept_bytes: u64) -> Result<Cache, LogError> {
+/// A cache that knows what is noted beside the entries.
+fn marks(loaded: &Loaded, kept_bytes: u64) -> Result<Cache, LogError> {
     let mut cache = Cache::new(kept_bytes);
     cache.purged = mark::open(loaded, PURGED)?;
     cache.vote = mark::open(loaded, VOTE)?;
     cache.committed = mark::open(loaded, COMMITTED)?;
     cache.owner = mark::open(loaded, OWNER)?;
-    let expected = cache.purged.map_or(0, |purged| purged.index + 1);
-    for record in records {
-        if cache.is_empty() && record.index != expected {
-            return Err(LogError::Start { expected, found: record.index });
-        }
-        cache.push(record.into_entry()?);
-    }
     Ok(cache)
 }
 

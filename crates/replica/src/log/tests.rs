@@ -482,6 +482,27 @@ fn log_bytes(entries: &[Entry]) -> u64 {
     entries.iter().map(bytes).sum()
 }
 
+/// What is committed and far behind is not in memory after a start either; what may be taken back is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_lets_go_of_what_is_committed_only() {
+    let disk = MemoryDisk::default();
+    let entries: Vec<Entry> =
+        (0..100).map(|index| entry(1, index, [7_000, 30_000][index as usize % 2])).collect();
+    let mut log = open(disk.open()).unwrap();
+    append(&mut log, entries.clone()).await.await.unwrap().unwrap();
+    log.save_committed(Some(types::log_id(1, 59))).await.unwrap();
+    log.close().await;
+
+    let mut log = open(disk.open()).unwrap();
+    let away = log.find(0..100).away;
+    assert!(away.start == 0 && (50..58).contains(&away.end), "{away:?}");
+    assert_eq!(read_all(&log).await, entries);
+    log.truncate_after(Some(types::log_id(1, 60))).await.unwrap();
+    assert_eq!(read_all(&log).await, entries[..61]);
+    log.close().await;
+    assert_eq!(read_all(&open(disk.open()).unwrap()).await, entries[..61]);
+}
+
 /// Damage that nobody saw at the start, since it came later.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_read_back_is_checked() {

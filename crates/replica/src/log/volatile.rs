@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(volatile.load().unwrap().meta["vote"], b"w");
         drop(volatile);
         let mut left = disk.open().load().unwrap();
-        assert_eq!(left.chunks, [(key(1), b"a".to_vec())]);
+        assert_eq!(left.chunks, [(key(1), "a".into())]);
         assert_eq!(left.meta.remove("vote").unwrap(), b"v");
     }
 
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(firsts(&mut volatile), [1, 2]);
         assert_eq!(firsts(&mut disk.open()), [1, 2, 3], "none of it before the sync");
         volatile.sync().unwrap();
-        assert_eq!(disk.open().load().unwrap().chunks[1..], [(key(2), b"new".to_vec())]);
+        assert_eq!(disk.open().load().unwrap().chunks[1..], [(key(2), "new".into())]);
         let replaced = faults.trace().into_iter().filter(|operation| *operation == Operation::ReplaceChunks);
         assert_eq!(replaced.count(), 1);
     }

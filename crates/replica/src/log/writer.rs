@@ -208,15 +208,14 @@ impl Writer {
                 let missing = || io::Error::other(format!("chunk {}.{} is gone", key.first, key.part));
                 let value = self.backend.chunk(key)?.ok_or_else(missing)?;
                 bytes += value.len() as u64;
-                chunks.push((key, value));
+                chunks.push((key, value.into()));
             }
             if bytes >= bytes_max {
                 break;
             }
         }
         let unpacked = chunk::unpack(&chunks, range.start);
-        let mut records =
-            unpacked.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?.records;
+        let (mut records, _) = unpacked.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         records.retain(|record| record.index < range.end);
         Ok(records)
     }
