@@ -107,7 +107,7 @@ mod tests {
         }
         knobs.set(parse("{}").unwrap());
         faulty.put_chunk(KEY, b"four").unwrap();
-        assert_eq!(faulty.load().unwrap().chunks, [(KEY, b"four".to_vec())]);
+        assert_eq!(faulty.load().unwrap().chunks, [(KEY, "four".into())]);
     }
 
     #[test]
