@@ -120,6 +120,26 @@ fn chunks_lie_in_the_log_of_sled_and_about_once() {
     assert_eq!(aside, 0, "pages lie beside the log");
 }
 
+/// A deposed leader takes back what it wrote last and is killed before it writes again: the leaves between went with it.
+#[test]
+fn chunks_after_those_that_were_taken_back_lie_in_the_log_too() {
+    let dir = TempDir::new().unwrap();
+    let all = chunks(0..80, CHUNK_BYTES_MAX - 27);
+    let mut backend = open(dir.path());
+    put(&mut backend, &all[..60].to_vec());
+    let back: Vec<ChunkKey> = all[30..60].iter().map(|(key, _)| *key).collect();
+    backend.replace_chunks(&back, &[]).unwrap();
+    backend.sync().unwrap();
+    drop(backend);
+    let mut backend = open(dir.path());
+    put(&mut backend, &all[30..].to_vec());
+    backend.sync().unwrap();
+    assert_eq!(loaded(&mut backend), all);
+    drop(backend);
+    let aside = std::fs::read_dir(dir.path().join("blobs")).map_or(0, Iterator::count);
+    assert_eq!(aside, 0, "pages lie beside the log");
+}
+
 #[test]
 fn what_an_older_version_has_left_is_taken_over_and_it_cannot_come_back() {
     let dir = TempDir::new().unwrap();

@@ -27,7 +27,7 @@ pub struct Slots {
     /// Chunks of each leaf that has any.
     chunks: BTreeMap<u64, u64>,
     next: u64,
-    /// Slots below it have an entry, or had one.
+    /// Slots from `next` up to this one have an entry.
     ready: u64,
 }
 
@@ -45,7 +45,6 @@ impl Slots {
     pub fn read(entries: impl Iterator<Item = (u64, Option<ChunkKey>)>) -> (Slots, Vec<u64>) {
         let (mut slots, mut empty) = (Slots::default(), Vec::new());
         for (slot, key) in entries {
-            slots.ready = slot + 1;
             match key {
                 Some(key) => slots.hold(key, slot),
                 None => empty.push(slot),
@@ -55,6 +54,9 @@ impl Slots {
             slots.next = empty.first().map_or(0, |slot| slot.next_multiple_of(LEAF));
         }
         empty.retain(|slot| slot / LEAF < slots.next / LEAF && !slots.chunks.contains_key(&(slot / LEAF)));
+        // Behind the last chunk all is made ready anew: what was there may have gone with chunks that were taken back. To
+        // put what is there already changes nothing.
+        slots.ready = slots.next;
         (slots, empty)
     }
 
@@ -76,7 +78,7 @@ impl Slots {
         self.next = if is_last { (slot / LEAF + 1) * LEAF } else { slot + 1 };
     }
 
-    /// Those that are to have an entry before the next chunk is put.
+    /// Those that are to have an entry, none of which has a chunk, before the next chunk is put.
     pub fn make_ready(&mut self) -> Range<u64> {
         let until = (self.next / LEAF + LEAVES_AHEAD) * LEAF;
         let from = self.ready;
@@ -154,7 +156,7 @@ mod tests {
         let (mut slots, stale) = Slots::read(entries.into_iter());
         assert_eq!(stale, [0, 1, 2, 3]);
         assert_eq!(slots.of(key(71)), Some(10));
-        assert_eq!(slots.make_ready(), 30..36);
+        assert_eq!(slots.make_ready(), 11..36);
         assert_eq!(slots.take(key(72)), 11);
     }
 

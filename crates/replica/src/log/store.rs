@@ -115,13 +115,10 @@ impl LogStore {
             }
             Ok(())
         })?;
-        for key in torn {
-            tracing::warn!(
-                index = key.first,
-                part = key.part,
-                "dropping part of an entry that was never finished"
-            );
-            backend.remove_chunk(key)?;
+        if let Some(first) = torn.first() {
+            tracing::warn!(index = first.first, "dropping parts of an entry that was never finished");
+            // All or none: a rest without its first part would look like damage.
+            backend.replace_chunks(&torn, &[])?;
         }
         let mut extents: VecDeque<_> = extents.into();
         let gone = extents.partition_point(|extent| extent.last < live);
