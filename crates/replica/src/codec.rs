@@ -14,7 +14,7 @@ use crate::types::{self, Entry, Membership, Payload, Proposal};
 /// The version this binary writes. It reads this one only.
 pub const FORMAT: u8 = 5;
 
-/// Of a command, with some to spare: room that is not used costs less than an entry that grows while it is written.
+/// Of a command, with some to spare, so that an entry does not grow while it is written.
 const COMMAND_BYTES: usize = 512;
 
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +63,8 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T
 }
 
 pub fn encode_entry(entry: &machine::Entry) -> Bytes {
-    encode_within(entry, 256 + entry.commands.len() * COMMAND_BYTES).into()
+    // A copy of just its size: it stays in memory for a while, and room to spare with it would be much.
+    Bytes::copy_from_slice(&encode_within(entry, 256 + entry.commands.len() * COMMAND_BYTES))
 }
 
 pub fn decode_entry(bytes: &[u8]) -> Result<machine::Entry, Undecodable> {
