@@ -1,7 +1,7 @@
 //! The log on sled 0.34. Three of its habits are mended here:
 //! its `flush` is `sync_file_range`, which is no fsync, so a handle of our own on its file is synced after it;
 //! a kill during its `open` leaves a torn `snap.*.generating` that would fail every later open, so that is
-//! deleted first (it is never live before its rename); and what is appended to a tree is written three times as its leaves
+//! deleted first (it is never live before its rename); and what is appended to a tree is written again and again as its leaves
 //! split, so chunks lie in leaves that were split while they were empty (see `slots`).
 
 use std::fs::File;

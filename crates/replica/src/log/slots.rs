@@ -1,11 +1,12 @@
-//! Where chunks lie in sled's tree, so that it writes each of them once and not three times.
+//! Where chunks lie in sled's tree, so that it does not write each of them anew as its leaves split.
 //!
 //! A leaf of the tree is split when it has more than sixteen entries, into nine and the rest, and both halves are written
 //! anew; and a leaf is written anew with its eleventh change. So leaves are made ready while they are empty: entries
 //! without a chunk are put ahead of those that are needed, and are split off nine at a time. Five of the nine get a chunk.
 //! That and the deletion of the first four are nine changes; with the next the leaf holds nothing any more.
 //!
-//! Slots are numbered through, nine to a leaf, and never used twice.
+//! Slots are numbered through, nine to a leaf. While the store is open none is used twice; after the next start those of chunks
+//! that were taken back from the end are.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,9 +14,9 @@ use std::ops::Range;
 use super::backend::ChunkKey;
 
 /// Entries that sled leaves in the left half of a leaf that it splits.
-pub const LEAF: u64 = 9;
+const LEAF: u64 = 9;
 /// Of them with a chunk.
-pub const CHUNKS_PER_LEAF: u64 = 5;
+const CHUNKS_PER_LEAF: u64 = 5;
 /// Leaves made ready beside the one in use: the next two have more than sixteen entries, so that it is split off.
 const LEAVES_AHEAD: u64 = 3;
 /// Chunks in any seventeen entries in a row, which is what a leaf has at the most.
@@ -143,7 +144,7 @@ mod tests {
         assert_eq!(slots.free(key(4)), Some(Freed { slot: 4, leaf: Some(0..9) }));
         assert_eq!(slots.free(key(5)), Some(Freed { slot: 9, leaf: None }));
         assert_eq!(slots.free(key(5)), None);
-        assert_eq!(slots.take(key(6)), 10, "no slot is used twice");
+        assert_eq!(slots.take(key(6)), 10, "no slot is used twice while it is open");
     }
 
     #[test]
