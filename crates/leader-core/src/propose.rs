@@ -317,7 +317,10 @@ impl Leader {
         }
         batch.leaps = true;
         let Config { cluster, settings, next_node, .. } = self.config.clone();
-        batch.push(Command::Bootstrap(Bootstrap { cluster, settings, epoch: 0, next_node }), Item::Bootstrap);
+        batch.push(
+            Command::Bootstrap(Bootstrap { cluster, settings, epoch: 0, next_node, level: machine::LEVEL }),
+            Item::Bootstrap,
+        );
     }
 
     /// After an outage the log's wall clock is behind: it leaps once the voters agree what time it is.

@@ -67,6 +67,13 @@ pub struct Bootstrap {
     pub epoch: u64,
     /// The first node id that no replica has had.
     pub next_node: NodeId,
+    /// The behaviour version of the cluster; what was written before there was more than one says none.
+    #[serde(default = "first_level")]
+    pub level: u32,
+}
+
+fn first_level() -> u32 {
+    1
 }
 
 /// A client's write. The same request id is answered alike; with another body it is a conflict.

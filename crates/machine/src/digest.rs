@@ -7,9 +7,9 @@ use model::{JobId, Run, SessionId};
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::state::State;
 use crate::state::jobs::{Cause, Group, Hold, Job};
 use crate::state::users::EVERYBODY;
+use crate::state::{LEVEL_TURNS, State};
 use crate::{Applied, Entry};
 
 impl State {
@@ -65,6 +65,9 @@ impl State {
         marks.counts(&job.counts);
         if let Some(queue) = self.queues.get(&job.queue) {
             marks.numbers(&queue.usage.mark());
+            if self.level() >= LEVEL_TURNS {
+                marks.numbers(&queue.deficit.mark());
+            }
             if job.user != EVERYBODY {
                 marks.numbers(&[job.user.into()]);
                 marks.numbers(&queue.users.mark(job.user));

@@ -36,5 +36,5 @@ pub use state::jobs::{Group, Job};
 pub use state::queues::Promise;
 pub use state::rank::Learnt;
 pub use state::sessions::{Allocation, Phase, Session, Worker};
-pub use state::{Due, State};
+pub use state::{Due, LEVEL, State};
 pub use views::JobFilter;

@@ -32,6 +32,7 @@ impl World {
             settings: Settings::default(),
             epoch: 0,
             next_node: 4,
+            level: machine::LEVEL,
         }));
         world
     }

@@ -383,6 +383,7 @@ mod tests {
             settings: model::Settings::preset(Failover::Fast),
             epoch: 0,
             next_node: 2,
+            level: machine::LEVEL,
         };
         let commands = vec![machine::Command::Bootstrap(bootstrap)];
         state.apply(1, &machine::Entry { stamp: Default::default(), commands });

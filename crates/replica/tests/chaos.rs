@@ -50,7 +50,13 @@ fn write(number: u64, op: Op) -> Command {
 
 fn bootstrap() -> Command {
     let settings = Settings::preset(Failover::Wan);
-    Command::Bootstrap(Bootstrap { cluster: "test".into(), settings, epoch: 0, next_node: 4 })
+    Command::Bootstrap(Bootstrap {
+        cluster: "test".into(),
+        settings,
+        epoch: 0,
+        next_node: 4,
+        level: machine::LEVEL,
+    })
 }
 
 fn submit(number: u64) -> Command {

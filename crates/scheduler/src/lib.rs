@@ -2,7 +2,7 @@
 //!
 //! In the order of each queue, first fit over request classes: what does not fit now is passed over by what does, as far
 //! as the queue's backfill allows, and not for longer than `starve_after`, when a worker drains for it. Queues take turns by
-//! their decayed dominant-resource use, relative to their weight. Applying a plan and planning again adds nothing.
+//! weighted deficit round robin. Applying a plan and planning again adds nothing.
 
 mod ahead;
 mod backfill;

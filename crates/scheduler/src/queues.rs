@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use machine::State;
+use machine::state::LEVEL_TURNS;
+use machine::state::deficit::CHARGED_US;
 use machine::state::index::{ReadyKey, ReadyList};
-use machine::state::queues::QueueId;
+use machine::state::queues::{Queue, QueueId};
 use machine::state::users::UserId;
 use model::policy::{Backfill, Mode, Order};
 use model::{ClassId, Resources};
@@ -30,9 +32,9 @@ type Place = (u64, ReadyKey);
 pub(crate) struct Line<'a> {
     pub queue: QueueId,
     pub backfill: Backfill,
-    weight: u64,
-    /// Use so far, and what this round has added.
-    spent: u64,
+    weight: i64,
+    /// What is due to it, less what this round has given it, as of the cluster for so long.
+    due: i64,
     /// Tasks that its ceiling still allows.
     pub room: u64,
     /// The first group of each class, in order.
@@ -57,9 +59,6 @@ pub(crate) struct Line<'a> {
     next_standing: VecDeque<Standing>,
     pub standing: Vec<Standing>,
 }
-
-/// Millionths of the cluster for a second: what a placement counts before it is known how long it takes.
-const CHARGE_US: u64 = 1_000_000;
 
 impl<'a> Line<'a> {
     /// The first ready group of the queue, with its class.
@@ -184,7 +183,7 @@ impl<'a> Line<'a> {
     pub fn charge(&mut self, asked: &Resources, share: u64, allocations: u32, tasks: u32) {
         self.passed = self.unplaced.len();
         let share = share.saturating_mul(u64::from(allocations));
-        self.spent = self.spent.saturating_add(share.saturating_mul(CHARGE_US));
+        self.due = self.due.saturating_sub_unsigned(share.saturating_mul(CHARGED_US));
         self.room = self.room.saturating_sub(u64::from(tasks));
         if let (Turns::Shares(shares), Some((_, head))) = (&mut self.turns, self.heads.first_key_value()) {
             let user = head.user;
@@ -196,8 +195,9 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn turn(&self) -> (u64, QueueId) {
-        (self.spent / self.weight, self.queue)
+    /// Rounds that must pass before something is due to it; the more was due to it for its weight, the lower.
+    fn turn(&self) -> (i64, QueueId) {
+        (self.due.div_euclid(self.weight).saturating_neg(), self.queue)
     }
 }
 
@@ -257,7 +257,6 @@ fn lines_of<'a>(
     skips_max: usize,
     by_queue: BTreeMap<QueueId, Heads<'a>>,
 ) -> Vec<Line<'a>> {
-    let (now, half_life) = (state.stamp().elapsed, state.half_life());
     let line = |(id, mut unplaced): (QueueId, Heads<'a>)| {
         let queue = state.queue(id)?;
         if queue.policy.order == Order::Hrrn {
@@ -272,13 +271,11 @@ fn lines_of<'a>(
             return None;
         }
         let room = queue.room().saturating_sub(taken.running.get(&id).copied().unwrap_or(0));
-        // What runs now counts as if it went on for a second, so that a queue that has just begun takes its turn.
-        let spent = queue.usage.spent(now, half_life) + queue.usage.rate().saturating_mul(CHARGE_US);
         let mut line = Line {
             queue: id,
             backfill: queue.policy.backfill,
             weight: queue.weight.max(1).into(),
-            spent,
+            due: due(state, queue),
             room,
             heads: BTreeMap::new(),
             turns: Turns::of(state, queue, taken),
@@ -298,7 +295,16 @@ fn lines_of<'a>(
     by_queue.into_iter().filter_map(line).collect()
 }
 
-/// The queue whose turn it is: the least use relative to its weight.
+/// What is due to the queue; in a cluster that was made before there was such a thing, what it has had is not.
+fn due(state: &State, queue: &Queue) -> i64 {
+    if state.level() >= LEVEL_TURNS {
+        return queue.due(state.turn());
+    }
+    let spent = queue.usage.spent(state.stamp().elapsed, state.half_life());
+    0i64.saturating_sub_unsigned(spent + queue.usage.rate().saturating_mul(CHARGED_US))
+}
+
+/// The queue whose turn it is: the one to which something is due after the fewest rounds.
 pub(crate) fn next_turn(lines: &[Line<'_>]) -> Option<usize> {
     (0..lines.len()).min_by_key(|place| lines[*place].turn())
 }

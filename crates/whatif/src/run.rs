@@ -128,7 +128,13 @@ impl<'a> World<'a> {
             queue: Vec::new(),
         };
         let settings = Settings { limits: limits(), ..Settings::default() };
-        let bootstrap = Bootstrap { cluster: "what-if".to_owned(), settings, epoch: 0, next_node: 1 };
+        let bootstrap = Bootstrap {
+            cluster: "what-if".to_owned(),
+            settings,
+            epoch: 0,
+            next_node: 1,
+            level: machine::LEVEL,
+        };
         let put = QueueSpec {
             name: model::spec::QUEUE_DEFAULT.to_owned(),
             order: Some(policy.queue.order),

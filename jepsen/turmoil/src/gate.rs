@@ -126,6 +126,12 @@ impl Gate {
     fn bootstrap(&self) -> Bootstrap {
         let identity = self.replica.identity();
         let settings = Settings::preset(identity.failover);
-        Bootstrap { cluster: identity.cluster.clone(), settings, epoch: 0, next_node: 10 }
+        Bootstrap {
+            cluster: identity.cluster.clone(),
+            settings,
+            epoch: 0,
+            next_node: 10,
+            level: machine::LEVEL,
+        }
     }
 }

@@ -27,6 +27,7 @@ use std::time::Duration;
 use model::{Elapsed, JobId, LogIndex};
 
 use crate::chores::Budget;
+use crate::state::deficit::Turn;
 use crate::state::queues::Queue;
 use crate::state::{LEVEL, Out, State};
 use crate::{Applied, Bootstrap, Command, Entry, Rejection, Reply, Stamp};
@@ -112,13 +113,13 @@ impl State {
         if !errors.is_empty() {
             return Err(Rejection::Invalid { errors });
         }
-        self.meta.level = LEVEL;
+        self.meta.level = bootstrap.level.min(LEVEL);
         self.meta.cluster = bootstrap.cluster.clone();
         self.meta.settings = Arc::new(bootstrap.settings.clone());
         self.meta.epoch = bootstrap.epoch;
         self.meta.next_node = bootstrap.next_node;
         let name = model::spec::QUEUE_DEFAULT;
-        let queue = Queue::new(0, name, crate::command::WEIGHT_DEFAULT, Elapsed::default());
+        let queue = Queue::new(0, name, crate::command::WEIGHT_DEFAULT, Turn::default());
         self.meta.next_queue = 1;
         self.index.queue_names.insert(name.to_owned(), 0);
         self.queues.insert(0, queue);

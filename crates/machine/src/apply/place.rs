@@ -204,10 +204,15 @@ impl Uses {
     }
 
     fn change(self, state: &mut State, begins: bool) {
-        let (now, half_life) = (state.now(), state.half_life());
+        let turn = state.turn();
+        let (now, half_life) = (turn.now, turn.half_life);
         let Some(queue) = state.queues.get_mut(&self.queue) else { return };
         let (plus, minus) = if begins { (self.share, 0) } else { (0, self.share) };
+        queue.settle_deficit(turn);
         queue.usage.change_rate(now, half_life, plus, minus);
+        if begins {
+            state.meta.rounds = turn.round.saturating_add(queue.rounds_passed(turn));
+        }
         if let Some((user, resources)) = self.of_user {
             let at = Moment { total: &state.total, now, half_life };
             queue.users.change_use(user, &resources, begins, at);

@@ -35,9 +35,11 @@ pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejectio
             add(state, &spec.name)
         }
     };
-    let (now, half_life) = (state.now(), state.half_life());
+    let turn = state.turn();
     let queue = state.queues.get_mut(&id).expect("found or added above");
     let before = queue.policy;
+    queue.settle_deficit(turn);
+    let room = queue.room();
     if std::mem::take(&mut queue.deleted) {
         // One that comes back is as a new one would be.
         (queue.paused, queue.weight, queue.running_max) = (false, WEIGHT_DEFAULT, None);
@@ -47,12 +49,15 @@ pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejectio
     }
     queue.weight = spec.weight.unwrap_or(queue.weight);
     queue.running_max = if spec.no_running_max { None } else { spec.running_max.or(queue.running_max) };
+    if room == 0 && queue.room() > 0 {
+        queue.end_rest(turn);
+    }
     queue.policy = policy(spec, queue.policy);
     queue.auto = spec.auto.unwrap_or(queue.auto);
     // By hand: there is nothing to go back to.
     queue.adapted = queue.adapted.take().filter(|adapted| adapted.to == queue.policy);
     for (user, weight) in &spec.shares {
-        queue.users.set_weight(user, *weight, now, half_life);
+        queue.users.set_weight(user, *weight, turn.now, turn.half_life);
     }
     heed(state, id, before);
     changed(state, &spec.name)
@@ -185,7 +190,7 @@ fn check(spec: &QueueSpec, before: Option<&Queue>) -> Result<(), Rejection> {
 pub(crate) fn add(state: &mut State, name: &str) -> u32 {
     let id = state.meta.next_queue;
     state.meta.next_queue += 1;
-    let queue = Queue::new(id, name, WEIGHT_DEFAULT, state.now());
+    let queue = Queue::new(id, name, WEIGHT_DEFAULT, state.turn());
     state.queues.insert(id, queue);
     state.index.queue_names.insert(name.to_owned(), id);
     id
@@ -213,9 +218,10 @@ pub(crate) fn pause(state: &mut State, name: &str) -> Result<Reply, Rejection> {
 }
 
 pub(crate) fn resume(state: &mut State, name: &str) -> Result<Reply, Rejection> {
-    let now = state.now();
+    let turn = state.turn();
     let queue = named(state, name)?;
-    (queue.paused, queue.resumed) = (false, now);
+    (queue.paused, queue.resumed) = (false, turn.now);
+    queue.end_rest(turn);
     changed(state, name)
 }
 

@@ -108,13 +108,16 @@ impl Index {
         }
     }
 
-    pub(crate) fn set_ready(&mut self, job: &Job, place: usize, ready: bool) {
+    /// Whether it is the first list of its queue.
+    pub(crate) fn set_ready(&mut self, job: &Job, place: usize, ready: bool) -> bool {
         let group = &job.groups[place];
         let key = ReadyKey { rank: group.rank, job: job.id, group: place as u32 };
         let list = ReadyList { queue: job.queue, user: job.user, class: group.class };
         if ready {
-            self.ready.entry(list).or_default().insert(key);
-            return;
+            let keys = self.ready.entry(list).or_default();
+            let is_new = keys.is_empty();
+            keys.insert(key);
+            return is_new && self.ready.range(ReadyList::of(job.queue)).nth(1).is_none();
         }
         if let Some(keys) = self.ready.get_mut(&list) {
             keys.remove(&key);
@@ -122,6 +125,7 @@ impl Index {
                 self.ready.remove(&list);
             }
         }
+        false
     }
 
     pub(crate) fn set_hold(&mut self, job: JobId, hold: Hold, on: bool) {

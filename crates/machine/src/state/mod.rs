@@ -1,6 +1,7 @@
 //! The replicated state: one plain value. Rows are in tables that share pages with their copies; indexes are derived.
 
 pub mod bookings;
+pub mod deficit;
 pub mod index;
 pub mod jobs;
 pub mod periodic;
@@ -25,6 +26,7 @@ use crate::chores::Chore;
 use crate::eligible::patience_ends;
 use crate::paged::Paged;
 use crate::state::bookings::Booking;
+use crate::state::deficit::Turn;
 use crate::state::index::{Index, ReadyKey, ReadyList, is_ready};
 use crate::state::jobs::{Group, Job, Tombstone};
 use crate::state::periodic::PeriodicSet;
@@ -36,7 +38,10 @@ use crate::state::users::{EVERYBODY, Moment, UserId};
 use crate::{Effect, Event, Stamp};
 
 /// The behaviour version that this code implements; apply switches on `State::level`, never on this.
-pub const LEVEL: u32 = 1;
+pub const LEVEL: u32 = 2;
+
+/// From this level on queues take turns by what is due to them, and a gang that is larger than the cluster is refused.
+pub const LEVEL_TURNS: u32 = 2;
 
 /// The figures of the state that are not rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,6 +64,9 @@ pub struct Meta {
     pub requests_next: u64,
     pub requests_floor_ms: u64,
     pub digest: u64,
+    /// Of deficit round robin between the queues.
+    #[serde(default)]
+    pub rounds: u64,
 }
 
 #[derive(Clone, Default)]
@@ -276,6 +284,11 @@ impl State {
         Duration::from_secs(self.limits().usage_half_life_s.max(1))
     }
 
+    /// As of which the queues take their turns.
+    pub fn turn(&self) -> Turn {
+        Turn { now: self.now(), round: self.meta.rounds, half_life: self.half_life() }
+    }
+
     pub fn next_due(&self) -> Option<Due> {
         if !self.chores.is_empty() {
             return Some(Due { elapsed: Some(Elapsed(0)), wall: None });
@@ -419,22 +432,32 @@ impl State {
             .map(|place| (place, is_ready(job, &job.groups[place])))
             .collect();
         let listed = before.iter().filter(|(_, was_ready)| *was_ready);
-        listed.for_each(|(place, _)| self.index.set_ready(job, *place, false));
+        let mut were_listed = false;
+        for (place, _) in listed {
+            self.index.set_ready(job, *place, false);
+            were_listed = true;
+        }
         let queue = job.queue;
         let result = change(job);
-        let (mut turned, mut leaving) = (false, Vec::new());
+        were_listed &= job.queue == queue;
+        let (mut turned, mut leaving, mut begun) = (false, Vec::new(), None);
         for (place, was_ready) in before {
             // Whatever it was promised was for what it was.
             if was_ready {
                 leaving.push(place);
             }
             if is_ready(job, &job.groups[place]) {
-                self.index.set_ready(job, place, true);
+                if self.index.set_ready(job, place, true) && !were_listed {
+                    begun = Some(job.queue);
+                }
                 turned |= !was_ready;
             }
         }
         for place in leaving {
             self.set_promise(queue, (id, place as u32), None, true);
+        }
+        if let Some(queue) = begun {
+            self.end_rest(queue);
         }
         // What has happened to it meanwhile was told to nobody.
         if turned {
@@ -466,9 +489,7 @@ impl State {
         let turned = std::mem::replace(&mut group.settled, settled) != settled;
         move_counts(&mut job.counts, &before, &after);
         let ready = is_ready(job, &job.groups[place]);
-        if ready != was_ready {
-            self.index.set_ready(job, place, ready);
-        }
+        let begun = ready != was_ready && self.index.set_ready(job, place, ready);
         let of = job.queue;
         let mut late = None;
         let queue = self.queues.get_mut(&of).expect("a job's queue exists");
@@ -489,6 +510,9 @@ impl State {
         if promised {
             self.set_promise(of, (id, place as u32), None, true);
         }
+        if begun {
+            self.end_rest(of);
+        }
         if let Some((set, is_late)) = late {
             crate::apply::periodic::count(self, &set, id, is_late);
         }
@@ -497,6 +521,14 @@ impl State {
         }
         self.refresh_job(id);
         result
+    }
+
+    /// From now on the queue takes turns again.
+    pub(crate) fn end_rest(&mut self, id: QueueId) {
+        let turn = self.turn();
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.end_rest(turn);
+        }
     }
 
     fn settle(&mut self, id: JobId, place: usize, settled: bool) {

@@ -9,6 +9,7 @@ use model::views::Counts;
 use model::{Elapsed, JobId, QueuePolicy, SessionId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::state::deficit::{Deficit, Turn};
 use crate::state::users::Users;
 
 pub type QueueId = u32;
@@ -30,6 +31,9 @@ pub struct Queue {
     pub jobs: u64,
     pub unfinished_jobs: u64,
     pub usage: Usage,
+    /// What is due to it in its turn.
+    #[serde(default)]
+    pub deficit: Deficit,
     /// Where they share it.
     #[serde(default)]
     pub users: Users,
@@ -138,19 +142,20 @@ fn decayed(value: u64, passed: u64, half_life: u64) -> u64 {
 }
 
 impl Queue {
-    pub(crate) fn new(id: QueueId, name: &str, weight: u32, now: Elapsed) -> Queue {
+    pub(crate) fn new(id: QueueId, name: &str, weight: u32, turn: Turn) -> Queue {
         Queue {
             id,
             name: name.to_owned(),
             weight,
             running_max: None,
             paused: false,
-            resumed: now,
+            resumed: turn.now,
             deleted: false,
             counts: Counts::default(),
             jobs: 0,
             unfinished_jobs: 0,
-            usage: Usage::new(now),
+            usage: Usage::new(turn.now),
+            deficit: Deficit::new(turn),
             users: Users::default(),
             policy: QueuePolicy::default(),
             auto: false,

@@ -98,6 +98,7 @@ impl Chaos {
             settings,
             epoch: 1,
             next_node: 4,
+            level: machine::LEVEL,
         })])
     }
 

@@ -62,7 +62,13 @@ pub fn line(world: &mut World, line: &str) -> Read<Step> {
 
 fn bootstrap(rest: &str) -> Read<Command> {
     let settings = changed_settings(Settings::default(), rest)?;
-    Ok(Command::Bootstrap(Bootstrap { cluster: "story".to_owned(), settings, epoch: 0, next_node: 4 }))
+    Ok(Command::Bootstrap(Bootstrap {
+        cluster: "story".to_owned(),
+        settings,
+        epoch: 0,
+        next_node: 4,
+        level: machine::LEVEL,
+    }))
 }
 
 /// `failover=wan`, `lease=1s,10s,2s` (heartbeat, ttl, margin) and limits by name.
