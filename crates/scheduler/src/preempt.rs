@@ -1,12 +1,12 @@
-//! Which running tasks give way to waiting ones of a higher priority, where their queue wants it so: as few as make room, of
-//! the lowest priorities, and those that have run for the shortest time, so that least is done twice.
+//! Which running tasks give way to waiting ones of a higher priority, where their queue wants it so: of the lowest priorities that
+//! make room, and of those such that least is done twice.
 
 use machine::eligible::goes_before;
 use machine::state::index::ReadyKey;
 use machine::state::sessions::{Class, Room};
-use machine::{Allocation, Preemption, Reservation, may_give_way};
+use machine::{Allocation, Preemption, Reservation, State, may_give_way};
 use model::time::micros;
-use model::{ClassId, JobId, SessionId};
+use model::{ClassId, JobId, Resources, SessionId};
 
 use crate::place::Round;
 
@@ -66,48 +66,121 @@ fn state_place(round: &Round<'_>, (job, task): (JobId, u32)) -> Option<u32> {
 
 struct Victims {
     seqs: Vec<u64>,
-    /// The highest priority among them, none being lower than any, then what they have done, in share of the cluster x microseconds.
-    cost: (Option<i32>, u64),
+    /// The highest priority among them, none being lower than any, then what they have done, in share of the cluster x
+    /// microseconds, then how many they are.
+    cost: (Option<i32>, u64, usize),
 }
 
-/// The fewest and cheapest of a session that make room; `None`: even all of them do not.
+/// One that may give way, and what it has done.
+#[derive(Clone, Copy)]
+struct Able<'a> {
+    allocation: &'a Allocation,
+    priority: i32,
+    done: u64,
+}
+
+fn able_of<'a>(state: &State, allocation: &'a Allocation) -> Able<'a> {
+    let Allocation { job, share, placed, .. } = allocation;
+    let priority = state.job(*job).map_or(i32::MAX, |job| job.priority);
+    let passed = micros(state.stamp().elapsed.since(placed.elapsed));
+    Able { allocation, priority, done: share.saturating_mul(passed) }
+}
+
+/// The cheapest of a session that make room; `None`: even all of them do not.
 fn victims(round: &Round<'_>, session: SessionId, row: &Class, job: JobId) -> Option<Victims> {
     let state = round.state;
-    let priority = |allocation: &Allocation| state.job(allocation.job).map_or(i32::MAX, |job| job.priority);
-    let now = state.stamp().elapsed;
-    let done = |allocation: &Allocation| {
-        allocation.share.saturating_mul(micros(now.since(allocation.placed.elapsed)))
-    };
-    let cost = |allocation: &Allocation| (priority(allocation), done(allocation));
-    let all = state.session(session)?.allocations.values();
-    let mut able: Vec<&Allocation> = all.filter(|allocation| may_give_way(state, allocation, job)).collect();
-    able.sort_by_key(|allocation| (cost(allocation), allocation.seq));
+    let all = || state.session(session).into_iter().flat_map(|row| row.allocations.values());
+    let mut able: Vec<Able<'_>> = all()
+        .filter(|allocation| may_give_way(state, allocation, job))
+        .map(|allocation| able_of(state, allocation))
+        .collect();
+    able.sort_by_key(|able| (able.priority, able.done, able.allocation.seq));
     let mut room = round.rooms.get(&session)?.clone();
     // What others are giving back already.
-    let leaving = state.session(session)?.allocations.values().filter(|allocation| allocation.preempted);
+    let leaving = all().filter(|allocation| allocation.preempted);
     leaving.for_each(|allocation| room.give_back(&allocation.resources, &allocation.units));
-    let fits = |room: &Room| room.fit(&row.key.resources).is_some();
-    let mut chosen = Vec::new();
-    for allocation in able {
-        if fits(&room) {
-            break;
+    let needed = needed(&able, room.clone(), &row.key.resources)?;
+    let highest = able[..needed].last().map(|able| able.priority);
+    // None of a higher priority has to.
+    able.retain(|able| Some(able.priority) <= highest);
+    able.sort_by_key(|able| (able.done, able.allocation.seq));
+    let mut search = Search { able: &able, asked: &row.key.resources, steps_left: STEPS_MAX, best: None };
+    search.best = search.greedy(room.clone());
+    search.visit(0, &room, &mut Vec::new(), 0);
+    let ((done, count), chosen) = search.best?;
+    let seqs = chosen.iter().map(|place| able[*place].allocation.seq).collect();
+    Some(Victims { seqs, cost: (highest, done, count) })
+}
+
+/// How many of them make room together, from the first on.
+fn needed(able: &[Able<'_>], mut room: Room, asked: &Resources) -> Option<usize> {
+    for (count, able) in able.iter().enumerate() {
+        if room.fit(asked).is_some() {
+            return Some(count);
         }
+        room.give_back(&able.allocation.resources, &able.allocation.units);
+    }
+    room.fit(asked).is_some().then_some(able.len())
+}
+
+/// Sets looked at for one worker: the best of small numbers of tasks is found, and of large ones a good one.
+const STEPS_MAX: usize = 128;
+
+/// For the set that makes room and has done least: what it has done and how many they are, and their places.
+struct Search<'a> {
+    /// The one that has done least first.
+    able: &'a [Able<'a>],
+    asked: &'a Resources,
+    steps_left: usize,
+    best: Option<((u64, usize), Vec<usize>)>,
+}
+
+impl Search<'_> {
+    /// From the cheapest on as many as it takes, but for those that are in vain since a larger one came after.
+    fn greedy(&self, mut room: Room) -> Option<((u64, usize), Vec<usize>)> {
+        let count = needed(self.able, room.clone(), self.asked)?;
+        let mut chosen: Vec<usize> = (0..count).collect();
+        chosen.iter().for_each(|place| self.give_back(&mut room, *place));
+        for place in (0..count).rev() {
+            let Able { allocation, .. } = self.able[place];
+            let mut without = room.clone();
+            without.take(&allocation.resources, &allocation.units);
+            if without.fit(self.asked).is_some() {
+                room = without;
+                chosen.retain(|other| *other != place);
+            }
+        }
+        let done = chosen.iter().map(|place| self.able[*place].done).fold(0, u64::saturating_add);
+        Some(((done, chosen.len()), chosen))
+    }
+
+    /// All sets of the chosen ones with any from `next` on, depth first, but for those that cost more than the best does.
+    fn visit(&mut self, next: usize, room: &Room, chosen: &mut Vec<usize>, done: u64) {
+        if room.fit(self.asked).is_some() {
+            let cost = (done, chosen.len());
+            if self.best.as_ref().is_none_or(|(best, _)| cost < *best) {
+                self.best = Some((cost, chosen.clone()));
+            }
+            return;
+        }
+        for place in next..self.able.len() {
+            let done = done.saturating_add(self.able[place].done);
+            let is_dearer = self.best.as_ref().is_some_and(|(best, _)| (done, chosen.len() + 1) >= *best);
+            // Those that come after have done as much at least.
+            if is_dearer || self.steps_left == 0 {
+                return;
+            }
+            self.steps_left -= 1;
+            let mut room = room.clone();
+            self.give_back(&mut room, place);
+            chosen.push(place);
+            self.visit(place + 1, &room, chosen, done);
+            chosen.pop();
+        }
+    }
+
+    fn give_back(&self, room: &mut Room, place: usize) {
+        let Able { allocation, .. } = self.able[place];
         room.give_back(&allocation.resources, &allocation.units);
-        chosen.push(allocation);
     }
-    if !fits(&room) {
-        return None;
-    }
-    // Whoever was in vain, since a larger one came after, stays.
-    for allocation in chosen.clone().into_iter().rev() {
-        let mut without = room.clone();
-        without.take(&allocation.resources, &allocation.units);
-        if fits(&without) && chosen.len() > 1 {
-            room = without;
-            chosen.retain(|other| other.seq != allocation.seq);
-        }
-    }
-    let highest = chosen.iter().map(|allocation| priority(allocation)).max();
-    let wasted = chosen.iter().map(|allocation| done(allocation)).fold(0, u64::saturating_add);
-    Some(Victims { seqs: chosen.iter().map(|allocation| allocation.seq).collect(), cost: (highest, wasted) })
 }

@@ -270,3 +270,63 @@ fn a_plan_that_makes_room_for_as_many_as_it_may_is_cut_short() {
     assert_eq!(stopped, [16, 4]);
     assert!(w.plan().is_empty());
 }
+
+/// Two that have done little are more than one that has done a bit more.
+#[test]
+fn the_set_that_has_done_least_gives_way_and_not_the_one_after_the_other_that_has() {
+    let mut w = World::new();
+    w.session("a", 7);
+    preempting(&mut w);
+    let wide = w.submit(of(0, 3));
+    w.round();
+    wait(&mut w, 1);
+    let narrow = [w.submit(of(0, 2)), w.submit(of(0, 2))];
+    assert_eq!(w.round().len(), 2);
+    wait(&mut w, 9);
+    // 30 core-seconds by the wide one, 18 by each of the others.
+    let high = w.submit(of(5, 3));
+    assert_eq!(preempted(&w), [format!("{wide}.0@a for {high}.0")]);
+    w.write(Op::Cancel { targets: vec![machine::Target::job(high)] });
+    let high = w.submit(of(5, 2));
+    assert_eq!(preempted(&w), [format!("{}.0@a for {high}.0", narrow[0])]);
+}
+
+proptest! {
+    #![proptest_config(config(100))]
+
+    /// Against all sets there are: the lowest priority that must, then least done, then fewest.
+    #[test]
+    fn no_set_that_makes_room_is_cheaper_than_the_one_that_gives_way(
+        running in prop::collection::vec((1u64..5, 0i32..3, 0u64..6), 1..8),
+        asked in 1u64..12,
+    ) {
+        let mut w = World::new();
+        let all: u64 = running.iter().map(|(cores, ..)| cores).sum();
+        let session = w.session("a", all);
+        preempting(&mut w);
+        for (cores, priority, gap) in &running {
+            w.submit(of(*priority, *cores));
+            w.round();
+            wait(&mut w, *gap);
+        }
+        w.submit(of(3, asked.min(all)));
+        let row = w.state.session(session).unwrap();
+        let able: Vec<(i32, u64, u64)> = row.allocations.values().map(|row| {
+            let done = row.share * (w.now - row.placed.elapsed.0);
+            (w.state.job(row.job).unwrap().priority, done, row.resources.cpu)
+        }).collect();
+        let cost = |set: &[&(i32, u64, u64)]| {
+            (set.iter().map(|one| one.0).max(), set.iter().map(|one| one.1).sum::<u64>(), set.len())
+        };
+        let sets = (1u32..1 << able.len()).map(|bits| -> Vec<&(i32, u64, u64)> {
+            able.iter().enumerate().filter(|(nth, _)| bits >> nth & 1 == 1).map(|(_, one)| one).collect()
+        });
+        let needed = Resources::cores(asked.min(all)).cpu;
+        let cheapest = sets.filter(|set| set.iter().map(|one| one.2).sum::<u64>() >= needed).map(|set| cost(&set)).min();
+        let stopped: Vec<(i32, u64, u64)> = w.plan().preemptions.iter().map(|preemption| {
+            let place = row.allocations.keys().position(|seq| *seq == preemption.seq).unwrap();
+            able[place]
+        }).collect();
+        prop_assert_eq!(Some(cost(&stopped.iter().collect::<Vec<_>>())), cheapest);
+    }
+}
