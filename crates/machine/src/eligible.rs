@@ -210,6 +210,26 @@ pub fn misfits<'a>(offered: Offered<'a>, class: &'a ClassKey) -> impl Iterator<I
     kind.into_iter().chain(function).chain(unmet).chain(large)
 }
 
+/// How many members of a gang a worker with these resources could have at once, were it idle.
+pub fn members_when_idle(total: &Resources, class: &ClassKey) -> u64 {
+    let fits = class.resources.iter().map(|(name, asked)| total.get(name) / asked.max(1));
+    let most = if class.resources.named.apart.is_empty() { class.gang } else { 1 };
+    fits.min().unwrap_or(u64::MAX).min(most.into())
+}
+
+/// The same of all workers that are known, here or not; `None`: there is none.
+pub fn members_when_all_idle(state: &State, class: &ClassKey) -> Option<u64> {
+    let live =
+        state.sessions().filter(|session| !session.ended).map(|row| (Offered::from(row), &row.capacity));
+    let gone = state.workers().filter(|worker| worker.session.is_none());
+    let gone = gone.map(|worker| (Offered::from(worker), &worker.capacity));
+    let members = live.chain(gone).map(|(offered, capacity)| {
+        let suits = misfits(offered, class).next().is_none();
+        if suits { members_when_idle(&capacity.total, class) } else { 0 }
+    });
+    members.reduce(u64::saturating_add)
+}
+
 /// Whether the worker drains for another task than this.
 pub fn unreserved(state: &State, session: &Session, job: JobId, tasks: Run) -> Result<(), Ineligible> {
     match drains_for(state, session) {

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use machine::eligible::{Offered, has_room, misfits, standing};
+use machine::eligible::{Offered, has_room, members_when_all_idle, members_when_idle, misfits, standing};
 use machine::state::index::ReadyKey;
 use machine::state::sessions::{Class, ClassKey};
 use machine::{Group, Reservation, State};
 use model::validate::GANG_MEMBERS_MAX;
 use model::views::ReasonView;
-use model::{ClassId, JobId, Resources, Run, SessionId, UnitShare};
+use model::{ClassId, JobId, Run, SessionId, UnitShare};
 
 use crate::explain::reason;
 use crate::overlay::Taken;
@@ -78,13 +78,6 @@ impl Round<'_> {
 /// A member's place, with the units that it would have.
 type Seat = (SessionId, Vec<UnitShare>);
 
-/// How many members the session could have at once, were it idle.
-fn members_when_idle(total: &Resources, class: &ClassKey) -> u64 {
-    let fits = class.resources.iter().map(|(name, asked)| total.get(name) / asked.max(1));
-    let most = if class.resources.named.apart.is_empty() { class.gang } else { 1 };
-    fits.min().unwrap_or(u64::MAX).min(most.into())
-}
-
 /// Has as many workers drain as all members need; none, if all together are too few. One gang at a time.
 pub(crate) fn reserve(round: &mut Round<'_>, class: ClassId, row: &Class, key: ReadyKey, group: &Group) {
     let state = round.state;
@@ -125,9 +118,7 @@ pub(crate) fn reserve(round: &mut Round<'_>, class: ClassId, row: &Class, key: R
 pub(crate) fn told(state: &State, class: &ClassKey) -> (Option<ReasonView>, bool) {
     let size = u64::from(class.gang);
     let suits = |offered: Offered<'_>| misfits(offered, class).next().is_none();
-    let gone = state.workers().filter(|worker| worker.session.is_none());
-    let gone = gone.filter(|worker| suits(Offered::from(*worker)));
-    let gone: u64 = gone.map(|worker| members_when_idle(&worker.capacity.total, class)).sum();
+    let known = members_when_all_idle(state, class).unwrap_or(0);
     let live = state.sessions().filter(|session| !session.ended && suits(Offered::from(*session)));
     let (mut idle, mut now) = (0, 0);
     for session in live {
@@ -141,7 +132,7 @@ pub(crate) fn told(state: &State, class: &ClassKey) -> (Option<ReasonView>, bool
             "the gang has {size} members, and all workers together have room for {idle}, however idle"
         );
         let fix = "submit it with fewer or smaller members, or start more workers";
-        return (Some(reason("gang_too_large", message, size, fix)), idle + gone < size);
+        return (Some(reason("gang_too_large", message, size, fix)), known < size);
     }
     if now < size {
         let message = format!("its {size} members start together, and there is room for {now} now");

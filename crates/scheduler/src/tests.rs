@@ -43,7 +43,8 @@ impl World {
             requests: 1 << 80,
             user: "u".to_owned(),
         };
-        let bootstrap = Bootstrap { cluster: "test".to_owned(), settings, epoch: 0, next_node: 4 };
+        let bootstrap =
+            Bootstrap { cluster: "test".to_owned(), settings, epoch: 0, next_node: 4, level: machine::LEVEL };
         world.apply(Command::Bootstrap(bootstrap));
         world
     }
@@ -93,6 +94,13 @@ impl World {
         let reply = self.write(Op::Submit { job, spec: Arc::new(spec) });
         assert_eq!(reply, machine::Reply::Submitted { job });
         job
+    }
+
+    /// A gang that is larger than the cluster is refused.
+    fn submit_if_it_fits(&mut self, spec: JobSpec) {
+        let job = JobId(self.jobs + 1);
+        let reply = self.write(Op::Submit { job, spec: Arc::new(spec) });
+        self.jobs += u64::from(reply == machine::Reply::Submitted { job });
     }
 
     /// The task that the worker drains for.
@@ -439,6 +447,7 @@ fn a_plan_beside_one_in_flight_takes_what_that_one_left() {
     }
 }
 
+mod ageing;
 mod ahead;
 mod alternatives;
 mod apart;

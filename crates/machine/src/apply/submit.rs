@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::validate::validate;
+use model::validate::{SpecError, validate};
 use model::views::{Counts, JobState};
 use model::{Actor, Dependency, JobId, JobSpec, Lean, QueuePolicy, RunSet, TaskSpec};
 
 use crate::apply::write::within;
 use crate::chores::{Change, Chore};
-use crate::state::State;
+use crate::eligible::members_when_all_idle;
 use crate::state::jobs::{Cause, Dependent, Group, Hold, Job, On};
 use crate::state::rank::{self, Ranked};
 use crate::state::sessions::ClassKey;
+use crate::state::{LEVEL_TURNS, State};
 use crate::{Event, Rejection, Reply};
 
 pub(crate) fn apply(
@@ -27,6 +28,10 @@ pub(crate) fn apply(
     let limits = &state.settings().limits;
     // The edge has validated it; checked again, because settings may have changed since and apply trusts nobody.
     let errors = validate(spec, limits);
+    if !errors.is_empty() {
+        return Err(Rejection::Invalid { errors });
+    }
+    let errors = if state.level() >= LEVEL_TURNS { too_large(state, spec) } else { Vec::new() };
     if !errors.is_empty() {
         return Err(Rejection::Invalid { errors });
     }
@@ -65,6 +70,23 @@ pub(crate) fn apply(
     };
     accept(state, job, &earlier);
     Ok(Reply::Submitted { job: id })
+}
+
+/// Gangs for which there never was room, by the workers that are known.
+fn too_large(state: &State, spec: &JobSpec) -> Vec<SpecError> {
+    let error = |(place, task): (usize, &TaskSpec)| {
+        let room = members_when_all_idle(state, &ClassKey::of(task, spec.placement))?;
+        let size = task.count();
+        let nearest = match room {
+            0 => "and no worker that is known could take any: ask for less, or start such workers".to_owned(),
+            room => format!(
+                "and all workers that are known have room for {room}, however idle: give it {room} at the most, or start more workers"
+            ),
+        };
+        let message = format!("the gang has {size} members, {nearest}");
+        (room < size.into()).then(|| SpecError { path: format!("tasks[{place}].gang"), message })
+    };
+    spec.tasks.iter().enumerate().filter(|(_, task)| task.gang).filter_map(error).collect()
 }
 
 fn rank_groups(state: &State, queue: u32, spec: &JobSpec, groups: &mut [Group]) {

@@ -54,10 +54,10 @@ fn tasks_that_cost_nothing_keep_apart_too() {
 #[test]
 fn the_members_of_a_gang_are_each_on_a_worker_of_their_own() {
     let mut w = World::new();
-    (0..2).for_each(|n| _ = w.session(&format!("w{n}"), 8));
     let mut task = apart("web", 1);
     task.set_gang(3);
     let id = w.submit(JobSpec::of("", vec![task]));
+    (0..2).for_each(|n| _ = w.session(&format!("w{n}"), 8));
     assert_eq!(w.round(), Vec::<String>::new());
     assert_eq!(codes(&w, id)[0].0, "gang_too_large");
     w.session("w2", 8);

@@ -25,9 +25,9 @@ fn counts(w: &World, job: JobId) -> (u64, u64) {
 #[test]
 fn all_members_are_placed_or_none() {
     let mut w = World::new();
+    let id = w.submit(gang(4, 1));
     w.session("a", 2);
     w.session("b", 1);
-    let id = w.submit(gang(4, 1));
     assert_eq!(w.round(), Vec::<String>::new());
     w.session("c", 1);
     let placed = w.round();
@@ -76,8 +76,8 @@ fn a_gang_that_starves_has_as_many_workers_drain_as_it_needs() {
 #[test]
 fn a_gang_that_no_cluster_of_this_size_could_run_holds_nobody_up() {
     let mut w = World::new();
-    w.session("a", 2);
     let id = w.submit(gang(3, 1));
+    w.session("a", 2);
     w.now += 100_000_000;
     assert!(w.plan().is_empty(), "nothing drains for it");
     let other = w.submit(job(1));
@@ -154,9 +154,9 @@ fn a_queue_that_may_run_fewer_than_its_members_runs_none() {
 #[test]
 fn a_strict_queue_lets_nothing_overtake_a_gang() {
     let mut w = World::new();
-    w.session("a", 2);
     w.policy(Order::Fifo, Backfill::None);
     w.submit(gang(3, 1));
+    w.session("a", 2);
     w.submit(job(1));
     assert!(w.round().is_empty());
 }
@@ -185,4 +185,31 @@ fn a_gang_does_not_delay_who_was_promised_a_start() {
     w.round();
     assert_eq!(counts(&w, short), (0, 2));
     assert!(w.state.session(session).is_some());
+}
+
+/// As long as no worker is known, any may come.
+#[test]
+fn a_gang_that_is_larger_than_all_known_workers_is_refused_by_how_many_there_is_room_for() {
+    let mut w = World::new();
+    w.submit(gang(9, 1));
+    let session = w.session("a", 3);
+    w.session("b", 2);
+    w.apply(Command::EndSession { session });
+    let refused = |w: &mut World, spec: JobSpec| {
+        let job = JobId(w.jobs + 1);
+        let reply = w.write(Op::Submit { job, spec: Arc::new(spec) });
+        let machine::Reply::Rejected(why) = reply else { panic!("{reply:?}") };
+        let machine::Rejection::Invalid { errors } = *why else { panic!("{why:?}") };
+        errors
+    };
+    let errors = refused(&mut w, gang(6, 1));
+    assert_eq!(errors[0].path, "tasks[0].gang");
+    assert!(
+        errors[0].message.contains("has 6 members") && errors[0].message.contains("give it 5"),
+        "{errors:?}"
+    );
+    let errors = refused(&mut w, gang(2, 4));
+    assert!(errors[0].message.contains("could take any"), "{errors:?}");
+    assert!(w.state.job(JobId(w.jobs + 1)).is_none(), "nothing of it is there");
+    w.submit(gang(5, 1));
 }

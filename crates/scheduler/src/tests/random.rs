@@ -140,7 +140,7 @@ fn happen(w: &mut World, event: &Event) {
         Event::Submit { ask, priority, queue, spread, len } => {
             let spec = spec(ask, *priority, QUEUES[*queue], *spread, *len);
             w.user = ["ann", "bob", "cyn"][w.jobs as usize % 3].to_owned();
-            w.submit(spec);
+            w.submit_if_it_fits(spec);
         }
         Event::Open { cores, memory, gpus } => open(w, *cores, *memory, *gpus),
         Event::End { worker } => {
@@ -180,9 +180,11 @@ fn happen(w: &mut World, event: &Event) {
             let claimed = backfill == Backfill::FirstFit && order != Order::RoundRobin && !preempt;
             let mode =
                 if claimed { Mode::ALL[(*place + order as usize) % Mode::ALL.len()] } else { Mode::Push };
+            let is_aged = order == Order::Priority && (*place + backfill as usize) % 3 == 0;
             drop(w.write(Op::PutQueue(QueueSpec {
                 name: queue(place),
                 order: Some(order),
+                ageing: is_aged.then_some(Duration::from_secs(30)),
                 backfill: Some(backfill),
                 preempt: Some(preempt),
                 mode: Some(mode),
