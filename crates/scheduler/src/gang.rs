@@ -44,6 +44,20 @@ impl Round<'_> {
         Sought::Placed
     }
 
+    /// Whether there is room for the next task of the group, or for all of a gang, whomever it would delay.
+    pub(crate) fn finds_room(&mut self, class: ClassId, row: &Class, key: ReadyKey, group: &Group) -> bool {
+        if group.gang {
+            let members = self.seat(class, row, key, group, false);
+            let is_whole = members.len() == group.len as usize;
+            self.unseat(members, row);
+            return is_whole;
+        }
+        let Some(tasks) = self.next_tasks(key.job, group, 1) else { return true };
+        let (order, least) = self.order_of(class, row);
+        let has_room = |session| self.has_room(session, row, key.job, tasks);
+        self.takers().first_open(order, least, has_room).is_some()
+    }
+
     /// Takes room for all members and returns where; of fewer than all nothing is kept.
     fn seat(&mut self, class: ClassId, row: &Class, key: ReadyKey, group: &Group, heeds: bool) -> Vec<Seat> {
         let (order, least) = self.order_of(class, row);

@@ -88,15 +88,7 @@ impl<'a> Round<'a> {
         let mut lines = lines(self.state, &self.taken, budget.skips_max);
         self.stand_by_promises(&lines);
         self.take_turns(&mut lines, budget);
-        for _ in 0..SETTLES_MAX {
-            if !self.settle_promises() {
-                break;
-            }
-            // Who was passed over is forgotten once all are looked at again.
-            reserve::for_starving(self, passed_over(&lines));
-            lines.iter_mut().for_each(Line::retry);
-            self.take_turns(&mut lines, budget);
-        }
+        self.settle(&mut lines, budget);
         let mut has_turned = false;
         for line in lines.iter_mut().filter(|line| line.is_sliced) {
             has_turned |= slices::rotate(self, line);
@@ -110,14 +102,22 @@ impl<'a> Round<'a> {
         if reserve::place_outranked(self, &mut lines) {
             lines.iter_mut().for_each(Line::retry);
             self.take_turns(&mut lines, budget);
+            self.settle(&mut lines, budget);
         }
-        reserve::for_starving(self, passed_over(&lines));
+        for _ in 0..SETTLES_MAX {
+            if !reserve::for_starving(self, &mut lines) {
+                break;
+            }
+            lines.iter_mut().for_each(Line::retry);
+            self.take_turns(&mut lines, budget);
+            self.settle(&mut lines, budget);
+        }
         if self.may_send_ahead(&lines) {
             self.ahead = Some(self.given_long_work());
             lines.iter_mut().for_each(Line::retry);
             self.take_turns(&mut lines, budget);
             // By now somebody else may be the first that waits.
-            reserve::for_starving(self, passed_over(&lines));
+            reserve::for_starving(self, &mut lines);
         }
         let in_flight = &self.taken.compressed;
         let loosened = self.state.queues().filter(|queue| queue.loosened && !in_flight.contains(&queue.id));
@@ -128,7 +128,23 @@ impl<'a> Round<'a> {
         std::mem::take(&mut self.plan)
     }
 
+    /// Brings promises, and who has waited too long for them, into line with each other.
+    fn settle(&mut self, lines: &mut Vec<Line<'a>>, budget: Budget) {
+        for _ in 0..SETTLES_MAX {
+            let has_moved = self.follow_shares(lines) | self.has_left();
+            let has_settled = self.settle_promises();
+            // Who was passed over is forgotten once all are looked at again.
+            let has_placed = self.book.has_promised() && reserve::for_starving(self, lines);
+            if !has_settled && !has_moved && !has_placed {
+                break;
+            }
+            lines.iter_mut().for_each(Line::retry);
+            self.take_turns(lines, budget);
+        }
+    }
+
     fn take_turns(&mut self, lines: &mut Vec<Line<'a>>, budget: Budget) {
+        self.see_promises();
         let (mut done, max) = (Vec::new(), budget.placements_max);
         while self.plan.placements.len() < max {
             let Some(turn) = next_turn(lines) else {
@@ -172,7 +188,7 @@ impl<'a> Round<'a> {
             return false;
         }
         // Who drains for somebody gets nothing more, and who has waited for long is not overtaken.
-        if !self.reserved.is_empty() || !self.book.is_empty() {
+        if !self.reserved.is_empty() || self.book.has_promised() {
             return false;
         }
         // What workers claim waits for them.
@@ -495,7 +511,7 @@ impl<'a> Round<'a> {
 }
 
 /// Times that the promises of several queues are brought into line with each other in one round.
-const SETTLES_MAX: usize = 4;
+const SETTLES_MAX: usize = 8;
 
 /// What came of looking for a session.
 enum Choice {
@@ -503,10 +519,6 @@ enum Choice {
     NoRoom,
     /// There is room, and whoever took it would delay somebody who was promised it.
     Delays,
-}
-
-fn passed_over(lines: &[Line<'_>]) -> Vec<(ReadyKey, ClassId)> {
-    lines.iter().flat_map(Line::passed_over).collect()
 }
 
 pub(crate) fn room(state: &State, session: &Session, taken: &Taken) -> Room {

@@ -8,6 +8,7 @@ use machine::{Allocation, Preemption, Reservation, State, may_give_way};
 use model::time::micros;
 use model::{ClassId, JobId, Resources, SessionId};
 
+use crate::backfill::end;
 use crate::place::Round;
 
 /// Tasks for which room is made in one round.
@@ -41,10 +42,13 @@ pub(crate) fn for_head(round: &mut Round<'_>, class: ClassId, row: &Class, key: 
 }
 
 fn make_room(round: &mut Round<'_>, class: ClassId, row: &Class, task: (JobId, u32)) -> bool {
-    let place = state_place(round, task);
-    let estimate = place.and_then(|place| round.estimate_if_asked(task.0, place));
+    let Some(place) = state_place(round, task) else { return false };
+    let (estimate, asked) = (round.estimate_if_asked(task.0, place), &row.key.resources);
+    let over = end(round.now(), estimate);
+    // Nobody makes room who might not use it.
     let is_open = |id: &SessionId| {
-        round.reserved.get(id).is_none_or(|kept| goes_before(round.state, task.0, *kept))
+        round.book.allows_beside_firsts(*id, (task.0, place), asked, over)
+            && round.reserved.get(id).is_none_or(|kept| goes_before(round.state, task.0, *kept))
             && round.is_unbooked_when_idle(*id, task.0, &row.key.resources, estimate)
     };
     let open = round.takers_of(class, row).filter(is_open).take(SESSIONS_MAX);
@@ -96,6 +100,10 @@ fn victims(round: &Round<'_>, session: SessionId, row: &Class, job: JobId) -> Op
         .collect();
     able.sort_by_key(|able| (able.priority, able.done, able.allocation.seq));
     let mut room = round.rooms.get(&session)?.clone();
+    // What is free, and kept for others, nobody needs to make.
+    if room.fit(&row.key.resources).is_some() {
+        return None;
+    }
     // What others are giving back already.
     let leaving = all().filter(|allocation| allocation.preempted);
     leaving.for_each(|allocation| room.give_back(&allocation.resources, &allocation.units));

@@ -174,6 +174,19 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Groups that had room and would have delayed somebody, by class.
+    pub fn skipped(&self) -> impl Iterator<Item = (ReadyKey, ClassId)> + '_ {
+        self.skipped.iter().map(|(key, head)| (*key, head.class))
+    }
+
+    /// In a queue that its users share, the first that waits by what each has been given by now.
+    pub fn first_by_share(&self, is_meant: impl Fn(ClassId) -> bool) -> Option<(ReadyKey, ClassId)> {
+        let Turns::Shares(shares) = &self.turns else { return None };
+        let waiting = self.unplaced.iter().chain(&self.skipped).filter(|(_, head)| is_meant(head.class));
+        let first = waiting.min_by_key(|(key, head)| (shares.turn(head.user), *key));
+        first.map(|(key, head)| (*key, head.class))
+    }
+
     /// Heads that would run if there were room for them.
     pub fn without_room(&self) -> impl Iterator<Item = ReadyKey> + '_ {
         self.unplaced.iter().filter(|_| self.room > 0).map(|(key, _)| *key)
@@ -182,17 +195,22 @@ impl<'a> Line<'a> {
     /// Something of the head was placed: so many tasks in so many allocations, each of which takes this.
     pub fn charge(&mut self, asked: &Resources, share: u64, allocations: u32, tasks: u32) {
         self.passed = self.unplaced.len();
+        if let Some((_, head)) = self.heads.first_key_value() {
+            self.charge_user(head.user, asked, share, allocations, tasks);
+        }
+    }
+
+    /// The same of any of its tasks, which are this user's, if users share it.
+    pub fn charge_user(&mut self, user: UserId, asked: &Resources, share: u64, allocations: u32, tasks: u32) {
         let share = share.saturating_mul(u64::from(allocations));
         self.due = self.due.saturating_sub_unsigned(share.saturating_mul(CHARGED_US));
         self.room = self.room.saturating_sub(u64::from(tasks));
-        if let (Turns::Shares(shares), Some((_, head))) = (&mut self.turns, self.heads.first_key_value()) {
-            let user = head.user;
-            let (before, after) = shares.charge(user, asked, allocations, tasks);
-            let theirs = |_: &Place, head: &mut Head<'_>| head.user == user;
-            let moved = self.heads.extract_if((before, ReadyKey::MIN)..=(before, ReadyKey::MAX), theirs);
-            let moved: Vec<(Place, Head<'a>)> = moved.collect();
-            self.heads.extend(moved.into_iter().map(|((_, key), head)| ((after, key), head)));
-        }
+        let Turns::Shares(shares) = &mut self.turns else { return };
+        let (before, after) = shares.charge(user, asked, allocations, tasks);
+        let theirs = |_: &Place, head: &mut Head<'_>| head.user == user;
+        let moved = self.heads.extract_if((before, ReadyKey::MIN)..=(before, ReadyKey::MAX), theirs);
+        let moved: Vec<(Place, Head<'a>)> = moved.collect();
+        self.heads.extend(moved.into_iter().map(|((_, key), head)| ((after, key), head)));
     }
 
     /// Rounds that must pass before something is due to it; the more was due to it for its weight, the lower.

@@ -9,8 +9,10 @@ use std::time::Duration;
 use machine::eligible::{accepts, goes_before, still_waits};
 use machine::state::index::ReadyKey;
 use machine::state::queues::{Queue, QueueId};
+use machine::state::sessions::Class;
 use machine::state::users::EVERYBODY;
-use machine::{Reservation, Session, State};
+use machine::{Group, Reservation, Session, State};
+use model::policy::Backfill;
 use model::{ClassId, Elapsed, JobId, Run, SessionId};
 
 use crate::gang::{self, Sought};
@@ -20,24 +22,130 @@ use crate::queues::Line;
 /// One worker in so many may drain, and always one.
 const WORKERS_PER_RESERVATION: usize = 4;
 
-/// Reserves for those of the groups at these keys, whose classes have found no room, that have waited long enough.
-pub(crate) fn for_starving(round: &mut Round<'_>, passed_over: Vec<(ReadyKey, ClassId)>) {
+/// Reserves for those of the groups that were passed over that have waited long enough. Whether any could be placed at once:
+/// there was room, and promised to somebody who does not come before it any more.
+pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> bool {
+    let late: Vec<(ReadyKey, ClassId)> =
+        lines.iter().flat_map(|line| first_without_room_by_now(round, line)).collect();
+    let passed_over = lines.iter().flat_map(Line::passed_over).chain(late);
     let mut starving: Vec<(Elapsed, ReadyKey, ClassId)> =
-        passed_over.into_iter().filter_map(|(key, class)| Some((since(round, key)?, key, class))).collect();
+        passed_over.filter_map(|(key, class)| Some((since(round, key)?, key, class))).collect();
+    let mut has_placed = false;
     starving.sort();
     let reservations_max = (round.rooms.len() / WORKERS_PER_RESERVATION).max(1);
     for (_, key, class) in starving {
         if let Some((job, row)) = round.state.job(key.job).zip(round.state.class(class))
             && row.key.gang > 0
         {
-            gang::reserve(round, class, row, key, &job.groups[key.group as usize]);
+            let group = &job.groups[key.group as usize];
+            gang::reserve(round, class, row, key, group);
+            has_placed |= place_promised_gang(round, lines, class, row, key, group);
             continue;
         }
         if round.reserved.len() >= reservations_max {
             continue;
         }
-        reserve(round, key, class);
+        if let Some((session, task)) = reserve(round, key, class) {
+            has_placed |= place_promised(round, lines, session, task);
+        }
     }
+    has_placed
+}
+
+/// Places the task on the session that drains for it from now on, if all that kept it from there was a promise.
+fn place_promised(
+    round: &mut Round<'_>,
+    lines: &mut [Line<'_>],
+    session: SessionId,
+    task: (JobId, u32),
+) -> bool {
+    let state = round.state;
+    let Some(queue) = state.job(task.0).and_then(|job| state.queue(job.queue)) else { return false };
+    let line = lines.iter_mut().find(|line| line.queue == queue.id && line.room > 0);
+    let Some(line) = line.filter(|_| round.book.has_promised()) else { return false };
+    if is_outranked(state, queue, session, task) {
+        return false;
+    }
+    let has_placed = place_before_promises(round, session, task);
+    if has_placed {
+        charge(round, line, task, 1);
+        round.plan.reservations.retain(|reservation| reservation.session != session);
+    }
+    has_placed
+}
+
+/// The same of a gang, on the sessions that drain for it.
+fn place_promised_gang(
+    round: &mut Round<'_>,
+    lines: &mut [Line<'_>],
+    class: ClassId,
+    row: &Class,
+    key: ReadyKey,
+    group: &Group,
+) -> bool {
+    let queue = round.state.job(key.job).map(|job| job.queue);
+    let line = lines.iter_mut().find(|line| Some(line.queue) == queue && line.room >= u64::from(group.len));
+    let Some(line) = line.filter(|_| round.book.has_promised()) else { return false };
+    let of_gang = |(session, (job, task)): (&SessionId, &(JobId, u32))| {
+        (*job == key.job && group.numbers().contains(*task)).then_some(*session)
+    };
+    let drained: Vec<SessionId> = round.reserved.iter().filter_map(of_gang).collect();
+    let promises: Vec<_> = drained.iter().map(|session| round.book.set_aside(*session)).collect();
+    let has_placed = !drained.is_empty() && round.place_gang(class, row, key, group) == Sought::Placed;
+    for (session, promises) in drained.into_iter().zip(promises) {
+        if has_placed {
+            round.stand_again(session);
+            round.plan.reservations.retain(|reservation| reservation.session != session);
+        } else {
+            round.book.put_back(session, promises);
+        }
+    }
+    if has_placed {
+        charge(round, line, (key.job, group.first), group.len);
+    }
+    has_placed
+}
+
+/// So many tasks, each in an allocation of its own, were placed out of turn.
+fn charge(round: &Round<'_>, line: &mut Line<'_>, (id, task): (JobId, u32), tasks: u32) {
+    let Some(job) = round.state.job(id) else { return };
+    let class = job.group_of(task).and_then(|(_, group)| round.state.class(group.class));
+    if let Some(class) = class {
+        let asked = &class.key.resources;
+        line.charge_user(job.user, asked, asked.dominant_share(round.state.total()), tasks, tasks);
+    }
+}
+
+/// For whom a session drains comes before those who were promised a start there.
+fn place_before_promises(round: &mut Round<'_>, session: SessionId, task: (JobId, u32)) -> bool {
+    let promises = round.book.set_aside(session);
+    let has_placed = place(round, session, task);
+    if has_placed {
+        round.stand_again(session);
+    } else {
+        round.book.put_back(session, promises);
+    }
+    has_placed
+}
+
+/// The first that would have delayed somebody when it was its turn, and for which there is no room any more, if it comes before
+/// all that found none.
+fn first_without_room_by_now(round: &mut Round<'_>, line: &Line<'_>) -> Option<(ReadyKey, ClassId)> {
+    if line.room == 0 || line.skipped().next().is_none() {
+        return None;
+    }
+    let state = round.state;
+    let before = line.waiting().map(|(key, _)| key).min().unwrap_or(ReadyKey::MAX);
+    let mut skipped = line.skipped().filter(|(key, _)| *key < before && is_starving(round, *key));
+    // What has its place in time keeps it.
+    let may_starve = |class: ClassId| {
+        let row = state.class(class)?;
+        (line.backfill != Backfill::Conservative || row.key.gang > 0).then_some(row)
+    };
+    let (key, class) = skipped.find(|(_, class)| may_starve(*class).is_some())?;
+    let (job, row) = state.job(key.job).zip(state.class(class))?;
+    let has_room = round.finds_room(class, row, key, &job.groups[key.group as usize]);
+    (!has_room).then_some((key, class))
 }
 
 pub(crate) fn is_starving(round: &Round<'_>, key: ReadyKey) -> bool {
@@ -59,14 +167,14 @@ fn since(round: &Round<'_>, key: ReadyKey) -> Option<Elapsed> {
     (state.stamp().elapsed.since(since) >= patience).then_some(since)
 }
 
-fn reserve(round: &mut Round<'_>, key: ReadyKey, class: ClassId) {
+fn reserve(round: &mut Round<'_>, key: ReadyKey, class: ClassId) -> Option<(SessionId, (JobId, u32))> {
     let state = round.state;
-    let Some((job, row)) = state.job(key.job).zip(state.class(class)) else { return };
+    let (job, row) = state.job(key.job).zip(state.class(class))?;
     let group = &job.groups[key.group as usize];
-    let Some(run) = group.ready.first() else { return };
+    let run = group.ready.first()?;
     let task = (key.job, group.first + run.first);
     if round.reserved.values().any(|other| *other == task) {
-        return;
+        return None;
     }
     // Not again the one that has drained in vain; then the emptiest: it is the first to have room.
     let was_in_vain = |session: &SessionId| state.session(*session).is_some_and(|s| s.reserved == Some(task));
@@ -78,9 +186,10 @@ fn reserve(round: &mut Round<'_>, key: ReadyKey, class: ClassId) {
             && round.is_unbooked_when_idle(*session, key.job, &row.key.resources, estimate)
     });
     let best = open.min_by_key(|session| (was_in_vain(session), Reverse(free(session)), *session));
-    let Some(session) = best else { return };
+    let session = best?;
     round.reserved.insert(session, task);
     round.plan.reservations.push(Reservation { session, job: task.0, task: task.1 });
+    Some((session, task))
 }
 
 /// Places tasks whose worker has drained for them, but for those that others go before.
@@ -112,9 +221,9 @@ pub(crate) fn place_outranked(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> 
         if let Some(line) = line
             && !gang::is_gang(state, task.0, task.1)
             && is_outranked(state, queue, session, task)
-            && place(round, session, task)
+            && place_before_promises(round, session, task)
         {
-            line.room -= 1;
+            charge(round, line, task, 1);
             has_placed = true;
         }
     }

@@ -460,6 +460,7 @@ mod held;
 mod preempting;
 mod random;
 mod ratio;
+mod rest;
 mod sharing;
 mod slicing;
 

@@ -10,7 +10,7 @@
 
 mod profile;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use machine::eligible::{accepts, may_use};
@@ -28,6 +28,9 @@ use crate::queues::Line;
 /// Whose promise.
 pub(crate) type Whose = (JobId, u32);
 
+/// What is promised on one session.
+pub(crate) struct Promises(Option<Vec<Guard>>, Option<Profile>);
+
 /// The promises of one round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Book {
@@ -39,8 +42,12 @@ pub(crate) struct Book {
     firsts: BTreeMap<Whose, ClassId>,
     /// Of those for which there is, by session.
     guards: BTreeMap<SessionId, Vec<Guard>>,
+    /// The same, as they were before all were looked at the last time.
+    seen: BTreeMap<SessionId, Vec<Guard>>,
     /// Of sessions where somebody has a place in time.
     profiles: BTreeMap<SessionId, Profile>,
+    /// A place in time is free that others may have wanted.
+    has_left: bool,
     /// When what was placed and not applied yet should end.
     placed: BTreeMap<SessionId, Vec<(Elapsed, Resources)>>,
 }
@@ -51,18 +58,19 @@ struct Guard {
     whose: Whose,
     at: Elapsed,
     asked: Resources,
-    /// What is free then beyond that.
+    /// What is free then beyond that, and beyond what those ask for that were promised something there before.
     extra: Resources,
+    beside: Vec<Whose>,
 }
 
 impl Guard {
     /// Whether it does not matter to this one, which takes so long from now on.
-    fn allows(&self, asked: &Resources, end: Elapsed) -> bool {
-        end <= self.at || self.extra.covers(asked)
+    fn allows(&self, whose: Whose, asked: &Resources, end: Elapsed) -> bool {
+        end <= self.at || self.beside.contains(&whose) || self.extra.covers(asked)
     }
 }
 
-fn end(now: Elapsed, estimate: Option<Duration>) -> Elapsed {
+pub(crate) fn end(now: Elapsed, estimate: Option<Duration>) -> Elapsed {
     estimate.map_or(Elapsed::MAX, |estimate| now.plus(estimate))
 }
 
@@ -91,10 +99,20 @@ impl Book {
         now: Elapsed,
         estimate: Option<Duration>,
     ) -> bool {
-        let guards = self.guards.get(&session).into_iter().flatten();
-        let end = end(now, estimate);
-        guards.filter(|guard| guard.whose != whose).all(|guard| guard.allows(asked, end))
+        self.allows_beside_firsts(session, whose, asked, end(now, estimate))
             && self.profiles.get(&session).is_none_or(|profile| profile.fits(now, asked, estimate))
+    }
+
+    /// Whether it would delay none of the first tasks of other queues, or of its own, if there were room.
+    pub fn allows_beside_firsts(
+        &self,
+        session: SessionId,
+        whose: Whose,
+        asked: &Resources,
+        end: Elapsed,
+    ) -> bool {
+        let guards = self.guards.get(&session).into_iter().flatten();
+        guards.filter(|guard| guard.whose != whose).all(|guard| guard.allows(whose, asked, end))
     }
 
     /// A plan in flight has placed this, which should end then.
@@ -106,7 +124,23 @@ impl Book {
         self.guards.values().flatten().any(|guard| guard.whose == whose)
     }
 
-    /// Whether anybody was promised anything on any session.
+    /// What is promised on the session, taken away for now.
+    pub fn set_aside(&mut self, session: SessionId) -> Promises {
+        Promises(self.guards.remove(&session), self.profiles.remove(&session))
+    }
+
+    pub fn put_back(&mut self, session: SessionId, Promises(guards, profile): Promises) {
+        self.guards.extend(guards.map(|guards| (session, guards)));
+        self.profiles.extend(profile.map(|profile| (session, profile)));
+    }
+
+    /// Whether anybody has a promise by now.
+    pub fn has_promised(&self) -> bool {
+        let mut kept = self.known.keys().filter(|whose| !self.made.contains_key(whose));
+        kept.next().is_some() || !self.guards.is_empty() || self.made.values().any(Option::is_some)
+    }
+
+    /// Whether nobody was looked at who was, or could be, promised anything on any session.
     pub fn is_empty(&self) -> bool {
         self.guards.is_empty() && self.profiles.is_empty()
     }
@@ -122,7 +156,11 @@ impl Book {
     ) {
         let end = end(now, estimate);
         for guard in self.guards.get_mut(&session).into_iter().flatten().filter(|guard| guard.at < end) {
-            guard.extra.subtract(asked);
+            match guard.beside.iter().position(|other| *other == whose) {
+                // That was counted with.
+                Some(place) => drop(guard.beside.swap_remove(place)),
+                None => guard.extra.subtract(asked),
+            }
         }
         self.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != whose));
         if let Some(profile) = self.profiles.get_mut(&session) {
@@ -170,13 +208,32 @@ impl Round<'_> {
                 self.book.made.insert(whose, None);
             }
         }
-        for line in lines.iter().filter(|line| line.backfill == Backfill::Easy && line.room > 0) {
-            let Some((class, key)) = line.head() else { continue };
-            let promised = self.book.known.contains_key(&(key.job, key.group));
-            if promised && let Some(row) = self.state.class(class) {
+        // Whoever is the first of a queue may have gangs before it, to whom nothing is promised.
+        let easy = lines.iter().filter(|line| line.backfill == Backfill::Easy && line.room > 0);
+        let easy: BTreeSet<QueueId> = easy.map(|line| line.queue).collect();
+        let firsts: Vec<Whose> = self.book.known.keys().copied().collect();
+        for whose in firsts {
+            let job = self.state.job(whose.0).filter(|job| easy.contains(&job.queue));
+            let Some(class) = job.map(|job| job.groups[whose.1 as usize].class) else { continue };
+            if let Some(row) = self.state.class(class) {
                 self.order_of(class, row);
-                self.book.firsts.insert((key.job, key.group), class);
-                self.guard(class, row, (key.job, key.group));
+                self.book.firsts.insert(whose, class);
+                self.guard(class, row, whose);
+            }
+        }
+    }
+
+    /// Somebody was placed on the session without regard to what was promised there: what cannot be kept is promised anew.
+    pub fn stand_again(&mut self, session: SessionId) {
+        let book = &self.book;
+        let all: BTreeSet<Whose> = book.known.keys().chain(book.made.keys()).copied().collect();
+        for whose in all {
+            let place = self.book.place(whose).filter(|place| place.session == session);
+            if let Some(promise) = place
+                && self.backfill_of(whose.0) == Some(Backfill::Conservative)
+                && !self.keep_place(whose, promise)
+            {
+                self.book.made.insert(whose, None);
             }
         }
     }
@@ -274,8 +331,9 @@ impl Round<'_> {
         let best = shadows.reduce(|best, other| if other.0 < best.0 { other } else { best });
         self.book.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != whose));
         let (at, session, extra) = best?;
-        let guard = Guard { whose, at, asked: row.key.resources.clone(), extra };
-        self.book.guards.entry(session).or_default().push(guard);
+        let guards = self.book.guards.entry(session).or_default();
+        let beside = guards.iter().map(|guard| guard.whose).collect();
+        guards.push(Guard { whose, at, asked: row.key.resources.clone(), extra, beside });
         Some(Promise { session, at })
     }
 
@@ -308,7 +366,7 @@ impl Round<'_> {
     /// Promises the first tasks of all queues once more, in the order of the queues and not in that of their turns, which is
     /// another in the next round. Whether that has changed anything.
     pub fn settle_promises(&mut self) -> bool {
-        let before = std::mem::take(&mut self.book.guards);
+        self.book.guards.clear();
         let queue = |whose: Whose| self.state.job(whose.0).map(|job| job.queue);
         let firsts = self.book.firsts.iter().map(|(whose, class)| (queue(*whose), *whose, *class));
         let mut firsts: Vec<_> = firsts.collect();
@@ -319,7 +377,15 @@ impl Round<'_> {
             }
         }
         self.book.guards.retain(|_, guards| !guards.is_empty());
-        before.into_iter().filter(|(_, guards)| !guards.is_empty()).ne(self.book.guards.clone())
+        self.book.guards != self.book.seen
+    }
+
+    /// All are looked at from now on with what is promised by now.
+    pub fn see_promises(&mut self) {
+        if self.taken.promises {
+            self.book.guards.retain(|_, guards| !guards.is_empty());
+            self.book.seen = self.book.guards.clone();
+        }
     }
 
     /// The queue runs as many as it may: what its first task was promised is free for others until that changes. Whether there
@@ -338,13 +404,40 @@ impl Round<'_> {
     /// Somebody else is the first of the queue now.
     fn withdraw_others(&mut self, queue: QueueId, whose: Whose) {
         let of_queue = |other: &Whose| self.state.job(other.0).is_some_and(|job| job.queue == queue);
-        let others = self.book.known.keys().filter(|other| **other != whose && of_queue(other));
-        let others: Vec<Whose> = others.copied().collect();
+        let book = &self.book;
+        let others = book.known.keys().chain(book.firsts.keys()).copied();
+        let others: BTreeSet<Whose> = others.filter(|other| *other != whose && of_queue(other)).collect();
         for other in others {
-            self.book.made.entry(other).or_insert(None);
+            self.book.made.insert(other, None);
             self.book.firsts.remove(&other);
             self.book.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != other));
         }
+    }
+
+    /// Promises the first tasks of queues that users share, where by what was given meanwhile they are others. Whether any is.
+    pub fn follow_shares(&mut self, lines: &[Line<'_>]) -> bool {
+        let mut has_moved = false;
+        for line in lines.iter().filter(|line| line.backfill == Backfill::Easy && line.room > 0) {
+            let is_alone = |class: ClassId| self.state.class(class).is_some_and(|row| row.key.gang == 0);
+            let Some((key, class)) = line.first_by_share(is_alone).filter(|_| !line.is_claimed) else {
+                continue;
+            };
+            let whose = (key.job, key.group);
+            if !self.book.firsts.contains_key(&whose)
+                && let Some(row) = self.state.class(class)
+            {
+                self.withdraw_others(line.queue, whose);
+                self.book.firsts.insert(whose, class);
+                self.promise_first(class, row, whose);
+                has_moved = true;
+            }
+        }
+        has_moved
+    }
+
+    /// Whether anybody has left a place in time since this was asked last.
+    pub fn has_left(&mut self) -> bool {
+        std::mem::take(&mut self.book.has_left)
     }
 
     /// Starts the task now, or gives it the earliest place in time that leaves all others where they are.
@@ -374,13 +467,22 @@ impl Round<'_> {
         for session in takers {
             let reserved =
                 self.reserved.get(&session).is_some_and(|kept| !may_use(self.state, *kept, key.job, tasks));
-            let Some(at) = self.earliest(session, whose, asked, estimate).filter(|_| !reserved) else {
+            let earliest = self.earliest(now, session, whose, asked, estimate);
+            let Some(mut at) = earliest.filter(|_| !reserved) else {
                 continue;
             };
             if at <= now && self.is_open(session, row, whose, tasks, estimate) {
+                self.book.has_left |= place.is_some_and(|place| place.at > now || place.session != session);
                 return Some(session);
             }
-            if at > now && best.is_none_or(|best| at < best.at) {
+            if at <= now {
+                // There is enough, and not of single units: not before something else ends there.
+                let next = self.profile(session).and_then(|profile| profile.next_after(now));
+                let later = next.and_then(|next| self.earliest(next, session, whose, asked, estimate));
+                let Some(later) = later else { continue };
+                at = later;
+            }
+            if best.is_none_or(|best| at < best.at) {
                 best = Some(Promise { session, at });
             }
         }
@@ -388,31 +490,36 @@ impl Round<'_> {
             let profile = self.profile(promise.session).expect("looked at above");
             profile.block(promise.at, asked, estimate);
         }
+        self.book.has_left |= place.is_some() && place != best;
         self.book.made.insert(whose, best);
         line.skip(key);
         None
     }
 
-    /// The earliest start on the session that leaves everybody where they are; what is promised to the first of another queue
+    /// The earliest start on the session, not before `from`, that leaves everybody where they are; what is promised to the first of another queue
     /// comes before.
     fn earliest(
         &mut self,
+        mut from: Elapsed,
         session: SessionId,
         whose: Whose,
         asked: &Resources,
         estimate: Option<Duration>,
     ) -> Option<Elapsed> {
-        let mut from = self.now();
         loop {
             let at = self.profile(session)?.earliest(from, asked, estimate)?;
             let guards = self.book.guards.get(&session).into_iter().flatten();
             let mut others = guards.filter(|guard| guard.whose != whose);
-            let Some(first) = others.find(|guard| !guard.allows(asked, end(at, estimate))) else {
+            let Some(first) = others.find(|guard| !guard.allows(whose, asked, end(at, estimate))) else {
                 return Some(at);
             };
             let over = end(first.at, self.estimate(first.whose.0, first.whose.1));
             if over <= at {
                 return Some(at);
+            }
+            // Nobody knows when the first one will be over.
+            if over == Elapsed::MAX {
+                return None;
             }
             from = over;
         }

@@ -43,6 +43,11 @@ impl Profile {
         None
     }
 
+    /// When something else will be free for the first time after that.
+    pub fn next_after(&self, at: Elapsed) -> Option<Elapsed> {
+        self.steps.get(self.steps.partition_point(|(step, _)| *step <= at)).map(|(step, _)| *step)
+    }
+
     /// What is free then.
     pub fn free_at(&self, at: Elapsed) -> &Resources {
         &self.steps[self.place_of(at)].1

@@ -9,7 +9,7 @@ use super::*;
 const GIB: u64 = 1 << 30;
 
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     Submit {
         ask: Ask,
         priority: i32,
@@ -73,14 +73,14 @@ enum Event {
 
 /// What a task asks for.
 #[derive(Clone, Debug)]
-struct Ask {
-    cores: u64,
-    memory: u64,
+pub(super) struct Ask {
+    pub cores: u64,
+    pub memory: u64,
     /// Ten-thousandths of units that can be told apart.
-    gpus: u64,
+    pub gpus: u64,
     /// On a worker with an even number, or with an odd one.
-    parity: Option<bool>,
-    noop: bool,
+    pub parity: Option<bool>,
+    pub noop: bool,
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
@@ -268,8 +268,18 @@ fn claim(w: &mut World, worker: usize, chance: u64) {
     assert_eq!(reply, machine::Reply::Placed { taken, dropped: 0 });
 }
 
-/// Rounds after which promises are at rest, if nothing else happens.
+/// Rounds after which promises are at rest beside queues that preempt or slice time, if nothing else happens.
 const ROUNDS_TO_REST: usize = 3;
+
+/// One round after each event, and what another one would add after the last.
+pub(super) fn again_after(events: &[Event]) -> Plan {
+    let mut w = world();
+    for event in events {
+        happen(&mut w, event);
+        w.round();
+    }
+    w.plan()
+}
 
 proptest! {
     #![proptest_config(config(150))]
@@ -309,8 +319,9 @@ proptest! {
         for event in &events {
             happen(&mut w, event);
             w.round();
-            // Promises, and who has waited too long for them, are brought into line with each other by a few rounds.
-            let restless = w.state.queues().any(|queue| queue.policy.promises());
+            // What is promised, and who gives way to whom, may decide each other.
+            let any = |is: fn(&model::QueuePolicy) -> bool| w.state.queues().any(|queue| is(&queue.policy));
+            let restless = any(model::QueuePolicy::promises) && any(|policy| policy.preempt || policy.slices());
             for _ in 0..if restless { ROUNDS_TO_REST } else { 0 } {
                 w.round();
             }
