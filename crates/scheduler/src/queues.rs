@@ -7,7 +7,7 @@ use machine::state::LEVEL_TURNS;
 use machine::state::deficit::CHARGED_US;
 use machine::state::index::{ReadyKey, ReadyList};
 use machine::state::queues::{Queue, QueueId};
-use machine::state::users::UserId;
+use machine::state::users::{EVERYBODY, UserId};
 use model::policy::{Backfill, Mode, Order};
 use model::{ClassId, Resources};
 
@@ -195,9 +195,8 @@ impl<'a> Line<'a> {
     /// Something of the head was placed: so many tasks in so many allocations, each of which takes this.
     pub fn charge(&mut self, asked: &Resources, share: u64, allocations: u32, tasks: u32) {
         self.passed = self.unplaced.len();
-        if let Some((_, head)) = self.heads.first_key_value() {
-            self.charge_user(head.user, asked, share, allocations, tasks);
-        }
+        let user = self.heads.first_key_value().map(|(_, head)| head.user);
+        self.charge_user(user.unwrap_or(EVERYBODY), asked, share, allocations, tasks);
     }
 
     /// The same of any of its tasks, which are this user's, if users share it.

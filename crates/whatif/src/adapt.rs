@@ -57,7 +57,7 @@ pub fn adapt(
         return None;
     }
     match advise(&figures) {
-        Advice::Change { to, .. } => {
+        Advice::Change { to, .. } | Advice::Shorten { to, .. } => {
             Some(found(present, home, &policies[to].queue, &figures[0], &figures[to]))
         }
         Advice::Keep { .. } | Advice::TooFew => None,
@@ -193,6 +193,22 @@ mod tests {
         history.jobs[0].user = "bob".to_owned();
         let fair = QueuePolicy { order: Order::Fair, backfill: Backfill::Easy, ..QueuePolicy::default() };
         assert!(of(&fair, &fair, &history).is_none_or(|found| found.to.order == Order::Fair));
+    }
+
+    /// One of a low priority behind a stream of higher ones, on one core.
+    #[test]
+    fn priorities_begin_to_age_where_somebody_starves() {
+        let low = PastJob { priority: -5, ..past(1, 0, 60) };
+        let high = (0..200).map(|id| PastJob { priority: 5, ..past(id + 2, id * 60, 60) });
+        let mut history = History { jobs: std::iter::once(low).chain(high).collect() };
+        // By estimates it would be promised a start.
+        let tasks = history.jobs.iter_mut().flat_map(|job| &mut job.tasks);
+        tasks.for_each(|task| (task.estimate, task.estimate_from) = (None, None));
+        let home = QueuePolicy::default();
+        let found = of(&home, &home, &history).unwrap();
+        assert_eq!((found.to.order, found.to.backfill), (home.order, home.backfill));
+        assert_eq!(found.to.ageing, Duration::from_secs(60), "{found:?}");
+        assert_eq!(of(&found.to, &home, &history), None, "there it stays");
     }
 
     #[test]

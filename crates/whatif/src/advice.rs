@@ -1,8 +1,10 @@
 //! Which policy a queue would have fared best under.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use model::policy::{Backfill, Order, QueuePolicy};
+use model::time::format_duration;
 
 use crate::figures::Figures;
 use crate::policy::{NAMES, Policy};
@@ -12,6 +14,14 @@ use crate::workload::Workload;
 pub const TASKS_MIN: u64 = 20;
 /// A mean wait that is better by less than this part of the present one is no reason to change anything.
 pub const GAIN_MIN: f64 = 0.05;
+
+/// A longest wait that is shorter by this part of the present one is a reason, if the mean is longer by `GAIN_MIN` at the most.
+/// From what is advised for its mean nothing leads back for its longest wait, and the other way round.
+pub const LONGEST_GAIN_MIN: f64 = 0.5;
+
+/// How long a wait that adds one to a priority may be, where nothing was said: minutes for people, hours for nights.
+const AGEINGS: [Duration; 3] =
+    [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(3_600)];
 
 /// A policy under which the longest wait is more than so many times the present one is no better, whatever its mean.
 const LONGEST_MAX: f64 = 2.0;
@@ -25,6 +35,8 @@ pub enum Advice {
     Keep { best: Option<(usize, f64)> },
     /// The best, and by which part of the present mean wait it is better.
     Change { to: usize, gain: f64 },
+    /// The one whose longest wait is shortest, and by which part of the present one.
+    Shorten { to: usize, gain: f64 },
 }
 
 /// The present policy, then every other order and backfill that could make a difference to the workload.
@@ -43,6 +55,11 @@ pub fn candidates(present: &QueuePolicy, workload: &Workload) -> Vec<Policy> {
             }
         }
     }
+    // Who gives way to whom is said by priorities as they are: nothing ages there unless somebody says so.
+    let may_age = present.order == Order::Priority && present.ageing.is_zero() && !present.preempt;
+    if may_age && tells_apart(Order::Priority, workload, estimates) {
+        all.extend(AGEINGS.map(|ageing| named(QueuePolicy { ageing, ..*present })));
+    }
     all
 }
 
@@ -58,7 +75,13 @@ fn changed(present: &QueuePolicy, order: Order, backfill: Backfill) -> QueuePoli
 fn named(queue: QueuePolicy) -> Policy {
     let known =
         NAMES.iter().filter_map(|name| name.parse::<Policy>().ok()).find(|known| known.queue == queue);
-    known.unwrap_or_else(|| Policy { name: format!("{}/{}", queue.order, queue.backfill), queue })
+    known.unwrap_or_else(|| {
+        let ageing = match queue.ageing {
+            ageing if ageing.is_zero() => String::new(),
+            ageing => format!(", +1 each {}", format_duration(ageing)),
+        };
+        Policy { name: format!("{}{ageing}/{}", queue.order, queue.backfill), queue }
+    })
 }
 
 /// Whether the order could make another one of the workload than the order of submits does.
@@ -94,14 +117,30 @@ pub fn advise(figures: &[Figures]) -> Advice {
     };
     let fair = |place: &usize| is_bearable(&figures[*place], present);
     let best = (1..figures.len()).filter(fair).min_by(|one, other| better(&figures[*one], &figures[*other]));
-    let Some(best) = best else { return Advice::Keep { best: None } };
+    let Some(best) = best else { return shorter(figures, present).unwrap_or(Advice::Keep { best: None }) };
     let less = present.mean_wait_s - figures[best].mean_wait_s;
     let gain = if present.mean_wait_s > 0.0 { less / present.mean_wait_s } else { 0.0 };
     if gain >= GAIN_MIN {
         Advice::Change { to: best, gain }
     } else {
-        Advice::Keep { best: Some((best, gain)) }
+        shorter(figures, present).unwrap_or(Advice::Keep { best: Some((best, gain)) })
     }
+}
+
+/// Under which nobody waits for nearly as long as somebody does now, and the others not much longer.
+fn shorter(figures: &[Figures], present: &Figures) -> Option<Advice> {
+    let most = present.max_wait_s * (1.0 - LONGEST_GAIN_MIN);
+    let is_shorter = |place: &usize| {
+        let one = &figures[*place];
+        let is_cheap = one.mean_wait_s <= present.mean_wait_s * (1.0 + GAIN_MIN);
+        present.max_wait_s > 0.0 && one.max_wait_s <= most && is_cheap && is_bearable(one, present)
+    };
+    let by_longest = |one: &usize, other: &usize| {
+        let longest = figures[*one].max_wait_s.total_cmp(&figures[*other].max_wait_s);
+        longest.then_with(|| better(&figures[*one], &figures[*other]))
+    };
+    let to = (1..figures.len()).filter(is_shorter).min_by(by_longest)?;
+    Some(Advice::Shorten { to, gain: 1.0 - figures[to].max_wait_s / present.max_wait_s })
 }
 
 /// No more deadlines are missed, and nobody waits for more than twice as long as anybody does now.
@@ -123,7 +162,6 @@ mod tests {
     use super::*;
     use crate::generate::{Generator, generate};
     use crate::workload::{Job, Task};
-    use std::time::Duration;
 
     fn figures(mean_wait_s: f64, max_wait_s: f64) -> Figures {
         let workload = Workload::default();
@@ -157,6 +195,62 @@ mod tests {
         let late = Figures { deadline_misses: 1, ..figures(10.0, 100.0) };
         let of = [figures(100.0, 500.0), late, figures(20.0, 1_001.0), figures(60.0, 1_000.0)];
         assert_eq!(advise(&of), Advice::Change { to: 3, gain: 0.4 });
+    }
+
+    #[test]
+    fn half_the_longest_wait_is_a_reason_if_the_mean_is_hardly_longer() {
+        let of = [figures(100.0, 500.0), figures(104.0, 250.0), figures(105.0, 200.0), figures(105.1, 100.0)];
+        assert_eq!(advise(&of), Advice::Shorten { to: 2, gain: 0.6 });
+        assert_eq!(
+            advise(&[figures(100.0, 500.0), figures(100.0, 251.0)]),
+            Advice::Keep { best: Some((1, 0.0)) }
+        );
+        // There is no way back to what had the shorter mean.
+        assert_eq!(advise(&[of[2].clone(), of[0].clone()]), Advice::Keep { best: None });
+    }
+
+    #[test]
+    fn priorities_that_differ_may_age_unless_something_was_said_of_it() {
+        let job = |priority| {
+            let task = Task { estimate: None, ..plain_task() };
+            Job { submit: Duration::ZERO, user: "ann".to_owned(), priority, tasks: vec![task] }
+        };
+        let workload = Workload { jobs: vec![job(0), job(1)], left_out: 0 };
+        let present = QueuePolicy::default();
+        let aged = |present: &QueuePolicy| {
+            let policies = candidates(present, &workload);
+            policies
+                .into_iter()
+                .filter(|policy| !policy.queue.ageing.is_zero())
+                .map(|policy| policy.name)
+                .collect::<Vec<_>>()
+        };
+        let names = [
+            "priority, +1 each 1m/first-fit",
+            "priority, +1 each 10m/first-fit",
+            "priority, +1 each 1h/first-fit",
+        ];
+        assert_eq!(aged(&present), names);
+        assert!(aged(&QueuePolicy { preempt: true, ..present }).is_empty());
+        assert!(aged(&QueuePolicy { order: Order::Fifo, ..present }).is_empty());
+        let said = QueuePolicy { ageing: Duration::from_secs(60), ..present };
+        assert!(
+            candidates(&said, &workload)
+                .iter()
+                .all(|policy| [Duration::ZERO, said.ageing].contains(&policy.queue.ageing))
+        );
+    }
+
+    fn plain_task() -> Task {
+        Task {
+            name: "t".to_owned(),
+            cores: 1,
+            run: Duration::from_secs(1),
+            estimate: None,
+            deadline: None,
+            after: Vec::new(),
+            after_jobs: Vec::new(),
+        }
     }
 
     #[test]

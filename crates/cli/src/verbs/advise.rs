@@ -106,7 +106,7 @@ impl Found {
 
     fn to(&self) -> Option<usize> {
         match self.advice {
-            Advice::Change { to, .. } => Some(to),
+            Advice::Change { to, .. } | Advice::Shorten { to, .. } => Some(to),
             Advice::Keep { .. } | Advice::TooFew => None,
         }
     }
@@ -115,7 +115,7 @@ impl Found {
     fn table(&self) -> Vec<Tried> {
         let mut tried: Vec<Tried> = (0..self.figures.len())
             .map(|place| Tried {
-                order: self.policies[place].queue.order.to_string(),
+                order: order_of(&self.policies[place].queue),
                 backfill: self.policies[place].queue.backfill.to_string(),
                 present: place == 0,
                 recommended: self.to() == Some(place),
@@ -164,6 +164,7 @@ impl Found {
                 GAIN_MIN * 100.0
             ),
             Advice::Keep { .. } => "the present policy is fine: no other has a shorter mean wait".to_owned(),
+            Advice::Shorten { to, gain } => self.shorter(to, gain),
             Advice::Change { to, gain } => {
                 let (policy, best) = (&self.policies[to].queue, &self.figures[to]);
                 format!(
@@ -178,6 +179,20 @@ impl Found {
                 )
             }
         }
+    }
+
+    /// Where it is about the longest wait.
+    fn shorter(&self, to: usize, gain: f64) -> String {
+        let (present, best) = (&self.figures[0], &self.figures[to]);
+        format!(
+            "recommended: {}: longest wait {} instead of {} ({:.0} % less), mean {} instead of {}",
+            self.policies[to].name,
+            span(best.max_wait_s),
+            span(present.max_wait_s),
+            gain * 100.0,
+            span(best.mean_wait_s),
+            span(present.mean_wait_s)
+        )
     }
 
     /// What the replay does not have that the cluster had.
@@ -279,9 +294,11 @@ impl Found {
 
     fn json(&self) -> Value {
         let recommendation = match self.advice {
-            Advice::Change { to, gain } => {
+            Advice::Change { to, gain } | Advice::Shorten { to, gain } => {
                 let policy = &self.policies[to].queue;
-                json!({"order": policy.order, "backfill": policy.backfill, "gain": gain,
+                let of = if matches!(self.advice, Advice::Shorten { .. }) { "max_wait" } else { "mean_wait" };
+                json!({"order": policy.order, "backfill": policy.backfill, "ageing": policy.ageing.as_secs_f64(),
+                       "gain": gain, "of": of,
                        "command": self.command(policy), "undo": self.command(&self.queue.policy)})
             }
             Advice::Keep { .. } | Advice::TooFew => Value::Null,
@@ -290,6 +307,14 @@ impl Found {
                "workers": self.machines.json(), "history": self.replay.facts, "others": self.others,
                "enough": self.advice != Advice::TooFew, "policies": self.table(),
                "recommendation": recommendation, "verdict": self.verdict(), "notes": self.notes()})
+    }
+}
+
+/// The order, and how priorities rise in it.
+fn order_of(policy: &QueuePolicy) -> String {
+    match policy.ageing {
+        ageing if ageing.is_zero() => policy.order.to_string(),
+        ageing => format!("{}, +1 each {}", policy.order, format_duration(ageing)),
     }
 }
 

@@ -21,6 +21,11 @@ fn submit(ask: Ask, priority: i32, queue: usize, len: u32) -> Event {
     Event::Submit { ask, priority, queue, spread: false, len }
 }
 
+/// In the first queue, over all workers.
+fn spread(ask: Ask, len: u32) -> Event {
+    Event::Submit { ask, priority: 0, queue: 0, spread: true, len }
+}
+
 /// By their places among all orders and backfills.
 const fn policy(queue: usize, order: usize, backfill: usize) -> Event {
     Event::Policy { queue, order, backfill }
@@ -350,5 +355,31 @@ fn who_is_first_once_somebody_who_starved_is_placed_may_starve_too() {
         submit(ask(2, 0), 0, 0, 1),
         open(3, 2, 0),
         open(1, 2, 2),
+    ]);
+}
+
+#[test]
+fn what_goes_on_counts_against_the_ceiling_where_nothing_else_is_ready() {
+    is_at_rest(&[
+        open(4, 1, 0),
+        open(3, 4, 1),
+        open(2, 1, 0),
+        policy(0, 2, 1),
+        open(2, 2, 0),
+        submit(ask(3, 0), 0, 0, 2),
+        spread(ask(1, 0), 2),
+        Event::RunningMax { queue: 0, max: Some(3) },
+        finish(0),
+        Event::Cordon { worker: 3 },
+        finish(0),
+        submit(ask(2, 0), 0, 1, 1),
+        finish(0),
+        finish(0),
+        finish(0),
+        spread(ask(1, 0), 1),
+        submit(ask(3, 0), 0, 0, 2),
+        submit(ask(1, 0), 2, 0, 1),
+        submit(ask(1, 0), 0, 0, 1),
+        wait(1),
     ]);
 }
