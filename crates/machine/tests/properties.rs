@@ -168,7 +168,7 @@ fn hash(reply: &Reply) -> u64 {
 #[test]
 fn a_forgotten_job_that_is_waited_for_no_longer_is_not_counted() {
     for seed in [16_915_497_234_035_246_872, 4_906_519_004_257_506_789] {
-        run(seed, 150, |state, entry, _| {
+        run_chaos(Chaos::new(seed).patient(), 150, |state, entry, _| {
             assert_eq!(check::broken(state), Vec::<String>::new(), "after {entry:?}");
         });
     }
@@ -178,7 +178,7 @@ fn a_forgotten_job_that_is_waited_for_no_longer_is_not_counted() {
 /// was retried, and then waited for ever.
 #[test]
 fn a_cancelled_job_is_not_revived_by_a_retry_of_another() {
-    run(1_444_519_092_916_385_357, 150, |state, entry, _| {
+    run_chaos(Chaos::new(1_444_519_092_916_385_357).patient(), 150, |state, entry, _| {
         assert_eq!(check::broken(state), Vec::<String>::new(), "after {entry:?}");
     });
 }
@@ -187,7 +187,7 @@ fn a_cancelled_job_is_not_revived_by_a_retry_of_another() {
 /// counted for a user that was forgotten meanwhile.
 #[test]
 fn what_was_sent_ahead_counts_for_whoever_its_job_counts_for_when_it_begins() {
-    run_cramped(4_780_492_886_010_231_833, 150, |state, entry, _| {
+    run_chaos(Chaos::cramped(4_780_492_886_010_231_833).patient(), 150, |state, entry, _| {
         assert_eq!(check::broken(state), Vec::<String>::new(), "after {entry:?}");
     });
 }

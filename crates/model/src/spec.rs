@@ -358,7 +358,7 @@ mod tests {
     const JOB: &str = r#"{"job":"nightly","queue":"reports","priority":3,"after":["j4"],"tasks":[
         {"name":"fetch","run":["./fetch.sh","--day"],"resources":{"cpu":1.5,"memory":"512MiB","gpu":0.5},
          "files":[{"to":"fetch.sh","mode":"755","text":"exit 0\n"}],"env":{"A":"b","S":{"secret":"key"}},
-         "retry":{"max":3,"backoff":"1s..1m","lost_max":5},"timeout":"10m","estimate":"2m","deadline":"1h","constraints":["zone=eu"],
+         "retry":{"max":3,"backoff":"1s..1m","lost_max":5},"timeout":"10m","estimate":"2m","deadline":"1h","start_within":"90s","constraints":["zone=eu"],
          "anti_affinity":["db","web"],"alternatives":[{"cpu":1,"tpu":1}]},
         {"name":"shard","script":"exit 0","array":"0-99:5","after":["fetch","j7"]},
         {"name":"post","sleep":"5s","after_each":["shard"]},{"name":"n","noop":true},{"name":"g","noop":true,"gang":4}]}"#;
@@ -371,6 +371,7 @@ mod tests {
         let binary = rmp_serde::to_vec_named(&spec).unwrap();
         assert_eq!(rmp_serde::from_slice::<JobSpec>(&binary).unwrap(), spec);
         assert_eq!((spec.tasks[4].gang_size(), spec.tasks[1].gang_size()), (Some(4), None));
+        assert_eq!(spec.tasks[0].timing().start_within, Some(Duration::from_secs(90)));
         assert_eq!(spec.tasks[1].count(), 20);
         assert_eq!(spec.tasks[1].array_index(19), Some(95));
         assert_eq!(spec.tasks[1].after[1], Dependency::Job(JobId(7)));

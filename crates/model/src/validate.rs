@@ -263,9 +263,12 @@ impl Check {
 
     fn timing(&mut self, path: fmt::Arguments<'_>, task: &TaskSpec) {
         let Some(timing) = &task.timing else { return };
-        for (field, given) in
-            [("estimate", timing.estimate), ("deadline", timing.deadline), ("period", timing.period)]
-        {
+        for (field, given) in [
+            ("estimate", timing.estimate),
+            ("deadline", timing.deadline),
+            ("period", timing.period),
+            ("start_within", timing.start_within),
+        ] {
             self.duration(At(path, field), given);
             // Shorter than what they are compared by, it would say nothing.
             let counts = given.is_none_or(|given| given >= Duration::from_millis(1));
@@ -504,6 +507,21 @@ mod tests {
         let found = validate(&spec, &few);
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(found[0].message.contains("groups_per_job_max"), "{found:#?}");
+    }
+
+    #[test]
+    fn times_of_a_task_have_bounds() {
+        let found = errors(
+            r#"{"tasks":[{"name":"a","noop":true,"start_within":"0s"},
+                         {"name":"b","noop":true,"start_within":"366days"},
+                         {"name":"c","noop":true,"start_within":"1ms"},
+                         {"name":"d","noop":true,"start_within":"365days","gang":2}]}"#,
+        );
+        let expected = [
+            "tasks[0].start_within: shorter than 1ms: leave it out",
+            "tasks[1].start_within: longer than 365 days",
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

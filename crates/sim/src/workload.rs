@@ -71,7 +71,7 @@ fn periodic(name: String, drawn: Option<u32>) -> Op {
         let (run_time, deadline, slot) = (period / 8, period / 2, number % slots);
         let work = if number == 0 { Work::Noop } else { Work::Sleep(run_time) };
         let mut task = TaskSpec::new("t", work);
-        let timing = Timing { estimate: Some(run_time), deadline: Some(deadline), period: Some(period) };
+        let timing = Timing::periodic(run_time, deadline, period);
         (task.resources, task.timing) = (Resources::cores(1), timing.boxed());
         let job = JobSpec::of("periodic", vec![task]).with(|job| job.queue = queue_of(&name, slot));
         PeriodicTaskSpec { name: format!("t{number}"), run_time, period, deadline, slot, job: Arc::new(job) }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use model::{Blob, BlobSource, JobSpec, OnDisconnect, Placement, TaskSpec, Timestamp, Work};
+use model::{Blob, BlobSource, JobSpec, OnDisconnect, Placement, TaskSpec, Timestamp, Timing, Work};
 use prost::Message;
-use wire::v1;
+use wire::{convert, v1};
 
 /// Every field away from its default; every kind of work, blob and environment value.
 const JOB: &str = r#"{"job":"nightly","queue":"reports","priority":-3,"labels":{"team":"a"},"delay":"90s",
@@ -15,7 +15,7 @@ const JOB: &str = r#"{"job":"nightly","queue":"reports","priority":-3,"labels":{
             {"to":"big","url":"http://x/y","size":9,
              "sha256":"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"}],
    "stdin":{"base64":"/wCA"},"workdir":"/srv","retry":{"max":3,"backoff":"1s..1m","lost_max":7},
-   "timeout":"10m","constraints":["zone in (eu,us)","!hdd"],"anti_affinity":["web"],"alternatives":[{"cpu":2,"gpu":1}]},
+   "timeout":"10m","estimate":"2m","deadline":"1h","period":"3h","start_within":"4m","constraints":["zone in (eu,us)","!hdd"],"anti_affinity":["web"],"alternatives":[{"cpu":2,"gpu":1}]},
   {"name":"shard","script":"exit 0","array":"0-99:5","after":["fetch","j7"]},
   {"name":"post","sleep":"5s","array":"0-19","after_each":["shard"]},
   {"name":"lines","noop":true,"each_line":{"text":"a\nb\n"}},
@@ -109,4 +109,30 @@ fn durations_keep_their_microseconds() {
     spec.delay = Some(Duration::ZERO);
     spec.tasks[0].timeout = Some(Duration::from_micros(1_000_001));
     assert_eq!(over_the_wire(&spec), spec);
+}
+
+#[test]
+fn a_periodic_task_keeps_what_its_set_does_not_say() {
+    let start_within = Some(Duration::from_secs(4));
+    let mut task = TaskSpec::new("a", Work::Noop);
+    let odd = Some(Duration::from_secs(9));
+    task.timing = Timing { start_within, estimate: odd, ..Timing::default() }.boxed();
+    let one = v1::PeriodicTask {
+        name: "a".to_owned(),
+        run_time_us: 1,
+        period_us: 3,
+        deadline_us: 2,
+        task: Some(v1::TaskSpec::from(&task)),
+    };
+    let request = v1::PutPeriodicRequest {
+        name: "s".to_owned(),
+        policy: "edf".to_owned(),
+        slots: 1,
+        tasks: vec![one],
+        ..Default::default()
+    };
+    let spec = convert::periodic_spec(request).unwrap();
+    let [run_time, deadline, period] = [1, 2, 3].map(Duration::from_micros);
+    let expected = Timing { start_within, ..Timing::periodic(run_time, deadline, period) };
+    assert_eq!(spec.tasks[0].job.tasks[0].timing(), expected);
 }

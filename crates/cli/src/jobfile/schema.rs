@@ -89,6 +89,7 @@ pub const TASK: &[Field] = &[
     field("estimate", DURATION),
     field("deadline", DURATION),
     field("period", DURATION),
+    field("start_within", DURATION),
     field("constraints", Shape::List(&Shape::Checked(|text| text.parse::<Constraint>().map(drop)))),
     field("anti_affinity", WORDS),
     field("alternatives", Shape::List(&Shape::Resources)),

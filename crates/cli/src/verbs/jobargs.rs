@@ -89,6 +89,9 @@ pub struct TaskArgs {
     /// From one such task to the next, for queues that go by periods
     #[arg(long, value_parser = duration, requires = "command")]
     pub period: Option<Duration>,
+    /// Cancel it if it is ready for so long and was not started
+    #[arg(long, value_parser = duration, requires = "command")]
+    pub start_within: Option<Duration>,
     /// Retries after the first attempt
     #[arg(long, requires = "command")]
     pub retries: Option<u32>,
@@ -192,8 +195,13 @@ impl TaskArgs {
             task.files.push(file(to, from, limits)?);
         }
         task.timeout = self.timeout;
-        let (estimate, deadline, period) = (self.estimate, self.deadline, self.period);
-        task.timing = Timing { estimate, deadline, period }.boxed();
+        task.timing = Timing {
+            estimate: self.estimate,
+            deadline: self.deadline,
+            period: self.period,
+            start_within: self.start_within,
+        }
+        .boxed();
         task.retry.max = self.retries.unwrap_or(0);
         task.constraints = self.constraints.clone().into();
         task.workdir = self.workdir.clone().unwrap_or_default().into();
@@ -296,6 +304,8 @@ mod tests {
             "A=b=c",
             "--timeout",
             "5m",
+            "--start-within",
+            "10m",
             "--retries",
             "2",
             "--",
@@ -313,6 +323,7 @@ mod tests {
             (5_000, 1 << 20, 20_000)
         );
         assert_eq!((task.count(), task.retry.max, task.timeout), (10, 2, Some(Duration::from_secs(300))));
+        assert_eq!(task.timing().start_within, Some(Duration::from_secs(600)));
         assert_eq!(task.env["A"], EnvValue::Plain("b=c".to_owned()));
     }
 
@@ -323,6 +334,10 @@ mod tests {
         assert!(spec(&["--array", "0-9", "job.yaml"]).is_err(), "an array belongs to a command");
         assert!(spec(&["--cpu", "lots", "--", "x"]).unwrap_err().what.contains("lots"));
         assert!(spec(&["--env-pass", "SURELY_NOT_SET_HERE", "--", "x"]).is_err());
+        assert!(spec(&["--start-within", "soon", "--", "x"]).unwrap_err().what.contains("soon"));
+        assert!(spec(&["--start-within", "1m", "job.yaml"]).is_err(), "a limit belongs to a command");
+        let fault = spec(&["--start-within", "0s", "--", "x"]).unwrap_err();
+        assert_eq!(fault.why, ["tasks[0].start_within: shorter than 1ms: leave it out"]);
         let fault = spec(&["--queue", "a b", "-e", "BATON_X=1", "--", "x"]).unwrap_err();
         assert_eq!(fault.why.len(), 2, "{fault:?}");
     }

@@ -13,7 +13,7 @@ fn set(tasks: u64) -> Op {
     let second = Duration::from_secs(1);
     let task = |number: u64| {
         let mut task = TaskSpec::new("t", Work::Run(vec!["true".to_owned()]));
-        let timing = Timing { estimate: Some(second / 100), deadline: Some(second), period: Some(second) };
+        let timing = Timing::periodic(second / 100, second, second);
         (task.resources, task.timing) = (Resources::cores(1), timing.boxed());
         let job = JobSpec::of("t", vec![task]).with(|job| job.queue = "s.1".to_owned());
         let (run_time, period, deadline) = (second / 100, second, second);

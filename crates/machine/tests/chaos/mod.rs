@@ -1,10 +1,13 @@
 //! Random entries for the properties: sensible ones, late ones, nonsense. What is drawn depends only on the seed and
 //! the state, so equal seeds make equal logs.
 
+mod draw;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use draw::Draw;
 use machine::state::State;
 use machine::state::jobs::On;
 use machine::{
@@ -20,32 +23,6 @@ use model::{
     Work,
 };
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
-pub struct Draw(pub u64);
-
-impl Draw {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to `n` - 1.
-    pub fn below(&mut self, n: u64) -> u64 {
-        if n == 0 { 0 } else { self.next() % n }
-    }
-
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    pub fn pick<T: Clone>(&mut self, list: &[T]) -> Option<T> {
-        if list.is_empty() { None } else { Some(list[self.below(list.len() as u64) as usize].clone()) }
-    }
-}
-
 pub struct Chaos {
     draw: Draw,
     elapsed: Duration,
@@ -54,9 +31,15 @@ pub struct Chaos {
     /// Every allocation ever seen: session, seq, token, tasks.
     seen: BTreeMap<(SessionId, Seq), (Token, Run)>,
     pub settings: Settings,
+    patient: bool,
 }
 
 impl Chaos {
+    /// Without limits on waiting: seeds found before there were any go on to mean what they did.
+    pub fn patient(self) -> Chaos {
+        Chaos { patient: true, ..self }
+    }
+
     /// The same, with so few rows an entry that most of what is begun is left to later ones.
     pub fn cramped(seed: u64) -> Chaos {
         let mut chaos = Chaos::new(seed);
@@ -88,6 +71,7 @@ impl Chaos {
             requests: Vec::new(),
             seen: BTreeMap::new(),
             settings,
+            patient: false,
         }
     }
 
@@ -430,7 +414,10 @@ impl Chaos {
             let second =
                 |draw: &mut Self| draw.draw.chance(30).then(|| Duration::from_secs(1 + draw.draw.below(20)));
             let (estimate, deadline, period) = (second(self), second(self), second(self));
-            task.timing = model::Timing { estimate, deadline, period }.boxed();
+            let mut aside = Draw(!self.draw.0);
+            let is_limited = !self.patient && aside.chance(25);
+            let start_within = is_limited.then(|| Duration::from_millis(1 + aside.below(20_000)));
+            task.timing = Timing { estimate, deadline, period, start_within }.boxed();
             for earlier in &tasks {
                 if self.draw.chance(25) {
                     task.after.push(Dependency::Task(earlier.name.clone()));
@@ -516,8 +503,8 @@ impl Chaos {
             let period = Duration::from_millis(period);
             let (run_time, deadline) = (period / 4, period / 2);
             let mut task = TaskSpec::new("t", Work::Noop);
-            let timing = Timing { estimate: Some(run_time), deadline: Some(deadline), period: Some(period) };
-            (task.resources, task.timing) = (Resources::cores(1), timing.boxed());
+            let timing = Timing::periodic(run_time, deadline, period).boxed();
+            (task.resources, task.timing) = (Resources::cores(1), timing);
             let queue = machine::state::periodic::queue_of(&name, slot);
             let job = Arc::new(JobSpec::of("p", vec![task]).with(|job| job.queue = queue));
             PeriodicTaskSpec { name: format!("t{place}"), run_time, period, deadline, slot, job }

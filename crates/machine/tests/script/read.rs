@@ -403,7 +403,7 @@ fn periodic_task(set: &str, text: &str) -> Read<PeriodicTaskSpec> {
     }
     let deadline = deadline.unwrap_or(period);
     let mut task = TaskSpec::new(name, Work::Noop);
-    let timing = Timing { estimate: Some(run_time), deadline: Some(deadline), period: Some(period) };
+    let timing = Timing::periodic(run_time, deadline, period);
     (task.resources, task.timing) = (Resources::cores(1), timing.boxed());
     let queue = machine::state::periodic::queue_of(set, slot);
     let job = Arc::new(JobSpec::of(&format!("{set}.{name}"), vec![task]).with(|job| job.queue = queue));

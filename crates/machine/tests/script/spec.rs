@@ -59,6 +59,7 @@ fn task(text: &str) -> Result<TaskSpec, String> {
             "gang" => task.set_gang(value.parse().map_err(|_| "gang")?),
             "estimate" => timing.estimate = Some(model::time::parse_duration(value)?),
             "deadline" => timing.deadline = Some(model::time::parse_duration(value)?),
+            "start_within" => timing.start_within = Some(model::time::parse_duration(value)?),
             "period" => timing.period = Some(model::time::parse_duration(value)?),
             "priority" | "queue" => return Err(format!("`{name}` is of the job: write it before the colon")),
             resource => task.resources.set(resource, model::resources::parse_amount(resource, value)?),

@@ -72,6 +72,8 @@ pub(super) struct Form {
     deadline: Option<Duration>,
     #[serde(default, with = "crate::time::optional_duration")]
     period: Option<Duration>,
+    #[serde(default, with = "crate::time::optional_duration")]
+    start_within: Option<Duration>,
     #[serde(default)]
     constraints: Lean<Vec<Constraint>>,
     #[serde(default)]
@@ -155,7 +157,13 @@ impl TryFrom<Form> for TaskSpec {
             workdir: form.workdir.unwrap_or_default().into(),
             retry: form.retry,
             timeout: form.timeout,
-            timing: Timing { estimate: form.estimate, deadline: form.deadline, period: form.period }.boxed(),
+            timing: Timing {
+                estimate: form.estimate,
+                deadline: form.deadline,
+                period: form.period,
+                start_within: form.start_within,
+            }
+            .boxed(),
             constraints: form.constraints,
         };
         Ok(TaskSpec::from_template(form.name, work, template))
@@ -214,6 +222,8 @@ pub(super) struct Written<'a> {
     deadline: Option<Duration>,
     #[serde(skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
     period: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none", with = "crate::time::optional_duration")]
+    start_within: Option<Duration>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     constraints: &'a [Constraint],
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -225,7 +235,7 @@ pub(super) struct Written<'a> {
 impl<'a> From<&'a TaskSpec> for Written<'a> {
     fn from(task: &'a TaskSpec) -> Written<'a> {
         let work = &task.work;
-        let Timing { estimate, deadline, period } = task.timing();
+        let Timing { estimate, deadline, period, start_within } = task.timing();
         Written {
             name: &task.name,
             run: if let Work::Run(argv) = work { Some(argv) } else { None },
@@ -253,6 +263,7 @@ impl<'a> From<&'a TaskSpec> for Written<'a> {
             estimate,
             deadline,
             period,
+            start_within,
             constraints: &task.constraints,
             anti_affinity: task.resources.named.apart.keys().map(String::as_str).collect(),
             alternatives: &task.alternatives,

@@ -11,9 +11,17 @@ pub struct Timing {
     pub deadline: Option<Duration>,
     /// From one such task to the next. Orders tasks; nothing is repeated by it.
     pub period: Option<Duration>,
+    /// From when a task is ready until it is placed; one that waits longer is cancelled.
+    pub start_within: Option<Duration>,
 }
 
 impl Timing {
+    /// That of a task that is released every period.
+    pub fn periodic(run_time: Duration, deadline: Duration, period: Duration) -> Timing {
+        let (estimate, deadline, period) = (Some(run_time), Some(deadline), Some(period));
+        Timing { estimate, deadline, period, start_within: None }
+    }
+
     pub fn is_empty(&self) -> bool {
         *self == Timing::default()
     }

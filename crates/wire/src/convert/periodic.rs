@@ -39,8 +39,8 @@ fn read(errors: &mut Errors, set: &str, place: usize, task: v1::PeriodicTask) ->
     one.name.clone_from(&task.name);
     let [run_time, period, deadline] =
         [task.run_time_us, task.period_us, task.deadline_us].map(Duration::from_micros);
-    let timing = Timing { estimate: Some(run_time), deadline: Some(deadline), period: Some(period) };
-    one.timing = timing.boxed();
+    let start_within = one.timing().start_within;
+    one.timing = Timing { start_within, ..Timing::periodic(run_time, deadline, period) }.boxed();
     let job = JobSpec::of(&format!("{set}.{}", task.name), vec![one]);
     PeriodicTaskSpec { name: task.name, run_time, period, deadline, slot: 0, job: Arc::new(job) }
 }

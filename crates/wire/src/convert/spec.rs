@@ -119,6 +119,7 @@ impl From<&TaskSpec> for v1::TaskSpec {
             estimate_us: duration_us(task.timing().estimate),
             deadline_us: duration_us(task.timing().deadline),
             period_us: duration_us(task.timing().period),
+            start_within_us: duration_us(task.timing().start_within),
             constraints: task.constraints.iter().map(Constraint::to_string).collect(),
             anti_affinity: task.resources.named.apart.keys().cloned().collect(),
             alternatives: task.alternatives.iter().map(v1::Resources::from).collect(),
@@ -175,6 +176,7 @@ pub(super) fn read_task(errors: &mut Errors, path: Path<'_>, task: v1::TaskSpec)
             estimate: task.estimate_us.map(Duration::from_micros),
             deadline: task.deadline_us.map(Duration::from_micros),
             period: task.period_us.map(Duration::from_micros),
+            start_within: task.start_within_us.map(Duration::from_micros),
         }
         .boxed(),
         constraints: read_constraints(errors, path, &task.constraints).into(),
