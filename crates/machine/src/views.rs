@@ -1,11 +1,12 @@
 //! Pictures of the state for readers. Each is bounded: lists come in pages.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::views::{
     Counts, GroupView, JobState, JobView, QueueView, TaskState, TaskView, UserView, WorkerView,
 };
-use model::{Dependency, JobId, JobSpec, RunSet, TaskId, Timestamp};
+use model::{Dependency, JobId, JobSpec, Outcome, RunSet, TaskId, Timestamp};
 
 use crate::apply::sessions::worker_state;
 use crate::state::State;
@@ -156,7 +157,7 @@ impl State {
             state,
             attempt: group.attempts(position),
             round: group.round(position),
-            worker: live.map(|session| session.worker.clone()).or_else(|| outcome.map(|o| o.worker.clone())),
+            worker: live.map(|session| session.worker.clone()).or_else(|| last_worker(outcome)),
             outcome: outcome.map(|outcome| (**outcome).clone()),
             earlier: group
                 .rows
@@ -235,6 +236,11 @@ impl State {
     }
 }
 
+/// None, if it waited too long for one.
+fn last_worker(outcome: Option<&Arc<Outcome>>) -> Option<String> {
+    outcome.filter(|outcome| outcome.attempt > 0).map(|outcome| outcome.worker.clone())
+}
+
 // What only a time holds back is shown as delayed, not as blocked by others.
 fn held(job: &Job, mut counts: Counts) -> Counts {
     if job.hold != Hold::None && job.waiting == 0 {
@@ -303,10 +309,11 @@ fn note(state: &State, job: &Job, place: usize, position: u32, at: TaskState) ->
         }
         TaskState::Blocked if group.stopping.contains(position) => STOPPING.to_owned(),
         TaskState::Blocked => waits_for(state, job, place),
-        TaskState::Ready => match expected_start(state, job, place) {
-            Some(at) => format!("expected to start by {at}"),
-            None => String::new(),
-        },
+        TaskState::Ready => {
+            let expected = expected_start(state, job, place).map(|at| format!("expected to start by {at}"));
+            let limit = waits_until(state, job, place).map(|at| format!("cancelled unless started by {at}"));
+            expected.into_iter().chain(limit).collect::<Vec<_>>().join(", ")
+        }
         _ => String::new(),
     }
 }
@@ -323,6 +330,12 @@ pub fn expected_start(state: &State, job: &Job, place: usize) -> Option<Timestam
     state.session(promise.session).filter(|session| !session.ended)?;
     let stamp = state.stamp();
     Some(stamp.wall.plus(promise.at.since(stamp.elapsed)))
+}
+
+/// Until when the ready tasks of the group may wait to be placed, by the wall clock.
+pub fn waits_until(state: &State, job: &Job, place: usize) -> Option<Timestamp> {
+    let stamp = state.stamp();
+    job.start_by(place).map(|at| stamp.wall.plus(at.since(stamp.elapsed)))
 }
 
 /// What a blocked group waits for, in words.

@@ -4,6 +4,7 @@ mod finish;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use machine::state::State;
 use machine::{
@@ -13,8 +14,8 @@ use machine::{
 use model::settings::ROWS_PER_APPLY;
 use model::views::{JobState, TaskState};
 use model::{
-    Actor, Dependency, JobId, JobSpec, RequestId, Retry, Run, RunSet, SessionId, Settings, TaskSpec, Verdict,
-    Work,
+    Actor, Dependency, JobId, JobSpec, RequestId, Retry, Run, RunSet, SessionId, Settings, TaskSpec, Timing,
+    Verdict, Work,
 };
 
 const GROUPS: usize = 10_000;
@@ -373,4 +374,76 @@ fn a_job_that_is_promised_another_round_has_its_place_before_it_comes_back() {
     assert!(matches!(third.replies[0].rejection(), Some(Rejection::Limit { max: 2, .. })), "{third:?}");
     world.settle();
     assert_eq!(world.state.unfinished_jobs(), 2);
+}
+
+/// Of waiting. Each step of `finish` takes an hour.
+const LIMIT: Duration = Duration::from_secs(1_000 * 3_600);
+
+fn limited(mut tasks: Vec<TaskSpec>) -> Vec<TaskSpec> {
+    let start_within = Some(LIMIT);
+    tasks.iter_mut().for_each(|task| task.timing = Timing { start_within, ..Timing::default() }.boxed());
+    tasks
+}
+
+impl World {
+    fn wait(&mut self, duration: Duration) {
+        let before = self.state.stamp();
+        let stamp = Stamp { elapsed: before.elapsed.plus(duration), wall: before.wall };
+        self.state.apply(self.state.index() + 1, &Entry { stamp, commands: Vec::new() });
+    }
+
+    /// Ticks while a timer is due; returns how many it took. Each stays within its share.
+    fn end_waits(&mut self) -> usize {
+        let mut ticks = 0;
+        let due = |state: &State| state.next_due().and_then(|due| due.elapsed);
+        while due(&self.state).is_some_and(|at| at <= self.state.stamp().elapsed) {
+            let applied = self.apply(Command::Tick);
+            assert!(changed(&applied) <= ROWS_PER_APPLY as usize, "{} runs in one entry", changed(&applied));
+            ticks += 1;
+            assert!(ticks < 100, "waits do not end");
+        }
+        ticks
+    }
+}
+
+#[test]
+fn a_million_tasks_that_wait_too_long_have_one_timer_and_end_at_once_by_one_tick() {
+    let mut world = World::new();
+    let mut tasks = limited(tasks(2));
+    tasks[0].array = Some("0-999999".parse().unwrap());
+    tasks[1].after.push(Dependency::Task("t0".to_owned()));
+    let job = world.submit(tasks, Vec::new());
+    assert_eq!(world.state.job(job).unwrap().counts.ready, 1_000_000);
+    world.wait(LIMIT - Duration::from_millis(1));
+    assert_eq!(world.end_waits(), 0);
+    world.wait(Duration::from_millis(1));
+    let applied = world.apply(Command::Tick);
+    assert_eq!(changed(&applied), 2);
+    let row = world.state.job(job).unwrap();
+    assert_eq!((row.counts.cancelled, row.counts.skipped), (1_000_000, 1));
+    assert_eq!(row.groups[0].outcomes_kept(), 1, "why is kept once for all");
+    assert_eq!(world.end_waits(), 0);
+}
+
+#[test]
+fn an_array_in_many_pieces_that_waits_too_long_ends_by_ticks() {
+    let mut world = World::new();
+    let job = world.submit(limited(arrays()), Vec::new());
+    world.settle();
+    run_apart(&mut world, job, &every_second(), Verdict::Succeeded);
+    world.settle();
+    // The second array has become ready meanwhile, one task after the other.
+    let ready = 2 * GROUPS as u64;
+    assert_eq!(world.state.job(job).unwrap().counts.ready, ready);
+    world.wait(LIMIT);
+    assert!(world.end_waits() >= 4);
+    let row = world.state.job(job).unwrap();
+    assert_eq!((row.counts.ready, row.counts.cancelled, row.counts.skipped), (0, ready, GROUPS as u64));
+    assert_eq!(world.state_of(job), JobState::Cancelled);
+
+    world.write(Op::Retry { targets: vec![Target::job(job)], failed_only: false });
+    world.settle();
+    assert_eq!(world.end_waits(), 0, "all have all of their time again");
+    finish::everything(&mut world.state);
+    assert_eq!(world.state_of(job), JobState::Succeeded);
 }

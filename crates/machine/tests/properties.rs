@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use chaos::Chaos;
 use machine::state::State;
 use machine::{Applied, Entry, Reply, Row, check};
+use model::Reason;
 use proptest::prelude::*;
 
 fn cases() -> u32 {
@@ -156,6 +157,19 @@ proptest! {
             serde_json::to_string(&applied.events).unwrap();
         });
     }
+}
+
+/// Else the properties would say nothing of limits on waiting.
+#[test]
+fn in_random_logs_some_wait_too_long() {
+    let mut found = 0;
+    for seed in 0..20 {
+        run(seed, 150, |state, _, _| {
+            let outcomes = state.jobs().flat_map(|job| &job.groups).flat_map(|group| group.outcomes.values());
+            found += outcomes.filter(|run| run.outcome.reason == Reason::WaitedTooLong).count();
+        });
+    }
+    assert!(found > 0);
 }
 
 fn hash(reply: &Reply) -> u64 {

@@ -15,7 +15,7 @@ pub enum Verdict {
     Failed,
     /// Its worker's fault: counts against `retry.lost_max`.
     Lost,
-    /// Ended because somebody asked.
+    /// Ended because somebody asked, or before it began.
     Cancelled,
 }
 
@@ -36,9 +36,11 @@ pub enum Reason {
     WorkerLost,
     /// The worker does not have the function, the secret or the kind asked for.
     Unsupported,
+    /// It was not placed within its `start_within`: there was no attempt.
+    WaitedTooLong,
 }
 
-/// The whole record of an attempt.
+/// The whole record of an attempt, or of the end of a task that waited too long for one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Outcome {
     pub verdict: Verdict,
@@ -53,7 +55,7 @@ pub struct Outcome {
     /// The file named by `BATON_RESULT`, if it was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Box<Blob>>,
-    /// By the log's clock.
+    /// By the log's clock; without an attempt when it ended.
     pub placed: Timestamp,
     /// By the worker's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,8 +67,10 @@ pub struct Outcome {
     /// Bytes.
     #[serde(default)]
     pub memory_peak: u64,
+    /// Empty, and the token zero, without an attempt.
     pub worker: String,
     pub token: Token,
+    /// From 1; 0 without an attempt.
     pub attempt: u32,
     pub round: u32,
 }

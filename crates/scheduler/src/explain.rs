@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use machine::state::index::{ReadyKey, ReadyList};
 use machine::state::jobs::{Hold, On};
-use machine::views::{expected_start, task_state, waits_for};
+use machine::views::{expected_start, task_state, waits_for, waits_until};
 use machine::{Group, Job, State};
-use model::TaskId;
 use model::policy::{Backfill, Mode, Order};
 use model::time::{format_duration, micros};
 use model::views::{Explanation, ReasonView, TaskState};
+use model::{Outcome, Reason, TaskId};
 
 use crate::fit::Fit;
 use crate::gang;
@@ -53,6 +53,9 @@ pub fn explain(state: &State, id: TaskId) -> Option<Explanation> {
     if let Some(at) = expected_start {
         summary += &format!("; expected to start by {at}");
     }
+    if let Some(limit) = (at == TaskState::Ready).then(|| waits_until(state, job, place)).flatten() {
+        summary += &format!("; cancelled unless started by {limit}");
+    }
     Some(Explanation { task: id, name, state: at, summary, hopeless, reasons, expected_start })
 }
 
@@ -69,9 +72,18 @@ fn summary(job: &Job, at: TaskState, reasons: &[ReasonView], state: &State, id: 
             let note = state.task_view(id).map(|view| view.note).unwrap_or_default();
             format!("{id} was skipped: {note}")
         }
+        TaskState::Cancelled => match group_outcome(job, id).filter(|o| o.reason == Reason::WaitedTooLong) {
+            Some(outcome) => format!("{id} was cancelled: {}", outcome.message),
+            None => format!("{id} was cancelled"),
+        },
         at if at.is_final() => format!("{id} has {at}"),
         at => format!("{id} is {at}: {}", first.unwrap_or_else(|| format!("job {} holds it back", job.id))),
     }
+}
+
+fn group_outcome(job: &Job, id: TaskId) -> Option<&Outcome> {
+    let (_, group) = job.group_of(id.number)?;
+    group.outcome_at(id.number - group.first).map(|outcome| &**outcome)
 }
 
 pub(crate) fn reason(code: &str, message: String, count: u64, fix: &str) -> ReasonView {

@@ -18,7 +18,7 @@ use wire::error::{Failure, Happened, code};
 use wire::{convert, v1};
 
 const VERDICTS: [Verdict; 4] = [Verdict::Succeeded, Verdict::Failed, Verdict::Lost, Verdict::Cancelled];
-const REASONS: [Reason; 8] = [
+const REASONS: [Reason; 9] = [
     Reason::Exited,
     Reason::TimedOut,
     Reason::Cancelled,
@@ -27,6 +27,7 @@ const REASONS: [Reason; 8] = [
     Reason::LeaseEnded,
     Reason::WorkerLost,
     Reason::Unsupported,
+    Reason::WaitedTooLong,
 ];
 
 fn outcome(verdict: Verdict, reason: Reason) -> Outcome {

@@ -106,7 +106,11 @@ fn explain(reason: Reason, exit: &Exit, spec: &TaskSpec) -> String {
             (None, Some(signal)) => format!("killed by signal {signal}"),
             _ => String::new(),
         },
-        Reason::Cancelled | Reason::NotStarted | Reason::WorkerLost | Reason::Unsupported => String::new(),
+        Reason::Cancelled
+        | Reason::NotStarted
+        | Reason::WorkerLost
+        | Reason::Unsupported
+        | Reason::WaitedTooLong => String::new(),
     }
 }
 

@@ -183,6 +183,7 @@ pub fn reason_text(reason: Reason) -> &'static str {
         Reason::LeaseEnded => "lease ended",
         Reason::WorkerLost => "worker lost",
         Reason::Unsupported => "unsupported",
+        Reason::WaitedTooLong => "waited too long",
     }
 }
 

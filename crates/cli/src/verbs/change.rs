@@ -4,8 +4,8 @@ use std::io::{BufRead, IsTerminal};
 use std::time::Duration;
 
 use client::{Target, TaskFilter};
-use model::JobId;
 use model::views::TaskState;
+use model::{JobId, Outcome};
 
 use crate::app::{App, WriteArgs};
 use crate::exit::Exit;
@@ -141,7 +141,9 @@ async fn wait_gone(app: &App, target: &Target) -> Result<(), Fault> {
         let tasks =
             tasks.map_err(|error| Fault::reading("cancelled, but cannot see whether it is gone", error))?;
         let stays = |task: &model::views::TaskView| {
-            let has_ended = task.outcome.as_ref().is_some_and(|outcome| outcome.attempt == task.attempt);
+            // One that waited too long had no attempt that could stay.
+            let is_gone = |outcome: &Outcome| outcome.attempt == task.attempt || outcome.attempt == 0;
+            let has_ended = task.outcome.as_ref().is_some_and(is_gone);
             let was_cut = task.state == TaskState::Cancelled && task.attempt > 0 && !has_ended;
             was_cut || !task.state.is_final()
         };

@@ -168,7 +168,8 @@ impl<'a> Follow<'a> {
         let is_first = std::mem::take(&mut self.begins_with_last);
         for task in tasks {
             for outcome in task.outcome.iter().chain(&task.earlier) {
-                let is_earlier = outcome.attempt < task.attempt;
+                // Without an attempt there is no output.
+                let is_earlier = (1..task.attempt).contains(&outcome.attempt);
                 if is_earlier && self.seen.insert((task.id.number, outcome.attempt)) && !is_first {
                     self.waiting.push_back((task.id.number, outcome.attempt));
                 }

@@ -185,7 +185,7 @@ fn exit_of_outcome(outcome: &Outcome) -> Exit {
     match outcome.reason {
         Reason::Exited => of_process.unwrap_or(Exit::FAILED),
         Reason::TimedOut => Exit::TIMED_OUT,
-        Reason::Cancelled => Exit::CANCELLED,
+        Reason::Cancelled | Reason::WaitedTooLong => Exit::CANCELLED,
         // As shells say of a command that is not there.
         Reason::NotStarted => Exit(127),
         Reason::OutOfMemory => of_process.unwrap_or(Exit(137)),
@@ -228,6 +228,7 @@ mod tests {
             (outcome(Reason::TimedOut, None, Some(9)), 124),
             (outcome(Reason::NotStarted, None, None), 127),
             (outcome(Reason::WorkerLost, None, None), 125),
+            (outcome(Reason::WaitedTooLong, None, None), 11),
         ];
         for (outcome, status) in cases {
             assert_eq!(exit_of_outcome(&outcome), Exit(status), "{outcome:?}");

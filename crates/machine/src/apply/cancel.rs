@@ -12,7 +12,7 @@ use crate::apply::place::Uses;
 use crate::apply::write::within;
 use crate::chores::{Budget, Change, Chore};
 use crate::state::State;
-use crate::state::index::Timer;
+use crate::state::index::{Occasion, Timer};
 use crate::state::jobs::{Group, Hold, Job};
 use crate::state::sessions::Phase;
 use crate::{Effect, Rejection, Reply, Target};
@@ -171,7 +171,8 @@ pub(crate) fn cancel_positions(state: &mut State, id: JobId, place: usize, posit
         (live, timers)
     });
     for (position, at) in timers {
-        state.index.timers.remove(&Timer { at, job: id, task: Some((place as u32, position)) });
+        let what = Occasion::Delay { group: place as u32, position };
+        state.index.timers.remove(&Timer { at, job: id, what });
     }
     for (_, live) in live {
         stop_if_idle(state, id, place, live.session, live.seq);

@@ -19,6 +19,7 @@ pub(crate) mod sessions;
 pub(crate) mod slices;
 pub(crate) mod submit;
 pub(crate) mod tick;
+pub(crate) mod waits;
 pub(crate) mod write;
 
 use std::sync::Arc;

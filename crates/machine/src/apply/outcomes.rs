@@ -6,7 +6,7 @@ use model::settings::Limits;
 use model::{Blob, JobId, Outcome, Run};
 
 use crate::state::State;
-use crate::state::jobs::{Group, OutcomeRun};
+use crate::state::jobs::{Group, OutcomeRun, TaskRow};
 
 pub(crate) fn truncate(text: &mut String, max: usize) {
     if text.len() > max {
@@ -68,7 +68,9 @@ pub(crate) fn record(group: &mut Group, positions: Run, outcome: &Arc<Outcome>, 
     let Some(before) = before.filter(|_| positions.len == 1 && group.outcomes_kept() < max) else {
         return change;
     };
-    let row = group.rows.entry(positions.first).or_default();
+    let attempts = group.attempts(positions.first);
+    // One that waited too long has an outcome and no attempt, so its first attempt may find no row.
+    let row = group.rows.entry(positions.first).or_insert_with(|| TaskRow { attempts, ..TaskRow::default() });
     change += result_bytes(&before);
     row.earlier.push(before);
     let excess = row.earlier.len().saturating_sub(limits.earlier_outcomes_max as usize);

@@ -13,7 +13,7 @@ use crate::apply::outcomes::{keep_result, record, results_changed, truncate};
 use crate::apply::place::{Uses, release};
 use crate::mutants::Mutant;
 use crate::state::State;
-use crate::state::index::Timer;
+use crate::state::index::{Occasion, Timer};
 use crate::state::jobs::Job;
 use crate::state::sessions::{Allocation, Phase};
 use crate::state::users::EVERYBODY;
@@ -361,7 +361,8 @@ fn fail(state: &mut State, id: JobId, place: usize, position: u32, outcome: &Arc
 }
 
 fn add_timer(state: &mut State, job: JobId, place: usize, position: u32, at: Elapsed) {
-    state.index.timers.insert(Timer { at, job, task: Some((place as u32, position)) });
+    let what = Occasion::Delay { group: place as u32, position };
+    state.index.timers.insert(Timer { at, job, what });
 }
 
 /// How long to wait before the next attempt; `None`: there is none.

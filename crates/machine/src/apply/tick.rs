@@ -1,32 +1,36 @@
-//! What time brings: the end of holds and delays, and the eviction of what is old.
+//! What time brings: the end of holds, delays and waits, and the eviction of what is old.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use model::views::TaskState;
 use model::{JobId, Run, RunSet, SessionId};
 
 use crate::Reply;
-use crate::apply::bookings;
 use crate::apply::change::subtract;
 use crate::apply::deps::{open_if_free, tell};
 use crate::apply::queues::drop_queue;
+use crate::apply::{bookings, waits};
 use crate::chores::Budget;
 use crate::eligible::patience_ends;
 use crate::state::State;
-use crate::state::index::Timer;
+use crate::state::index::{Occasion, Timer};
 use crate::state::jobs::{Hold, Tombstone};
 
 /// Finished jobs, tombstones and request ids that one entry lets go.
 const EVICTIONS_PER_APPLY_MAX: usize = 256;
 
 pub(crate) fn apply(state: &mut State, budget: &mut Budget) -> Reply {
-    let mut share = Budget::new(state.limits().rows_per_apply_max as usize / 2);
-    while !share.is_spent() {
-        let due = state.index.timers.first().copied().filter(|timer| timer.at <= state.now());
+    let rows = state.limits().rows_per_apply_max as usize;
+    let mut share = Budget::new(rows / 2);
+    let mut last = Bound::Unbounded;
+    // One that has to wait for a chore stays, and costs only the look at it: what it waits for needs the rows.
+    for _ in 0..rows {
+        let next = state.index.timers.range((last, Bound::Unbounded)).next().copied();
+        let due = next.filter(|timer| timer.at <= state.now() && !share.is_spent());
         let Some(timer) = due else { break };
-        state.index.timers.remove(&timer);
-        fire(state, timer);
-        share.spend(1);
+        last = Bound::Excluded(timer);
+        fire(state, timer, &mut share);
     }
     while !share.is_spent() {
         let due = state.index.wall_timers.first().copied().filter(|(at, _)| *at <= state.stamp().wall);
@@ -55,10 +59,20 @@ fn give_up_reservations(state: &mut State) {
     }
 }
 
-fn fire(state: &mut State, timer: Timer) {
-    match timer.task {
-        None => end_hold(state, timer.job),
-        Some((place, position)) => end_delay(state, timer.job, place as usize, position),
+fn fire(state: &mut State, timer: Timer, share: &mut Budget) {
+    match timer.what {
+        Occasion::Hold => {
+            state.index.timers.remove(&timer);
+            share.spend(1);
+            end_hold(state, timer.job);
+        }
+        Occasion::Delay { group, position } => {
+            state.index.timers.remove(&timer);
+            share.spend(1);
+            end_delay(state, timer.job, group as usize, position);
+        }
+        // It goes with the last of those that wait.
+        Occasion::Wait { group } => waits::end(state, timer.job, group as usize, share),
     }
 }
 

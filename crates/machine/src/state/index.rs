@@ -43,12 +43,22 @@ impl ReadyList {
     }
 }
 
-/// A time at which something of a job happens: the end of its hold (`task` is `None`) or of a task's delay.
+/// A time at which something of a job happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timer {
     pub at: Elapsed,
     pub job: JobId,
-    pub task: Option<(u32, u32)>,
+    pub what: Occasion,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Occasion {
+    /// The job's hold is over.
+    Hold,
+    /// A task's delay is over.
+    Delay { group: u32, position: u32 },
+    /// What is ready of the group has waited for as long as it may. One for all of them.
+    Wait { group: u32 },
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -132,7 +142,7 @@ impl Index {
         match hold {
             Hold::None => {}
             Hold::Elapsed(at) => {
-                let timer = Timer { at, job, task: None };
+                let timer = Timer { at, job, what: Occasion::Hold };
                 if on {
                     self.timers.insert(timer)
                 } else {
@@ -149,6 +159,17 @@ impl Index {
         }
     }
 
+    /// Notes until when what is ready of the group may wait, or forgets it.
+    pub(crate) fn set_wait(&mut self, job: JobId, place: usize, until: Option<Elapsed>, on: bool) {
+        let Some(at) = until else { return };
+        let timer = Timer { at, job, what: Occasion::Wait { group: place as u32 } };
+        if on {
+            self.timers.insert(timer)
+        } else {
+            self.timers.remove(&timer)
+        };
+    }
+
     /// Everything that the rows of this job imply.
     pub(crate) fn add_job(&mut self, job: &Job) {
         self.set_hold(job.id, job.hold, true);
@@ -157,8 +178,10 @@ impl Index {
                 self.set_ready(job, place, true);
             }
             for (position, at) in &group.delayed {
-                self.timers.insert(Timer { at: *at, job: job.id, task: Some((place as u32, *position)) });
+                let what = Occasion::Delay { group: place as u32, position: *position };
+                self.timers.insert(Timer { at: *at, job: job.id, what });
             }
+            self.set_wait(job.id, place, job.start_by(place), true);
         }
         if let Some(finished) = job.finished {
             self.finished.insert((finished.elapsed, job.id));
@@ -214,6 +237,5 @@ impl Index {
 
 /// Whether the planner should see the group.
 pub(crate) fn is_ready(job: &Job, group: &Group) -> bool {
-    let is_there = if group.gang { group.ready.len() == group.len } else { !group.ready.is_empty() };
-    is_there && job.may_place(group)
+    group.is_there() && job.may_place(group)
 }

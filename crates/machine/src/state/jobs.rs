@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::views::{Counts, JobState};
 use model::{
@@ -181,7 +182,7 @@ pub struct Group {
     /// Where it comes in the order of its queue; the lower first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rank: i64,
-    /// Since when it has had something ready.
+    /// Since when it has had something ready; with a `start_within`, since it last had more.
     pub ready_since: Elapsed,
     /// Since when it has had something ready and got nothing.
     pub passed_since: Elapsed,
@@ -278,6 +279,16 @@ impl Job {
         &self.spec.tasks[group]
     }
 
+    /// Until when what is ready of the group may wait to be placed; `None`: as long as it takes, or nothing is ready.
+    pub fn start_by(&self, place: usize) -> Option<Elapsed> {
+        let group = self.groups.get(place).filter(|group| group.is_there())?;
+        self.start_within(place).map(|within| group.ready_since.plus(within))
+    }
+
+    pub(crate) fn start_within(&self, place: usize) -> Option<Duration> {
+        self.task_spec(place).timing.as_ref()?.start_within
+    }
+
     pub fn tasks_count(&self) -> u32 {
         self.groups.last().map_or(0, |group| group.first + group.len)
     }
@@ -310,6 +321,11 @@ impl Group {
 
     pub fn positions(&self) -> Run {
         Run::new(0, self.len)
+    }
+
+    /// Whether so much of it is ready as is placed at once: of a gang all members.
+    pub(crate) fn is_there(&self) -> bool {
+        if self.gang { self.ready.len() == self.len } else { !self.ready.is_empty() }
     }
 
     /// Positions of these task numbers, as far as they are of this group.

@@ -476,14 +476,19 @@ impl State {
         let now = self.meta.stamp.elapsed;
         let job = self.jobs.get_mut(id.0).expect("the caller has looked the job up");
         let was_ready = is_ready(job, &job.groups[place]);
-        let had_ready = !job.groups[place].ready.is_empty();
+        let before_due = job.start_by(place);
         let before = job.groups[place].counts();
         let result = change(&mut job.groups[place]);
-        let group = &mut job.groups[place];
-        if !had_ready && !group.ready.is_empty() {
-            (group.ready_since, group.passed_since) = (now, now);
+        let after = job.groups[place].counts();
+        if after.ready > before.ready {
+            more_ready(job, place, before.ready == 0, now);
         }
-        let after = group.counts();
+        let due = job.start_by(place);
+        if due != before_due {
+            self.index.set_wait(id, place, before_due, false);
+            self.index.set_wait(id, place, due, true);
+        }
+        let group = &mut job.groups[place];
         let ended = (after.succeeded + after.failed).saturating_sub(before.succeeded + before.failed);
         let settled = after.unfinished() == 0;
         let turned = std::mem::replace(&mut group.settled, settled) != settled;
@@ -575,6 +580,18 @@ impl State {
         }
         self.index.set_reopening(job);
         self.event(Event::Job { job: id, state });
+    }
+}
+
+/// A limit on waiting ends nothing that has not waited for so long itself: it counts from the last to come.
+fn more_ready(job: &mut Job, place: usize, is_first: bool, now: Elapsed) {
+    let counts_anew = is_first || job.start_within(place).is_some();
+    let group = &mut job.groups[place];
+    if counts_anew {
+        group.ready_since = now;
+    }
+    if is_first {
+        group.passed_since = now;
     }
 }
 

@@ -17,6 +17,25 @@ fn explain_says_by_how_much_it_does_not_fit() {
     assert!(codes.contains(&"job_paused".to_owned()), "{codes:?}");
 }
 
+#[test]
+fn explain_says_until_when_a_task_may_wait_and_then_that_it_waited_too_long() {
+    let mut w = World::new();
+    let limited = task(1).with(|task| {
+        let start_within = Some(Duration::from_secs(10));
+        task.timing = model::Timing { start_within, ..Default::default() }.boxed();
+    });
+    let id = w.submit(JobSpec::of("", vec![limited]));
+    let summary = |w: &World| explain(&w.state, TaskId { job: id, number: 0 }).unwrap().summary;
+    assert!(
+        summary(&w).ends_with("; cancelled unless started by 1970-01-01T00:00:10.000000Z"),
+        "{}",
+        summary(&w)
+    );
+    w.now = 10_000_000;
+    w.apply(Command::Tick);
+    assert_eq!(summary(&w), "j1.0 was cancelled: not started within 10s");
+}
+
 /// Code, message and workers of each reason.
 fn told(w: &World, job: JobId) -> Vec<(String, String, String)> {
     let why = explain(&w.state, TaskId { job, number: 0 }).unwrap();

@@ -4,11 +4,12 @@
 //! cut off, and asks again from where it is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
 use machine::State;
-use model::{JobId, SessionId};
+use model::{JobId, Outcome, SessionId};
 use tokio::sync::{mpsc, oneshot};
 use wire::v1;
 use wire::v1::logs_reply::Stream as Which;
@@ -104,7 +105,8 @@ pub(super) fn locate(wanted: &v1::FetchLog, state: &State) -> Result<SessionId, 
     }
     let earlier = group.rows.get(&position).map(|row| row.earlier.as_slice()).unwrap_or_default();
     let mut outcomes = group.outcome_at(position).into_iter().chain(earlier.iter().rev());
-    let Some(outcome) = outcomes.find(|outcome| is_wanted(outcome.attempt)) else {
+    let has_output = |outcome: &&Arc<Outcome>| outcome.attempt > 0 && is_wanted(outcome.attempt);
+    let Some(outcome) = outcomes.find(has_output) else {
         return Err(match group.attempts(position) {
             0 => FetchError::NotPlaced,
             last => FetchError::UnknownAttempt { attempt: wanted.attempt, last },

@@ -30,5 +30,6 @@ pub(crate) fn reason(reason: Reason) -> &'static str {
         Reason::LeaseEnded => "lease_ended",
         Reason::WorkerLost => "worker_lost",
         Reason::Unsupported => "unsupported",
+        Reason::WaitedTooLong => "waited_too_long",
     }
 }
