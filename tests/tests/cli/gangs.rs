@@ -88,6 +88,24 @@ async fn gangs_whose_leader_dies_start_whole_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gang_that_waits_too_long_is_cancelled_whole_whoever_leads_by_then() {
+    let (mut cluster, cli) = eight_cores().await;
+    let first = cli.submit(&["--gang", "4", "--", "sleep", "600"]).await;
+    let runs = async || cli.json(&["job", "get", &first]).await["counts"]["running"] == 4;
+    wait_until("four cores are taken", runs).await;
+    let job = cli.submit(&["--gang", "5", "--start-within", "5s", "--", "true"]).await;
+    let gone = cluster.kill_leader().await;
+    cluster.replicas[gone].start();
+    assert_eq!(cli.run(&["wait", &job]).await.status, 11);
+    assert_eq!(attempts(&cli, &job).await, vec![("cancelled".to_owned(), 0); 5], "there was room for four");
+    assert!(runs().await, "what has started is not touched");
+    cli.ok(&["cancel", "--wait", &first]).await;
+    cli.ok(&["retry", &job]).await;
+    cli.ok(&["wait", &job]).await;
+    assert_eq!(attempts(&cli, &job).await, vec![("succeeded".to_owned(), 1); 5]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_gang_is_refused() {
     let (_cluster, cli) = cluster_and_cli().await;
     assert_says(&cli.run(&["submit", "--gang", "0", "--", "true"]).await, 2, &["--gang", "1..=256"]);

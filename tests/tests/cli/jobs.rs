@@ -196,3 +196,59 @@ async fn a_repeated_request_id_is_done_once_and_another_body_is_a_conflict() {
     assert_eq!(said.stdout, "");
     assert_says(&cli.run(&["submit", "--request-id", "nonsense", "--", "true"]).await, 2, &["nonsense"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_too_long_is_cancelled_says_so_and_can_be_retried() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let long = cli.submit(&["--cpu", "99", "--start-within", "1h", "--", "true"]).await;
+    let told = cli.run(&["-o", "json", "explain", &long]).await;
+    assert!(told.stdout.contains("; cancelled unless started by 20"), "{told:#?}");
+    assert!(cli.ok(&["ps", &long]).await.contains("cancelled unless started by 20"));
+
+    let text = "tasks:\n- {name: a, noop: true, resources: {cpu: 99}, start_within: 500ms}\n\
+                - {name: b, noop: true, after: [a]}\n";
+    let job = cli.submit(&[cli.file("limited.yaml", text)]).await;
+    let later = cli.submit(&["--after", &job, "--", "true"]).await;
+    assert_eq!(cli.run(&["wait", &job]).await.status, 11);
+    assert_eq!(cli.run(&["wait", &later]).await.status, 10);
+    let tasks = cli.json(&["ps", &job]).await;
+    let (first, second) = (&tasks["items"][0], &tasks["items"][1]);
+    assert_eq!(first["outcome"]["reason"], "waited_too_long", "{tasks:#}");
+    assert_eq!((&first["worker"], &first["attempt"]), (&Value::Null, &json!(0)), "{tasks:#}");
+    assert_eq!((&first["state"], &second["state"]), (&json!("cancelled"), &json!("skipped")), "{tasks:#}");
+    assert!(cli.ok(&["ps", &job]).await.contains("waited too long: not started within 500ms"));
+    let told = cli.json(&["explain", &format!("{job}.a")]).await;
+    assert_eq!(told["summary"], format!("{job}.0 was cancelled: not started within 500ms"), "{told:#}");
+    let logs = cli.run(&["logs", &format!("{job}.0")]).await;
+    assert!(logs.stderr.contains("never ran"), "{logs:#?}");
+    let exported = cli.ok(&["job", "export", &job]).await;
+    assert!(exported.contains("start_within: 500ms"), "{exported}");
+
+    let run = ["run", "--cpu", "99", "--start-within", "500ms", "--", "true"];
+    assert_says(&cli.run(&run).await, 11, &["waited too long: not started within 500ms"]);
+
+    // A pause stops no clock; a retry has all of the time again.
+    cli.ok(&["queue", "put", "held"]).await;
+    cli.ok(&["queue", "pause", "held"]).await;
+    let held = cli.submit(&["--queue", "held", "--start-within", "5s", "--", "true"]).await;
+    assert_eq!(cli.run(&["wait", &held]).await.status, 11);
+    cli.ok(&["queue", "resume", "held"]).await;
+    cli.ok(&["retry", &held]).await;
+    cli.ok(&["wait", &held]).await;
+    let task = cli.json(&["ps", &held]).await["items"][0].clone();
+    assert_eq!((&task["attempt"], &task["round"]), (&json!(1), &json!(2)), "{task:#}");
+    assert_eq!(task["earlier"][0]["reason"], "waited_too_long", "{task:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_waiting_that_is_none_is_refused() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let said = cli.run(&["submit", "--start-within", "0s", "--", "true"]).await;
+    assert_says(&said, 2, &["tasks[0].start_within", "shorter than 1ms", "Nothing was submitted"]);
+    let said = cli.run(&["submit", "--start-within", "366days", "--", "true"]).await;
+    assert_says(&said, 2, &["tasks[0].start_within", "longer than 365 days"]);
+    let said = cli.run(&["submit", "--start-within", "soon", "--", "true"]).await;
+    assert_says(&said, 2, &["--start-within", "`soon` is not a duration"]);
+    let file = cli.file("odd.yaml", "tasks:\n- {name: a, noop: true, start_withn: 5m}\n");
+    assert_says(&cli.run(&["submit", file]).await, 2, &["start_withn", "did you mean `start_within`?"]);
+}
