@@ -317,6 +317,13 @@ pub struct QueueSpec {
 pub const WEIGHT_DEFAULT: u32 = 100;
 pub const WEIGHT_MAX: u32 = 10_000;
 
+/// Why this is no weight, with the nearest that is one.
+#[must_use]
+pub fn weight_refusal(weight: u32) -> Option<String> {
+    let nearest = weight.clamp(1, WEIGHT_MAX);
+    (nearest != weight).then(|| format!("{weight} is not 1 to {WEIGHT_MAX}; the nearest is {nearest}"))
+}
+
 /// The placements of one evaluation. Each is checked again when applied; what is no longer eligible is dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {

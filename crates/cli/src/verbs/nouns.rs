@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use client::{Event, QueueChange};
+use machine::command::WEIGHT_MAX;
 use model::policy::{Backfill, Mode, Order};
 use model::views::{ClusterView, QueueView};
 use serde::Serialize;
@@ -31,7 +32,7 @@ pub enum QueueArgs {
     Put {
         name: String,
         /// Share of the capacity relative to other queues, 1 to 10000
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        #[arg(long, value_parser = weight, allow_negative_numbers = true)]
         weight: Option<u32>,
         /// Tasks of it that may be placed at once
         #[arg(long)]
@@ -140,21 +141,24 @@ pub async fn queue(args: &QueueArgs, app: &App) -> Result<Exit, Fault> {
 
 /// Reads `ann=300`.
 fn share(text: &str) -> Result<(String, u32), String> {
-    let (user, weight) = text.rsplit_once('=').ok_or("write USER=WEIGHT, as in ann=300")?;
-    let parsed = weight.parse().ok().filter(|weight| (1..=10_000).contains(weight));
-    let Some(parsed) = parsed else {
-        let nearest = if weight.starts_with('-') || weight == "0" { "1" } else { "10000" };
-        let nearest = if weight.parse::<i128>().is_ok() {
-            format!("; the nearest is {nearest}")
-        } else {
-            String::new()
-        };
-        return Err(format!("a weight is a whole number from 1 to 10000, not `{weight}`{nearest}"));
-    };
+    let (user, of_user) = text.rsplit_once('=').ok_or("write USER=WEIGHT, as in ann=300")?;
+    let of_user = weight(of_user)?;
     if user.is_empty() {
         return Err("name the user, as in ann=300".to_owned());
     }
-    Ok((user.to_owned(), parsed))
+    Ok((user.to_owned(), of_user))
+}
+
+/// Reads a weight; of any number that is none the error says the nearest that is one.
+fn weight(text: &str) -> Result<u32, String> {
+    let range = 1..=WEIGHT_MAX;
+    if let Some(weight) = text.parse().ok().filter(|weight| range.contains(weight)) {
+        return Ok(weight);
+    }
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+    let nearest = number.map(|number| number.round().clamp(1.0, WEIGHT_MAX.into()));
+    let hint = nearest.map(|nearest| format!("; the nearest is {nearest}")).unwrap_or_default();
+    Err(format!("a weight is a whole number from 1 to {WEIGHT_MAX}, not `{text}`{hint}"))
 }
 
 async fn list_users(name: &str, args: &WatchArgs, app: &App) -> Result<Exit, Fault> {
@@ -354,6 +358,24 @@ fn find<'a>(tree: &'a mut Value, path: &str) -> Result<&'a mut Value, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_weight_is_told_the_nearest_that_is_one() {
+        assert_eq!((weight("1"), weight("10000")), (Ok(1), Ok(10_000)));
+        for (text, nearest) in [("-1", "1"), ("0", "1"), ("20000", "10000"), ("2.6", "3"), ("1e99", "10000")]
+        {
+            let why = weight(text).unwrap_err();
+            assert!(why.contains(&format!("not `{text}`")), "{why}");
+            assert!(why.ends_with(&format!("; the nearest is {nearest}")), "{why}");
+        }
+        for text in ["", "much", "nan", "inf"] {
+            let why = weight(text).unwrap_err();
+            assert!(why.ends_with(&format!("from 1 to 10000, not `{text}`")), "{why}");
+        }
+        assert_eq!(share("a=b=7"), Ok(("a=b".to_owned(), 7)));
+        assert!(share("ann=-1").unwrap_err().ends_with("; the nearest is 1"));
+        assert!(share("=7").unwrap_err().contains("name the user"));
+    }
 
     #[test]
     fn settings_are_named_by_path_and_misspelt_ones_get_a_hint() {

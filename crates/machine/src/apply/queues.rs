@@ -12,7 +12,7 @@ use crate::apply::deps::LOOKED_UP_PER_ROW;
 use crate::apply::periodic::refuse_owned;
 use crate::apply::write::within;
 use crate::chores::{Budget, Chore};
-use crate::command::{WEIGHT_DEFAULT, WEIGHT_MAX};
+use crate::command::{WEIGHT_DEFAULT, weight_refusal};
 use crate::state::State;
 use crate::state::queues::{Queue, QueueId};
 use crate::state::users::USERS_MAX;
@@ -146,8 +146,8 @@ fn check_shares(spec: &QueueSpec, known: Option<&Queue>) -> Result<(), Rejection
                 user.len()
             ));
         }
-        if !(1..=WEIGHT_MAX).contains(weight) {
-            return invalid(format!("the share of user `{user}` is {weight}; it is 1 to {WEIGHT_MAX}"));
+        if let Some(why) = weight_refusal(*weight) {
+            return invalid(format!("of user `{user}`: {why}"));
         }
     }
     match known {
@@ -172,8 +172,8 @@ fn check(spec: &QueueSpec, before: Option<&Queue>) -> Result<(), Rejection> {
     if !is_name(&spec.name) {
         return refuse("name", "a queue name has letters, digits, -, _ and . only");
     }
-    if spec.weight == Some(0) {
-        return refuse("weight", "a weight is 1 to 10,000");
+    if let Some(why) = spec.weight.and_then(weight_refusal) {
+        return refuse("weight", &why);
     }
     let wanted = policy(spec, before.map(|queue| queue.policy).unwrap_or_default());
     let auto = spec.auto.unwrap_or(before.is_some_and(|queue| queue.auto));
@@ -184,7 +184,7 @@ fn check(spec: &QueueSpec, before: Option<&Queue>) -> Result<(), Rejection> {
     if spec.no_running_max && spec.running_max.is_some() {
         return refuse("running_max", "give either running_max or no_running_max");
     }
-    within(spec.weight.unwrap_or(1).into(), WEIGHT_MAX.into(), "weight", "the queue's weight")
+    Ok(())
 }
 
 pub(crate) fn add(state: &mut State, name: &str) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use machine::command::WEIGHT_MAX;
+use machine::command::weight_refusal;
 use machine::{CLAIMS_MAX, Edge, JobChange, Op, Placement, QueueSpec, Target};
 use model::actor::TENANT_DEFAULT;
 use model::policy::{Backfill, Mode, Order};
@@ -146,11 +146,13 @@ pub fn queue_spec(request: v1::PutQueueRequest) -> Result<QueueSpec, Malformed> 
     let backfill = backfill.map(|text| errors.take("backfill", text.parse(), Backfill::default()));
     let ageing = ageing_us.map(Duration::from_micros);
     let quantum = quantum_us.map(Duration::from_micros);
-    if let Some(weight) = weight.filter(|weight| !(1..=WEIGHT_MAX).contains(weight)) {
-        errors.refuse("weight", format!("{weight} is not 1 to {WEIGHT_MAX}"));
+    if let Some(why) = weight.and_then(weight_refusal) {
+        errors.refuse("weight", why);
     }
-    for (user, share) in shares.iter().filter(|(_, share)| !(1..=WEIGHT_MAX).contains(*share)) {
-        errors.refuse(format!("shares.{user}"), format!("{share} is not 1 to {WEIGHT_MAX}"));
+    for (user, share) in &shares {
+        if let Some(why) = weight_refusal(*share) {
+            errors.refuse(format!("shares.{user}"), why);
+        }
     }
     let shares = shares.into_iter().collect();
     refuse_unless_name(&mut errors, "name", &name);
