@@ -1,6 +1,6 @@
 //! Makes and ends bookings. One is made only where the workers have what it asks for beside the others of its time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::validate::is_name;
@@ -9,6 +9,7 @@ use model::{Resources, SpecError, Timestamp};
 use crate::apply::write::within;
 use crate::state::State;
 use crate::state::bookings::{BOOKINGS_MAX, Booking};
+use crate::state::sessions::Worker;
 use crate::{BookingSpec, Rejection, Reply};
 
 /// Shortest and longest booking.
@@ -106,12 +107,50 @@ fn whole(
             return Err(invalid(&format!("workers[{nth}]"), message));
         }
         if !taken(state, spec, name, from, to).is_empty() {
-            let message = format!("something of worker `{name}` is booked for a part of that time");
-            return Err(invalid(&format!("workers[{nth}]"), message));
+            return Err(invalid(&format!("workers[{nth}]"), taken_then(state, spec, name, from, to)));
         }
         parts.insert(name.clone(), worker.capacity.total.clone());
     }
     Ok(parts)
+}
+
+/// Why `name` cannot be had whole, with the nearest time at which all named workers can, and another worker that can then.
+fn taken_then(state: &State, spec: &BookingSpec, name: &str, from: Timestamp, to: Timestamp) -> String {
+    let mut message = format!(
+        "something of worker `{name}` is booked for a part of that time; the nearest from which all of it is free is {}",
+        free_from(state, spec, from)
+    );
+    let others = state.bookings.values().filter(|other| other.name != spec.name);
+    let then = others.filter(|other| other.from < to && other.to > from);
+    let taken: BTreeSet<&String> = then.flat_map(|other| other.parts.keys()).collect();
+    let mut free = suited(state, spec).filter(|worker| !taken.contains(&worker.name));
+    if let Some(worker) = free.find(|worker| !spec.workers.contains(&worker.name)) {
+        message += &format!(", and `{}` is free then", worker.name);
+    }
+    message
+}
+
+/// The first time from `from` on at which nothing of the named workers is booked for as long as the booking is to last.
+fn free_from(state: &State, spec: &BookingSpec, from: Timestamp) -> Timestamp {
+    let others = state.bookings.values().filter(|other| other.name != spec.name);
+    let of_them = others.filter(|other| spec.workers.iter().any(|name| other.parts.contains_key(name)));
+    let mut spans: Vec<(Timestamp, Timestamp)> = of_them.map(|other| (other.from, other.to)).collect();
+    spans.sort_unstable();
+    let mut start = from;
+    // By their beginnings: whom the start has passed once, it never meets again.
+    for (begins, ends) in spans {
+        if begins < start.plus(spec.length) && ends > start {
+            start = ends;
+        }
+    }
+    start
+}
+
+/// Live workers that take work and have the labels.
+fn suited<'s>(state: &'s State, spec: &'s BookingSpec) -> impl Iterator<Item = &'s Worker> {
+    let live =
+        state.workers().filter(|worker| worker.session.is_some() && !worker.draining && !worker.cordoned);
+    live.filter(|worker| spec.constraints.iter().all(|constraint| constraint.holds(&worker.labels)))
 }
 
 /// From live workers in the order of their names, as much of each as it has beside other bookings.
@@ -122,13 +161,11 @@ fn spread(
     to: Timestamp,
 ) -> Result<BTreeMap<String, Resources>, Rejection> {
     let (mut parts, mut found) = (BTreeMap::new(), 0);
-    let live =
-        state.workers().filter(|worker| worker.session.is_some() && !worker.draining && !worker.cordoned);
-    let suited =
-        live.filter(|worker| spec.constraints.iter().all(|constraint| constraint.holds(&worker.labels)));
-    for worker in suited {
+    let mut nearest = Nearest::default();
+    for worker in suited(state, spec) {
         let taken = taken(state, spec, &worker.name, from, to);
         let left = |name: &str| worker.capacity.total.get(name).saturating_sub(taken.get(name));
+        nearest.look_at(&worker.name, &spec.resources, left);
         let times = spec.resources.iter().map(|(name, asked)| left(name) / asked.max(1)).min().unwrap_or(0);
         let times = times.min(u64::from(spec.count - found)) as u32;
         if times > 0 {
@@ -143,13 +180,58 @@ fn spread(
         }
     }
     let message = match found {
-        0 => format!("no live worker has ({}) beside what is booked for that time", spec.resources),
+        0 => format!(
+            "no live worker{} has ({}) beside what is booked for that time; {}",
+            if spec.constraints.is_empty() { "" } else { " with these labels" },
+            spec.resources,
+            nearest.told(&spec.resources)
+        ),
         found => format!(
             "the live workers have ({}) {found} times beside what is booked for that time, not {} times; the nearest is {found}",
             spec.resources, spec.count
         ),
     };
     Err(invalid("count", message))
+}
+
+/// The largest part of what is asked for that one worker has left.
+#[derive(Default)]
+struct Nearest {
+    /// Left and asked of what there is least of, relative to what is asked for.
+    part: (u64, u64),
+    worker: String,
+    left: Resources,
+    /// Of these resources some worker has some left.
+    known: BTreeSet<String>,
+}
+
+impl Nearest {
+    fn look_at(&mut self, worker: &str, asked: &Resources, left: impl Fn(&str) -> u64) {
+        let parts = asked.iter().map(|(name, asked)| (left(name).min(asked), asked.max(1)));
+        let product = |part: (u64, u64), by: u64| u128::from(part.0) * u128::from(by);
+        let least = parts.min_by(|one, other| product(*one, other.1).cmp(&product(*other, one.1)));
+        let Some(least) = least else { return };
+        let some = asked.iter().filter(|(name, _)| left(name) > 0);
+        self.known.extend(some.map(|(name, _)| name.to_owned()));
+        if product(least, self.part.1.max(1)) > product(self.part, least.1) {
+            let mut room = Resources::default();
+            asked.iter().for_each(|(name, asked)| room.set(name, left(name).min(asked)));
+            *self = Nearest { part: least, worker: worker.to_owned(), left: room, ..std::mem::take(self) };
+        }
+    }
+
+    fn told(&self, asked: &Resources) -> String {
+        if self.part.0 > 0 {
+            return format!("the nearest is ({}), which `{}` has", self.left, self.worker);
+        }
+        let absent = asked.iter().filter(|(name, _)| !self.known.contains(*name));
+        let absent: Vec<&str> = absent.map(|(name, _)| name).collect();
+        if absent.is_empty() {
+            "none has some of each".to_owned()
+        } else {
+            format!("none has any {}", absent.join(" and no "))
+        }
+    }
 }
 
 pub(crate) fn delete(state: &mut State, name: &str) -> Result<Reply, Rejection> {
