@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::views::{
     Counts, GroupView, JobState, JobView, QueueView, TaskState, TaskView, UserView, WorkerView,
 };
-use model::{Dependency, JobId, JobSpec, Outcome, RunSet, TaskId, Timestamp};
+use model::{Dependency, Elapsed, JobId, JobSpec, Outcome, RunSet, TaskId, Timestamp};
 
 use crate::apply::sessions::worker_state;
 use crate::state::State;
@@ -314,8 +314,25 @@ fn note(state: &State, job: &Job, place: usize, position: u32, at: TaskState) ->
             let limit = waits_until(state, job, place).map(|at| format!("cancelled unless started by {at}"));
             expected.into_iter().chain(limit).collect::<Vec<_>>().join(", ")
         }
+        TaskState::Delayed => format!("waits until {}", delayed_until(state, job, group, position)),
         _ => String::new(),
     }
+}
+
+/// When the delay of its retry is over, or that of its job, by the wall clock.
+fn delayed_until(state: &State, job: &Job, group: &Group, position: u32) -> Timestamp {
+    match (group.delayed.get(&position), job.hold) {
+        (Some(at), _) => wall_at(state, *at),
+        (None, Hold::Elapsed(at)) => wall_at(state, at),
+        (None, Hold::Wall(at)) => at,
+        (None, Hold::None) => state.stamp().wall,
+    }
+}
+
+/// What the wall clock should say at that time of the log's.
+fn wall_at(state: &State, at: Elapsed) -> Timestamp {
+    let stamp = state.stamp();
+    stamp.wall.plus(at.since(stamp.elapsed))
 }
 
 fn is_suspended(state: &State, group: &Group, position: u32) -> bool {
@@ -328,14 +345,12 @@ fn is_suspended(state: &State, group: &Group, position: u32) -> bool {
 pub fn expected_start(state: &State, job: &Job, place: usize) -> Option<Timestamp> {
     let promise = state.queue(job.queue)?.promises.get(&(job.id, place as u32))?;
     state.session(promise.session).filter(|session| !session.ended)?;
-    let stamp = state.stamp();
-    Some(stamp.wall.plus(promise.at.since(stamp.elapsed)))
+    Some(wall_at(state, promise.at))
 }
 
 /// Until when the ready tasks of the group may wait to be placed, by the wall clock.
 pub fn waits_until(state: &State, job: &Job, place: usize) -> Option<Timestamp> {
-    let stamp = state.stamp();
-    job.start_by(place).map(|at| stamp.wall.plus(at.since(stamp.elapsed)))
+    job.start_by(place).map(|at| wall_at(state, at))
 }
 
 /// What a blocked group waits for, in words.

@@ -122,7 +122,9 @@ impl Row for TaskView {
 
     fn cells(&self, view: View) -> Vec<Cell> {
         let outcome = self.outcome.as_ref();
-        let told = outcome.map(outcome_text).unwrap_or_else(|| self.note.clone());
+        // How an earlier attempt ended does not say what the next one waits for.
+        let texts = [outcome.map(outcome_text).unwrap_or_default(), self.note.clone()];
+        let told = texts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
         let mut cells = vec![
             self.id.to_string().into(),
             task_name(self).into(),
@@ -399,6 +401,23 @@ mod tests {
         let view = View { is_wide: false, now: None };
         assert_eq!(reason.cells(view)[2].text, "w0, w1, w2, w3, 26 more");
         assert_eq!(ReasonView { count: 7, ..blank() }.cells(view)[2].text, "");
+    }
+
+    #[test]
+    fn a_task_that_waits_again_says_how_it_ended_and_what_it_waits_for() {
+        let outcome = serde_json::json!({"verdict": "failed", "reason": "exited", "exit_code": 7,
+            "placed": "2026-01-01T00:00:00Z", "ended": "2026-01-01T00:00:01Z", "worker": "w1", "token": "1",
+            "attempt": 1, "round": 1});
+        let told = |note: &str, outcome: &serde_json::Value| {
+            let task: TaskView = serde_json::from_value(serde_json::json!({"id": "j1.0", "name": "a",
+                "state": "ready", "attempt": 1, "round": 1, "outcome": outcome, "note": note}))
+            .unwrap();
+            task.cells(View { is_wide: false, now: None })[5].text.clone()
+        };
+        assert_eq!(told("expected to start by noon", &outcome), "exit 7; expected to start by noon");
+        assert_eq!(told("", &outcome), "exit 7");
+        assert_eq!(told("waits for j1", &serde_json::Value::Null), "waits for j1");
+        assert_eq!(told("", &serde_json::Value::Null), "");
     }
 
     fn blank() -> ReasonView {
