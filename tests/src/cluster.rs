@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use client::Client;
+use model::LogIndex;
 use model::views::ClusterView;
 use tempfile::TempDir;
 
@@ -272,6 +273,14 @@ impl Cluster {
         self.replicas[leader].kill();
         self.leader().await;
         leader
+    }
+
+    /// SIGKILLs the leader and waits for nothing. Returns its place, and how far it had applied the log.
+    pub async fn kill_leader_now(&mut self) -> (usize, LogIndex) {
+        let leader = self.leader().await;
+        let view = self.client_of(leader).stale().cluster_status().await.expect("it leads");
+        self.replicas[leader].kill();
+        (leader, view.applied)
     }
 }
 

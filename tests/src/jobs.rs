@@ -18,6 +18,33 @@ pub fn ledger_script(ledger: &Path, seconds: &str) -> String {
     )
 }
 
+/// A function of the shell that writes one line, and the first line of the script.
+fn sayer(ledger: &Path) -> String {
+    let ledger = ledger.display();
+    format!("#!/bin/sh\nsay() {{ echo \"$1 $BATON_TASK $BATON_ATTEMPT $BATON_TOKEN $$\" >> {ledger}; }}\n")
+}
+
+/// Ends when there is a file `gate`, and from then on cannot be told to stop. Told before, it says so, and is not gone before
+/// there is a file `leave`.
+pub fn slow_to_leave_script(ledger: &Path, gate: &Path, leave: &Path) -> String {
+    let (gate, leave) = (gate.display(), leave.display());
+    let say = sayer(ledger);
+    format!(
+        "{say}trap 'say asked; while ! [ -e {leave} ]; do sleep 0.1; done; say stopped; exit 143' TERM\n\
+         say start\nwhile ! [ -e {gate} ]; do sleep 0.1; done\n\
+         trap '' TERM\nsay end\n"
+    )
+}
+
+/// One of a gang: ends once so many of its gang have begun, so that a part of a gang never does.
+pub fn member_script(ledger: &Path, members: u32) -> String {
+    let (say, ledger) = (sayer(ledger), ledger.display());
+    format!(
+        "{say}say start\n\
+         while [ $(grep -c \"^start ${{BATON_TASK%.*}}[.]\" {ledger}) -lt {members} ]; do sleep 0.1; done\nsay end\n"
+    )
+}
+
 /// An array of so many tasks that write to the ledger.
 pub fn ledger_job(ledger: &Path, tasks: u32, seconds: &str) -> JobSpec {
     let mut task = TaskSpec::new("work", Work::Script(ledger_script(ledger, seconds)));

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use model::Token;
+
 /// One running of a task, as it says itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attempt {
@@ -12,8 +14,21 @@ pub struct Attempt {
     pub token: u64,
 }
 
+/// What a line says of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    Start,
+    End,
+    /// It was told to stop, and goes on for a while.
+    Asked,
+    /// It is about to be gone, as it was told.
+    Stopped,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
+    /// In the order in which they were written.
+    pub lines: Vec<(Word, Attempt)>,
     /// Pids of the processes that started as this attempt; more than one is a broken promise.
     pub starts: BTreeMap<Attempt, Vec<i32>>,
     /// Pids of those that came to their end.
@@ -32,12 +47,20 @@ impl Ledger {
             let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("no number: {line:?}"));
             let key =
                 Attempt { task: task.to_owned(), attempt: number(attempt) as u32, token: number(token) };
-            let lines = match what {
-                "start" => &mut ledger.starts,
-                "end" => &mut ledger.ends,
+            let pid = number(pid) as i32;
+            let word = match what {
+                "start" => Word::Start,
+                "end" => Word::End,
+                "asked" => Word::Asked,
+                "stopped" => Word::Stopped,
                 other => panic!("an unknown line: {other}"),
             };
-            lines.entry(key).or_default().push(number(pid) as i32);
+            match word {
+                Word::Start => ledger.starts.entry(key.clone()).or_default().push(pid),
+                Word::End => ledger.ends.entry(key.clone()).or_default().push(pid),
+                Word::Asked | Word::Stopped => {}
+            }
+            ledger.lines.push((word, key));
         }
         ledger
     }
@@ -61,5 +84,39 @@ impl Ledger {
     /// The attempts that one task has started.
     pub fn attempts(&self, task: &str) -> Vec<&Attempt> {
         self.starts.keys().filter(|attempt| attempt.task == task).collect()
+    }
+
+    /// The attempts that said so, each once for each line, as they wrote it.
+    pub fn said(&self, word: Word) -> Vec<&Attempt> {
+        self.lines.iter().filter(|(said, _)| *said == word).map(|(_, attempt)| attempt).collect()
+    }
+
+    /// Those that were told to stop and are not gone yet.
+    pub fn stopping(&self) -> Vec<&Attempt> {
+        let gone = self.said(Word::Stopped);
+        self.said(Word::Asked).into_iter().filter(|attempt| !gone.contains(attempt)).collect()
+    }
+
+    /// Two attempts of one task of which the second began before the first was over. For tasks that say how they go.
+    pub fn overlaps(&self) -> Vec<[&Attempt; 2]> {
+        let (mut open, mut found): (BTreeMap<&str, Vec<&Attempt>>, Vec<_>) = Default::default();
+        for (word, attempt) in &self.lines {
+            let of_task = open.entry(&attempt.task).or_default();
+            match word {
+                Word::Start => {
+                    found.extend(of_task.iter().map(|earlier| [*earlier, attempt]));
+                    of_task.push(attempt);
+                }
+                Word::End | Word::Stopped => of_task.retain(|other| *other != attempt),
+                Word::Asked => {}
+            }
+        }
+        found
+    }
+
+    /// Whether some attempts were placed up to this entry of the log, and some after it.
+    pub fn is_of_both(&self, index: u64) -> bool {
+        let older = |attempt: &Attempt| Token(attempt.token).index() <= index;
+        self.starts.keys().any(older) && !self.starts.keys().all(older)
     }
 }

@@ -3,28 +3,35 @@
 use std::collections::BTreeSet;
 
 use baton_tests::jobs::ledger_script;
-use baton_tests::ledger::Ledger;
+use baton_tests::ledger::{Ledger, Word};
 
 use super::*;
 
-/// Three workers claim; two leaders die while they do, and each comes back. Every task runs, and none twice.
+/// Three workers claim; two leaders die while they do, with tasks ready and room for some, and each comes back. Every task runs,
+/// and none twice.
 async fn all_run_once(mode: &str) {
     let mut cluster = Cluster::with(Layout { cpu: "2", ..Layout::of(3, 3).patient() }).await;
     let cli = Cli::of(&cluster);
     cli.ok(&["queue", "put", "default", "--mode", mode]).await;
-    let ledger = cluster.folder().join("ledger");
+    let path = cluster.folder().join("ledger");
     let script = cluster.folder().join("task.sh");
-    std::fs::write(&script, ledger_script(&ledger, "0.1")).expect("written");
+    std::fs::write(&script, ledger_script(&path, "0.1")).expect("written");
     let script = script.to_str().expect("a path in words");
-    let mut jobs = Vec::new();
+    let begun = || Ledger::read(&path).starts.len();
+    let (mut jobs, mut killed) = (Vec::new(), Vec::new());
     for _ in 0..2 {
+        let before = begun();
         // Through each replica in turn.
         for place in 0..3 {
             let through = Cli::to(&cluster.addresses[place]);
-            jobs.push(through.submit(&["--array", "0-9", "--", "sh", script]).await);
+            jobs.push(through.submit(&["--array", "0-29", "--", "sh", script]).await);
         }
-        let gone = cluster.kill_leader().await;
+        wait_until("some have begun", async || begun() > before).await;
+        let (gone, applied) = cluster.kill_leader_now().await;
+        assert!(begun() < jobs.len() * 30, "in the middle of them: {}", begun());
+        cluster.leader().await;
         cluster.replicas[gone].start();
+        killed.push(applied);
     }
     let mut workers = BTreeSet::new();
     for job in &jobs {
@@ -33,9 +40,13 @@ async fn all_run_once(mode: &str) {
         let ran = tasks["items"].as_array().expect("tasks").iter();
         workers.extend(ran.map(|task| task["outcome"]["worker"].as_str().unwrap_or("?").to_owned()));
     }
-    let ledger = Ledger::read(&ledger);
+    let ledger = Ledger::read(&path);
     assert!(ledger.started_twice().is_empty(), "{:?}", ledger.started_twice());
-    assert_eq!(ledger.tasks_ended().len(), 60);
+    assert!(ledger.overlaps().is_empty(), "{:?}", ledger.overlaps());
+    assert_eq!((ledger.tasks_ended().len(), ledger.said(Word::End).len()), (180, 180));
+    for applied in killed {
+        assert!(ledger.is_of_both(applied), "none was claimed before {applied}, or none after it");
+    }
     assert!(workers.len() > 1, "{workers:?}");
 }
 
