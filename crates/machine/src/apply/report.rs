@@ -241,14 +241,23 @@ fn remember_cancelled(
     let settings = state.meta.settings.clone();
     let reason = if ended.reason == Reason::Exited { Reason::Cancelled } else { ended.reason };
     let mut ended = Ended { verdict: Verdict::Cancelled, reason, result: None, ..ended.clone() };
-    if allocation.preempted && ended.message.is_empty() {
-        PREEMPTED.clone_into(&mut ended.message);
+    if allocation.preempted {
+        ended.message = and_why(ended.message, PREEMPTED, state.limits().tail_bytes_max as usize);
     }
     let outcome = Arc::new(outcome(state, id, gone.len(), allocation, &ended, worker));
     let change = state.change_group(id, place, |group| {
         gone.runs().map(|run| record(group, run, &outcome, &settings.limits)).sum()
     });
     results_changed(state, id, change);
+}
+
+/// What it said last, as far as there is room, and then why it was stopped: the last line is what lists show.
+fn and_why(mut message: String, why: &str, max: usize) -> String {
+    truncate(&mut message, max.saturating_sub(why.len() + 1));
+    if !message.is_empty() {
+        message.push('\n');
+    }
+    message + why
 }
 
 fn outcome(
