@@ -1,15 +1,43 @@
 //! Orders and backfill of queues on a real cluster; what-if runs and admission of periodic tasks.
 
+use std::time::Duration;
+
+use model::Timestamp;
+
 use super::*;
+
+/// One worker of four cores.
+async fn patient() -> (Cluster, Cli) {
+    let cluster = Cluster::with(Layout::of(3, 1).patient()).await;
+    let cli = Cli::of(&cluster);
+    (cluster, cli)
+}
+
+fn time(text: &Value) -> Timestamp {
+    text.as_str().expect("a time").parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// When the only attempt of a job's only task began and ended, by the worker's clock.
+async fn ran(cli: &Cli, job: &str) -> [Timestamp; 2] {
+    let task = cli.json(&["ps", job]).await["items"][0].clone();
+    assert_eq!((&task["attempt"], &task["state"]), (&json!(1), &json!("succeeded")), "{task:#}");
+    [time(&task["outcome"]["started"]), time(&task["outcome"]["ended"])]
+}
+
+async fn is_running(cli: &Cli, job: &str) {
+    let state = async || cli.json(&["ps", job]).await["items"][0]["state"].clone();
+    wait_until(&format!("{job} runs"), async || state().await == "running").await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promised_start_outlives_the_leader_and_is_kept() {
-    let (mut cluster, cli) = cluster_and_cli().await;
+    let (mut cluster, cli) = patient().await;
     cli.ok(&["queue", "put", "default", "--order", "fifo", "--backfill", "easy"]).await;
-    let long = cli.submit(&["--cpu", "3", "--estimate", "5m", "--", "sleep", "12"]).await;
-    wait_until("the long one runs", async || cli.json(&["ps", &long]).await.to_string().contains("running"))
-        .await;
-    let wide = cli.submit(&["--cpu", "4", "--estimate", "5s", "--", "true"]).await;
+    let gate = cli.path("gate");
+    let script = format!("while ! [ -e {} ]; do sleep 0.1; done", gate.display());
+    let long = cli.submit(&["--cpu", "3", "--estimate", "5m", "--", "sh", "-c", &script]).await;
+    is_running(&cli, &long).await;
+    let wide = cli.submit(&["--cpu", "4", "--estimate", "5s", "--", "sleep", "0.2"]).await;
     let promised = async || cli.json(&["explain", &wide]).await["expected_start"].clone();
     wait_until("a start is promised", async || promised().await.is_string()).await;
     // The core that is free takes what is over by then, and nothing longer.
@@ -19,12 +47,27 @@ async fn a_promised_start_outlives_the_leader_and_is_kept() {
     let told = cli.json(&["explain", &longer]).await;
     assert_eq!(told["state"], "ready", "{told:#}");
     assert!(told["summary"].to_string().contains("lets nothing delay the first"), "{told:#}");
+
+    let before = time(&promised().await);
     cluster.kill_leader().await;
     wait_until("the new leader answers", async || cli.run(&["explain", &wide]).await.status == 0).await;
-    assert!(promised().await.is_string(), "the promise stands in the state");
+    let after = time(&promised().await);
+
+    std::fs::write(&gate, "").expect("the gate opens");
     cli.ok(&["wait", &long, &wide, &longer]).await;
-    let place = |job: &str| job.trim_start_matches('j').parse::<u64>().expect("a number");
-    assert!(place(&wide) < place(&longer));
+    let [_, end_of_long] = ran(&cli, &long).await;
+    let [start_of_wide, end_of_wide] = ran(&cli, &wide).await;
+    let [start_of_longer, _] = ran(&cli, &longer).await;
+    let [_, end_of_short] = ran(&cli, &short).await;
+    // A promise is by the log's clock, which stands still while nobody leads: so much later it may be by the wall, and that was
+    // between the end of one task and the start of another. Nor is it earlier, for nothing has ended; the two clocks are read one
+    // after the other, hence the second.
+    let (noise, between) = (Duration::from_secs(1), start_of_wide.since(end_of_short));
+    assert!(after.plus(noise) >= before, "{before} became {after}");
+    assert!(after <= before.plus(between).plus(noise), "{before} became {after} within {between:?}");
+    assert!(end_of_short <= start_of_wide && end_of_long <= start_of_wide, "it needs all of the worker");
+    assert!(start_of_wide <= after, "by {after} it was to have started, not at {start_of_wide}");
+    assert!(end_of_wide <= start_of_longer, "who would have delayed it comes after it");
     let list = cli.json(&["queue", "list"]).await;
     assert_eq!(list["items"][0]["policy"]["backfill"], "easy");
 }
