@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use model::Timestamp;
+use baton_tests::jobs::{ledger_script, slow_to_leave_script};
+use baton_tests::ledger::{Attempt, Ledger, Word};
+use model::{Timestamp, Token};
 
 use super::*;
 
@@ -116,30 +118,79 @@ async fn users_share_a_queue_by_what_they_take_and_took() {
     assert_says(&cli.run(&["queue", "users", "nowhere"]).await, 3, &["there is no queue `nowhere`"]);
 }
 
+/// Two of four give way to one of a higher priority; the leader dies when they were told to go and are not gone. Three times.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_task_gives_way_to_a_higher_priority_once_though_the_leader_dies() {
-    let (mut cluster, cli) = cluster_and_cli().await;
+    const ROUNDS: usize = 3;
+    let (mut cluster, cli) = patient().await;
     cli.ok(&["queue", "put", "default", "--preempt"]).await;
-    let low = cli.submit(&["--array", "0-3", "--", "sleep", "600"]).await;
-    let tasks = async || cli.json(&["ps", &low]).await["items"].as_array().expect("a list").clone();
-    let running = async || tasks().await.iter().all(|task| task["state"] == "running");
-    wait_until("all cores are taken", running).await;
-    let high = cli.submit(&["--priority", "5", "--cpu", "2", "--", "sleep", "1"]).await;
-    cluster.kill_leader().await;
-    cli.ok(&["wait", &high]).await;
-    wait_until("those that gave way run again", running).await;
-    let tasks = tasks().await;
-    let again: Vec<&Value> = tasks.iter().filter(|task| task["attempt"] != 1).collect();
-    assert_eq!(again.len(), 2, "two of four made room: {tasks:#?}");
-    for task in again {
-        assert_eq!((&task["attempt"], &task["round"]), (&json!(2), &json!(1)));
-        let outcome = &task["outcome"];
-        assert_eq!((&outcome["verdict"], &outcome["reason"]), (&json!("cancelled"), &json!("cancelled")));
-        assert_eq!(outcome["message"], "it gave way to a task of a higher priority");
+    let [ledger, gate, leave] = ["ledger", "gate", "leave"].map(|name| cluster.folder().join(name));
+    let script = |name: &str, text: String| {
+        let path = cluster.folder().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("a path in words").to_owned()
+    };
+    let slow = script("low.sh", slow_to_leave_script(&ledger, &gate, &leave));
+    let quick = script("high.sh", ledger_script(&ledger, "0.2"));
+    let low = cli.submit(&["--array", "0-3", "--", "sh", &slow]).await;
+    let read = || Ledger::read(&ledger);
+    let (mut jobs, mut applied) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let tasks = async || cli.json(&["ps", &low]).await["items"].as_array().expect("a list").clone();
+        let running = async || tasks().await.iter().all(|task| task["state"] == "running");
+        wait_until("all cores are taken", running).await;
+        let began = read().said(Word::Start).len();
+        let high = cli.submit(&["--priority", "5", "--cpu", "2", "--", "sh", &quick]).await;
+        wait_until("two were told to go", async || read().stopping().len() == 2).await;
+        let (gone, before) = cluster.kill_leader_now().await;
+        let now = read();
+        assert_eq!(
+            (now.stopping().len(), now.said(Word::Start).len()),
+            (2, began),
+            "in the middle: {now:#?}"
+        );
+        std::fs::write(&leave, "").expect("they may go");
+        cluster.leader().await;
+        cluster.replicas[gone].start();
+        cli.ok(&["wait", &high]).await;
+        std::fs::remove_file(&leave).expect("written above");
+        jobs.push(high);
+        applied.push(before);
     }
+    let again = async || cli.json(&["queue", "list"]).await["items"][0]["counts"]["running"] == 4;
+    wait_until("those that gave way run again", again).await;
+    std::fs::write(&gate, "").expect("the gate opens");
+    cli.ok(&["wait", &low]).await;
+
+    let ledger = read();
+    assert!(ledger.started_twice().is_empty(), "{:?}", ledger.started_twice());
+    assert!(ledger.overlaps().is_empty(), "{:?}", ledger.overlaps());
+    assert_eq!(ledger.said(Word::End).len(), 4 + ROUNDS, "each once: {ledger:#?}");
+    assert_eq!(ledger.tasks_ended().len(), 4 + ROUNDS);
+    let stopped = ledger.said(Word::Stopped);
+    assert_eq!(stopped.len(), 2 * ROUNDS, "two of four made room each time: {stopped:?}");
+    // What the first leader had begun and what later ones had.
+    let of_first = |attempt: &&Attempt| Token(attempt.token).index() <= applied[0];
+    assert!(stopped.iter().any(of_first) && !stopped.iter().all(of_first), "{stopped:?}, {applied:?}");
+    for job in &jobs {
+        assert_eq!(ledger.attempts(&format!("{job}.0")).len(), 1);
+    }
+    let tasks = cli.json(&["ps", &low]).await["items"].as_array().expect("a list").clone();
+    let earlier: Vec<&Value> = tasks.iter().filter_map(|task| task["earlier"].as_array()).flatten().collect();
+    assert_eq!(earlier.len(), 2 * ROUNDS, "{tasks:#?}");
+    for outcome in earlier {
+        assert_eq!((&outcome["verdict"], &outcome["reason"]), (&json!("cancelled"), &json!("cancelled")));
+        let why = outcome["message"].as_str().expect("words");
+        // Before it stands what it wrote last: the shell tells of the `sleep` that was ended.
+        assert_eq!(why.lines().last(), Some("it gave way to a task of a higher priority"), "{why}");
+    }
+    assert!(tasks.iter().all(|task| task["round"] == 1 && task["state"] == "succeeded"), "{tasks:#?}");
     let queue = cli.json(&["queue", "list"]).await["items"][0].clone();
-    assert_eq!((&queue["preempted"], &queue["policy"]["preempt"]), (&json!(2), &json!(true)), "{queue:#}");
-    cli.ok(&["cancel", &low]).await;
+    assert_eq!(
+        (&queue["preempted"], &queue["policy"]["preempt"]),
+        (&json!(2 * ROUNDS), &json!(true)),
+        "{queue:#}"
+    );
     let said = cli.run(&["queue", "put", "default", "--order", "edf", "--preempt"]).await;
     assert_says(&said, 2, &["preempt", "only the order priority has preemption", "Nothing was changed"]);
     cli.ok(&["queue", "put", "default", "--no-preempt"]).await;
