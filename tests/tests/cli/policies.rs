@@ -76,20 +76,19 @@ async fn a_promised_start_outlives_the_leader_and_is_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_share_a_queue_by_what_they_take_and_took() {
-    let (mut cluster, cli) = cluster_and_cli().await;
+    let (mut cluster, cli) = patient().await;
     cli.ok(&["queue", "put", "default", "--order", "fair", "--share", "bob=300"]).await;
-    let submit = async |user: &str, seconds: &str| {
-        cli.ok(&["--user", user, "submit", "--", "sleep", seconds]).await.trim().to_owned()
+    let gate = cli.path("gate");
+    let until_gate = format!("while ! [ -e {} ]; do sleep 0.1; done", gate.display());
+    // Each takes the whole worker, so that they run one after the other.
+    let submit = async |user: &str, script: &str| {
+        let words = ["--user", user, "submit", "--cpu", "4", "--", "sh", "-c", script];
+        cli.ok(&words).await.trim().to_owned()
     };
-    // ann fills the worker; then both wait for it.
-    let mut first = Vec::new();
-    for _ in 0..4 {
-        first.push(submit("ann", "3").await);
-    }
-    let running = async || cli.json(&["queue", "list"]).await["items"][0]["counts"]["running"] == 4;
-    wait_until("ann has all of it", running).await;
-    let more = submit("ann", "0").await;
-    let others = [submit("bob", "0").await, submit("bob", "0").await];
+    let first = submit("ann", &until_gate).await;
+    is_running(&cli, &first).await;
+    let more = submit("ann", "true").await;
+    let others = [submit("bob", "true").await, submit("bob", "true").await];
     let told = cli.json(&["explain", &more]).await;
     assert!(told["reasons"].to_string().contains("no_room"), "{told:#}");
     cluster.kill_leader().await;
@@ -98,16 +97,13 @@ async fn users_share_a_queue_by_what_they_take_and_took() {
     let users = cli.json(&["queue", "users", "default"]).await;
     let of = |place: usize| (users["items"][place]["name"].clone(), users["items"][place]["weight"].clone());
     assert_eq!((of(0), of(1)), ((json!("ann"), json!(100)), (json!("bob"), json!(300))), "{users:#}");
-    for job in first.iter().chain(&others).chain([&more]) {
-        cli.ok(&["wait", job]).await;
-    }
-    let started = async |job: &str| {
-        let task = cli.json(&["ps", job]).await["items"][0].clone();
-        task["outcome"]["placed"].as_str().expect("it has run").to_owned()
-    };
-    for other in &others {
-        assert!(started(other).await <= started(&more).await, "bob, who had nothing, goes first");
-    }
+    std::fs::write(&gate, "").expect("the gate opens");
+    cli.ok(&["wait", &first, &more, &others[0], &others[1]]).await;
+    let [ann, of_bob] = [ran(&cli, &more).await, ran(&cli, &others[1]).await];
+    assert!(
+        of_bob[1] <= ann[0],
+        "bob, who had nothing, goes first, though ann had asked before: {of_bob:?}, {ann:?}"
+    );
     let said = cli.run(&["queue", "put", "default", "--share", "ann=-1"]).await;
     assert_says(&said, 2, &["from 1 to 10000", "the nearest is 1"]);
     assert_says(
