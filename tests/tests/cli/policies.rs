@@ -75,6 +75,36 @@ async fn a_promised_start_outlives_the_leader_and_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_waits_again_shows_how_it_ended_and_when_it_is_to_start() {
+    let (_cluster, cli) = patient().await;
+    cli.ok(&["queue", "put", "default", "--backfill", "easy", "--preempt"]).await;
+    let low = cli.submit(&["--cpu", "4", "--estimate", "1h", "--", "sleep", "600"]).await;
+    is_running(&cli, &low).await;
+    let high = ["--priority", "5", "--cpu", "4", "--estimate", "30m", "--", "sleep", "600"];
+    let high = cli.submit(&high).await;
+    is_running(&cli, &high).await;
+    let note = async |job: &str| cli.json(&["ps", job]).await["items"][0]["note"].clone();
+    wait_until("a start is promised", async || note(&low).await.is_string()).await;
+    let told = note(&low).await.as_str().expect("words").to_owned();
+    let at = told.strip_prefix("expected to start by ").unwrap_or_else(|| panic!("{told}"));
+    let jobs = cli.json(&["ps"]).await["items"].as_array().expect("a list").clone();
+    let asked = jobs.iter().find(|job| job["id"] == high.as_str()).expect("it is there")["submitted"].clone();
+    assert!(time(&json!(at)) >= time(&asked).plus(Duration::from_secs(1800)), "{at}, after {asked}");
+    let table = cli.ok(&["ps", &low]).await;
+    assert!(table.contains("it gave way to a task of a higher priority; expected to start by 2"), "{table}");
+
+    let file =
+        json!({"tasks": [{"name": "a", "script": "exit 7", "retry": {"max": 1, "backoff": "1h..1h"}}]});
+    cli.ok(&["cancel", &low, &high]).await;
+    let again = cli.submit(&[cli.file("again.json", &file.to_string())]).await;
+    let delayed = async || cli.json(&["ps", &again]).await["items"][0]["state"] == "delayed";
+    wait_until("it has failed once", delayed).await;
+    let table = cli.ok(&["ps", &again]).await;
+    assert!(table.contains("exit 7; waits until 2"), "{table}");
+    cli.ok(&["cancel", &again]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_share_a_queue_by_what_they_take_and_took() {
     let (mut cluster, cli) = patient().await;
     cli.ok(&["queue", "put", "default", "--order", "fair", "--share", "bob=300"]).await;
