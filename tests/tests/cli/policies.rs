@@ -224,7 +224,19 @@ async fn a_running_task_gives_way_to_a_higher_priority_once_though_the_leader_di
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_policy_changes_nothing() {
-    let (_cluster, cli) = cluster_and_cli().await;
+    let (cluster, cli) = cluster_and_cli().await;
+    for (weight, nearest) in [("-1", 1), ("0", 1), ("20000", 10_000)] {
+        let said = cli.run(&["queue", "put", "default", "--weight", weight]).await;
+        let nearest = format!("the nearest is {nearest}");
+        assert_says(&said, 2, &["--weight", "from 1 to 10000", &format!("not `{weight}`"), &nearest]);
+    }
+    // Whoever has no command line is told the same.
+    for (weight, nearest) in [(0, 1), (20_000, 10_000)] {
+        let refused = cluster.client().put_queue("default", Some(weight), None).await.expect_err("no weight");
+        let why = format!("weight: {weight} is not 1 to 10000; the nearest is {nearest}");
+        assert!(format!("{refused:?}").contains(&why), "{refused:?}");
+    }
+    assert_eq!(cli.json(&["queue", "list"]).await["items"][0]["weight"], 100);
     cli.ok(&["queue", "put", "default", "--ageing", "10m"]).await;
     let said = cli.run(&["queue", "put", "default", "--order", "sjg"]).await;
     assert_says(&said, 2, &["there is no order `sjg`", "did you mean `sjf`"]);
