@@ -314,4 +314,12 @@ async fn periodic_tasks_are_admitted_or_refused_with_the_first_that_misses() {
     assert_says(&cli.run(&["plan", bad]).await, 2, &["tasks[0].run_time", "tasks[1].name", "2 errors"]);
     assert_says(&cli.run(&["plan", file, "--policy", "edg"]).await, 2, &["did you mean `edf`"]);
     assert_says(&cli.run(&["plan", "nowhere.yaml"]).await, 2, &["nowhere.yaml: cannot be read"]);
+    let heavy = "tasks:\n- {name: a, run_time: 2s, period: 10s}\n- {name: b, run_time: 10s, period: 11s}\n\
+                 - {name: c, run_time: 2s, period: 10s}\n";
+    let file = cli.file("heavy.yaml", heavy);
+    let said =
+        cli.run(&["plan", file, "--preemptive", "--policy", "edf", "--slots", "2", "--any-slot"]).await;
+    assert_eq!(said.status, 12, "{said:#?}");
+    assert!(said.stdout.contains("1.3091 <= 1.0909 does not hold"), "{said:#?}");
+    assert!(said.stdout.contains("the bound is of b, the largest: 0.9091 of a slot"), "{said:#?}");
 }

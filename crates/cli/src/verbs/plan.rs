@@ -223,6 +223,14 @@ fn text(set: &[Periodic], answers: &[(How, Admission)]) -> String {
                 Some(how) => writeln!(out, "  first miss: {name}: {how}"),
             };
         }
+        if let Some(place) = found.bound_of {
+            let Periodic { name, cost, deadline, .. } = &set[place];
+            let part = *cost as f64 / *deadline as f64;
+            let _ = writeln!(
+                out,
+                "  the bound is of {name}, the largest: {part:.4} of a slot; whether any misses is not known"
+            );
+        }
         for (place, task) in set.iter().enumerate() {
             let response = found.responses.get(place).copied().flatten();
             let slot = found.slots.get(place).copied().flatten();
@@ -253,7 +261,7 @@ fn json_of(set: &[Periodic], how: How, found: &Admission) -> Value {
     );
     json!({"policy": how.priority.name(), "preemptive": how.preemptive, "slots": how.slots, "any_slot": how.global,
            "accepted": found.accepted, "tests": found.tests.iter().map(test).collect::<Vec<_>>(),
-           "first_miss": miss, "tasks": set.iter().enumerate().map(task).collect::<Vec<_>>()})
+           "first_miss": miss, "bound_of": found.bound_of.map(|place| set[place].name.as_str()), "tasks": set.iter().enumerate().map(task).collect::<Vec<_>>()})
 }
 
 #[cfg(test)]
@@ -297,5 +305,24 @@ mod tests {
         assert!(told.contains("first miss: b: by 7s it needs 8s, 1s too much"), "{told}");
         assert!(told.contains("edf (preemptive, 1 slot): accepted"), "{told}");
         assert_eq!(json_of(&set, answers[0].0, &answers[0].1)["first_miss"]["task"], "b");
+    }
+
+    #[test]
+    fn a_refusal_on_any_slot_names_the_task_that_the_bound_is_of() {
+        let tasks = "tasks:\n- {name: a, run_time: 2s, period: 10s}\n- {name: b, run_time: 10s, period: 11s}\n\
+                     - {name: c, run_time: 2s, period: 10s}\n";
+        let set = periodic(&file(tasks)).unwrap();
+        let how = How { priority: Priority::Edf, preemptive: true, slots: 2, global: true };
+        let told = |set: &[Periodic]| {
+            let found = admit(set, how).unwrap();
+            (json_of(set, how, &found)["bound_of"].clone(), text(set, &[(how, found)]))
+        };
+        let (name, refused) = told(&set);
+        assert_eq!(name, "b");
+        assert!(refused.contains("refused\n"), "{refused}");
+        assert!(refused.contains("the bound is of b, the largest: 0.9091 of a slot"), "{refused}");
+        let (name, accepted) = told(&set[..1]);
+        assert_eq!(name, Value::Null);
+        assert!(!accepted.contains("the bound is of"), "{accepted}");
     }
 }

@@ -135,6 +135,8 @@ pub struct Admission {
     /// The slot of each task, where each has one.
     pub slots: Vec<Option<u32>>,
     pub miss: Option<Miss>,
+    /// The task that the bound is of, where a test refuses that is only sufficient: nobody is sure to miss.
+    pub bound_of: Option<usize>,
 }
 
 /// Why there is no answer.

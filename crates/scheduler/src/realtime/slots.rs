@@ -42,7 +42,15 @@ pub(super) fn partitioned(set: &[Periodic], how: How) -> Result<Admission, Unans
         bound: 0.0,
         holds: left == 0,
     };
-    Ok(Admission { accepted: left == 0, tests: vec![test], responses, slots: placed, miss: missed })
+    let accepted = left == 0;
+    Ok(Admission {
+        accepted,
+        tests: vec![test],
+        responses,
+        slots: placed,
+        miss: missed,
+        ..Admission::default()
+    })
 }
 
 fn pick(set: &[Periodic], places: &[usize]) -> Vec<Periodic> {
@@ -55,9 +63,11 @@ pub(super) fn global(set: &[Periodic], how: How) -> Result<Admission, Unanswered
         return Err(Unanswered::NoTest("on any slot there is a test for preemptive edf only"));
     }
     let slots = u64::from(how.slots);
-    let largest = set.iter().map(|task| Ratio::new(task.cost, task.deadline));
-    let largest =
-        largest.reduce(|a, b| if a.value() >= b.value() { a } else { b }).unwrap_or(Ratio::new(0, 1));
+    let density_of = |place: &usize| Ratio::new(set[*place].cost, set[*place].deadline);
+    // Of equals the first.
+    let heaviest =
+        (0..set.len()).rev().max_by(|a, b| density_of(a).value().total_cmp(&density_of(b).value()));
+    let largest = heaviest.as_ref().map_or(Ratio::new(0, 1), density_of);
     let load = density(set);
     let spread = (1..slots).fold(load, |sum, _| sum.plus(largest));
     let implicit = set.iter().all(|task| task.deadline == task.period);
@@ -70,6 +80,11 @@ pub(super) fn global(set: &[Periodic], how: How) -> Result<Admission, Unanswered
         holds: spread.at_most(slots),
     };
     let accepted = test.holds;
-    let none = vec![None; set.len()];
-    Ok(Admission { accepted, tests: vec![test], responses: none, slots: Vec::new(), miss: None })
+    Ok(Admission {
+        accepted,
+        tests: vec![test],
+        responses: vec![None; set.len()],
+        bound_of: heaviest.filter(|_| !accepted),
+        ..Admission::default()
+    })
 }
