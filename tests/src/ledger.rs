@@ -120,3 +120,27 @@ impl Ledger {
         self.starts.keys().any(older) && !self.starts.keys().all(older)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(lines: &[&str]) -> Ledger {
+        let path = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(path.path(), lines.join("\n") + "\n").expect("written");
+        Ledger::read(path.path())
+    }
+
+    #[test]
+    fn an_attempt_that_begins_before_the_earlier_one_is_over_is_found() {
+        let (first, second) = ("j1.0 1 10 7", "j1.0 2 20 8");
+        let told = |gone: &str| told(&[&format!("start {first}"), gone, &format!("start {second}")]);
+        for gone in [format!("end {first}"), format!("stopped {first}")] {
+            assert!(told(&gone).overlaps().is_empty(), "{gone}");
+        }
+        let beside = told(&format!("asked {first}"));
+        assert_eq!((beside.overlaps().len(), beside.stopping().len()), (1, 1), "{beside:#?}");
+        assert!(told("start j2.0 1 15 9").overlaps().len() == 1, "another task is another matter");
+        assert_eq!([9, 10, 19, 20].map(|index| beside.is_of_both(index)), [false, true, true, false]);
+    }
+}
