@@ -47,12 +47,15 @@ pub fn adapt(
     if !is_astray && newer.map(ended).sum::<u64>() < TASKS_MIN {
         return None;
     }
-    let try_out = |policy: &Policy| figures(workload, &run(workload, replay.cores(parts), policy));
+    // A run that is broken says nothing for any change.
+    let try_out =
+        |policy: &Policy| Some(figures(workload, &run(workload, replay.cores(parts), policy).ok()?));
     if is_astray {
         let home_policy = Policy { name: "home".to_owned(), queue: *home };
-        return Some(found(present, home, home, &try_out(&policies[0]), &try_out(&home_policy)));
+        return Some(found(present, home, home, &try_out(&policies[0])?, &try_out(&home_policy)?));
     }
-    let figures: Vec<Figures> = policies.iter().take_while(|_| go_on()).map(try_out).collect();
+    let figures: Option<Vec<Figures>> = policies.iter().take_while(|_| go_on()).map(try_out).collect();
+    let figures = figures?;
     if figures.len() < policies.len() {
         return None;
     }

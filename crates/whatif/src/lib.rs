@@ -29,7 +29,7 @@ pub use page::render;
 pub use policy::{NAMES, Policy};
 pub use recent::Recent;
 pub use replay::{Facts, Replay, replay};
-pub use run::{Ran, Run, run};
+pub use run::{Broken, Ran, Run, run};
 pub use swf::read_swf;
 pub use wfcommons::read_wfcommons;
 pub use workload::{Job, Malformed, Task, Workload};

@@ -318,7 +318,7 @@ mod tests {
         let workload = generate(&Generator { jobs, cores: 64, load: 0.9, seed: 1 });
         let runs = ["fcfs", "easy"].map(|name| {
             let policy: Policy = name.parse().unwrap();
-            let ran = run(&workload, 64, &policy);
+            let ran = run(&workload, 64, &policy).unwrap();
             let found = figures(&workload, &ran);
             (ran, found)
         });

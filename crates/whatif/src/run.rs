@@ -1,21 +1,19 @@
 //! One run: submits, rounds of the planner and ends, in virtual time.
 
+mod broken;
+mod setup;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use machine::{
-    Bootstrap, Command, Effect, Ended, Entry, News, Op, OpenSession, QueueSpec, Report, ReportBatch, Stamp,
-    Write,
-};
-use model::settings::Limits;
+use machine::{Command, Effect, Ended, Entry, News, Op, Plan, Reply, Report, ReportBatch, Stamp, Write};
 use model::time::micros;
-use model::{
-    Actor, Capacity, Dependency, Elapsed, JobId, JobSpec, Kind, Reason, RequestId, Resources, Seq, SessionId,
-    Settings, TaskSpec, Timestamp, Timing, Verdict, Work,
-};
+use model::{Actor, Elapsed, JobId, Reason, RequestId, Seq, SessionId, Timestamp, Verdict};
 use scheduler::{Budget, Overlay, Scratch};
+
+pub use broken::Broken;
 
 use crate::policy::Policy;
 use crate::workload::{Job, Workload};
@@ -72,16 +70,30 @@ const SESSION: SessionId = SessionId(1);
 const EPOCH_US: u64 = 1_000_000_000_000_000;
 
 /// Runs all of the workload. `cores` is at least what its widest task asks for.
-pub fn run(workload: &Workload, cores: u64, policy: &Policy) -> Run {
-    let mut world = World::new(workload, cores, policy);
+///
+/// # Errors
+/// What no run may do, or a workload that is beyond all limits.
+pub fn run(workload: &Workload, cores: u64, policy: &Policy) -> Result<Run, Broken> {
+    let mut world = World::new(workload, cores, policy)?;
     while let Some(now) = world.next() {
-        world.step(now);
+        world.step(now)?;
     }
-    Run { policy: policy.name.clone(), cores, tasks: world.done, queue: world.queue }
+    let tasks: usize = world.left.iter().sum();
+    if tasks > 0 {
+        return Err(Broken::Unfinished { tasks });
+    }
+    Ok(Run { policy: policy.name.clone(), cores, tasks: world.done, queue: world.queue })
 }
 
 struct World<'a> {
     workload: &'a Workload,
+    cores: u64,
+    /// Of these in use.
+    busy: u64,
+    /// A start that was promised must be kept.
+    holds_promises: bool,
+    /// Within so many rounds all is placed that can be.
+    rounds_max: u32,
     state: machine::State,
     scratch: Scratch,
     now: Duration,
@@ -108,9 +120,13 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(workload: &'a Workload, cores: u64, policy: &Policy) -> World<'a> {
+    fn new(workload: &'a Workload, cores: u64, policy: &Policy) -> Result<World<'a>, Broken> {
         let mut world = World {
             workload,
+            cores,
+            busy: 0,
+            holds_promises: broken::holds_promises(workload, &policy.queue),
+            rounds_max: broken::rounds_max(&policy.queue),
             state: machine::State::default(),
             scratch: Scratch::default(),
             now: Duration::ZERO,
@@ -120,32 +136,16 @@ impl<'a> World<'a> {
             suspended: BTreeMap::new(),
             ready: workload.jobs.iter().map(|job| vec![None; job.tasks.len()]).collect(),
             promised: workload.jobs.iter().map(|job| vec![None; job.tasks.len()]).collect(),
-            open: workload.jobs.iter().map(open).collect(),
+            open: workload.jobs.iter().map(setup::open).collect(),
             left: workload.jobs.iter().map(|job| job.tasks.len()).collect(),
-            dependents: dependents(workload),
+            dependents: setup::dependents(workload),
             waiting: BTreeSet::new(),
             done: Vec::new(),
             queue: Vec::new(),
         };
-        let settings = Settings { limits: limits(), ..Settings::default() };
-        let bootstrap = Bootstrap {
-            cluster: "what-if".to_owned(),
-            settings,
-            epoch: 0,
-            next_node: 1,
-            level: machine::LEVEL,
-        };
-        let put = QueueSpec {
-            name: model::spec::QUEUE_DEFAULT.to_owned(),
-            order: Some(policy.queue.order),
-            ageing: Some(policy.queue.ageing),
-            backfill: Some(policy.queue.backfill),
-            quantum: Some(policy.queue.quantum).filter(|quantum| !quantum.is_zero()),
-            ..QueueSpec::default()
-        };
-        let put = world.write(OPERATOR, Op::PutQueue(put));
-        world.apply(vec![Command::Bootstrap(bootstrap), worker(cores), put]);
-        world
+        let put = world.write(OPERATOR, Op::PutQueue(setup::queue(&policy.queue)));
+        world.apply(vec![setup::bootstrap(), setup::worker(cores), put])?;
+        Ok(world)
     }
 
     /// When something happens next.
@@ -160,7 +160,7 @@ impl<'a> World<'a> {
     }
 
     /// All that happens at one time, ends before submits, and the rounds that follow from it.
-    fn step(&mut self, now: Duration) {
+    fn step(&mut self, now: Duration) -> Result<(), Broken> {
         self.now = now;
         let mut commands = Vec::new();
         let mut reports = Vec::new();
@@ -180,39 +180,51 @@ impl<'a> World<'a> {
         if commands.is_empty() {
             commands.push(Command::Tick);
         }
-        self.apply(commands);
-        self.plan();
+        self.apply(commands)?;
+        self.plan()?;
         let waits = self.waiting.len() as u64;
         if self.queue.last().is_none_or(|(_, before)| *before != waits) {
             self.queue.push((now, waits));
         }
+        Ok(())
     }
 
-    fn plan(&mut self) {
+    fn plan(&mut self) -> Result<(), Broken> {
         let budget = Budget { placements_max: usize::MAX, skips_max: usize::MAX };
+        let mut rounds_left = self.rounds_max;
         loop {
             let plan = scheduler::plan(&self.state, &mut self.scratch, &Overlay::default(), budget);
             if plan.is_empty() {
-                return;
+                return Ok(());
             }
-            for promised in &plan.promises {
-                let Some(promise) = promised.promise else { continue };
-                let slot = &mut self.promised[promised.job.0 as usize - 1][promised.group as usize];
-                slot.get_or_insert(Duration::from_micros(promise.at.0));
+            if rounds_left == 0 {
+                return Err(Broken::Unsettled { at: self.now });
             }
-            self.apply(vec![Command::Place(plan)]);
+            // A plan that was full has not begun to settle.
+            rounds_left -= if self.scratch.has_more() { 0 } else { 1 };
+            self.note_promises(&plan);
+            self.apply(vec![Command::Place(plan)])?;
         }
     }
 
-    fn apply(&mut self, commands: Vec<Command>) {
+    fn note_promises(&mut self, plan: &Plan) {
+        for promised in &plan.promises {
+            let Some(promise) = promised.promise else { continue };
+            let slot = &mut self.promised[promised.job.0 as usize - 1][promised.group as usize];
+            slot.get_or_insert(Duration::from_micros(promise.at.0));
+        }
+    }
+
+    fn apply(&mut self, commands: Vec<Command>) -> Result<(), Broken> {
         let elapsed = micros(self.now);
         let stamp = Stamp { elapsed: Elapsed(elapsed), wall: Timestamp(EPOCH_US + elapsed) };
         let index = self.state.index() + 1;
         // Nobody compares digests here, so the entry is not hashed.
         let applied = self.state.apply_hashed(index, &Entry { stamp, commands }, 0);
+        applied.replies.iter().try_for_each(|reply| self.check(reply))?;
         for effect in applied.effects {
             match effect {
-                Effect::Run { seq, .. } => self.start(seq),
+                Effect::Run { seq, .. } => self.start(seq)?,
                 Effect::Switch { seq, .. } => self.switch(seq),
                 _ => {}
             }
@@ -221,6 +233,19 @@ impl<'a> World<'a> {
         while self.state.next_due().is_some_and(|due| due.elapsed == Some(Elapsed(0))) {
             let index = self.state.index() + 1;
             self.state.apply_hashed(index, &Entry { stamp, commands: vec![Command::Tick] }, 0);
+        }
+        let (at, busy, cores) = (self.now, self.busy, self.cores);
+        if busy > cores { Err(Broken::Capacity { at, busy, cores }) } else { Ok(()) }
+    }
+
+    fn check(&self, reply: &Reply) -> Result<(), Broken> {
+        let at = self.now;
+        match reply {
+            Reply::Placed { dropped, .. } if *dropped > 0 => {
+                Err(Broken::Dropped { at, placements: *dropped })
+            }
+            Reply::Rejected(why) => Err(Broken::Refused { at, why: why.to_string() }),
+            _ => Ok(()),
         }
     }
 
@@ -239,7 +264,7 @@ impl<'a> World<'a> {
                 self.become_ready(place, task);
             }
         }
-        let spec = spec(job, &self.left);
+        let spec = setup::spec(job, &self.left);
         self.write(&job.user, Op::Submit { job: JobId(place as u64 + 1), spec: Arc::new(spec) })
     }
 
@@ -248,7 +273,7 @@ impl<'a> World<'a> {
         self.waiting.insert((job, task));
     }
 
-    fn start(&mut self, seq: Seq) {
+    fn start(&mut self, seq: Seq) -> Result<(), Broken> {
         let session = self.state.session(SESSION).expect("the worker stays");
         let allocation = &session.allocations[&seq];
         let (job, task) = (allocation.job.0 as usize - 1, allocation.tasks.first as usize);
@@ -256,6 +281,12 @@ impl<'a> World<'a> {
         let (start, end) = (self.now, self.now + of.tasks[task].run);
         self.waiting.remove(&(job, task));
         let overtook = self.waiting.first().is_some_and(|(other, _)| *other < job);
+        let promised = self.promised[job][task];
+        let late = promised.filter(|promised| self.holds_promises && micros(*promised) < micros(start));
+        if let Some(promised) = late {
+            return Err(Broken::Promise { at: start, job, task, promised });
+        }
+        self.busy += of.tasks[task].cores;
         self.running.push(Reverse((end, seq, self.done.len())));
         self.done.push(Ran {
             job,
@@ -266,9 +297,10 @@ impl<'a> World<'a> {
             end,
             pauses: Vec::new(),
             deadline: of.tasks[task].deadline.map(|deadline| of.submit + deadline),
-            promised: self.promised[job][task],
+            promised,
             overtook,
         });
+        Ok(())
     }
 
     /// What stands still ends that much later. Looked for among all that runs: few run, of what is sliced.
@@ -278,6 +310,7 @@ impl<'a> World<'a> {
             let ran = &mut self.done[place];
             ran.end += now - since;
             ran.pauses.push((since, now));
+            self.busy += ran.cores;
             self.running.push(Reverse((ran.end, seq, place)));
             return;
         }
@@ -289,11 +322,13 @@ impl<'a> World<'a> {
         if let Some(place) = place {
             self.running.retain(|Reverse((_, other, _))| *other != seq);
             self.suspended.insert(seq, (now, place));
+            self.busy -= self.done[place].cores;
         }
     }
 
     fn end(&mut self, place: usize) {
         let (job, task) = (self.done[place].job, self.done[place].task);
+        self.busy -= self.done[place].cores;
         for (other, of) in self.workload.jobs[job].tasks.iter().enumerate() {
             let times = of.after.iter().filter(|after| **after == task).count() as u32;
             if times > 0 {
@@ -338,64 +373,5 @@ impl<'a> World<'a> {
     }
 }
 
-fn open(job: &Job) -> Vec<u32> {
-    job.tasks.iter().map(|task| (task.after.len() + task.after_jobs.len()) as u32).collect()
-}
-
-fn dependents(workload: &Workload) -> Vec<Vec<(usize, usize)>> {
-    let mut dependents = vec![Vec::new(); workload.jobs.len()];
-    for (place, job) in workload.jobs.iter().enumerate() {
-        for (task, of) in job.tasks.iter().enumerate() {
-            of.after_jobs.iter().for_each(|earlier| dependents[*earlier].push((place, task)));
-        }
-    }
-    dependents
-}
-
-fn worker(cores: u64) -> Command {
-    Command::OpenSession(OpenSession {
-        session: SESSION,
-        worker: "w".to_owned(),
-        secret_hash: 0,
-        capacity: Capacity::of(Resources::cores(cores)),
-        labels: Default::default(),
-        kinds: vec![Kind::Process],
-        functions: Vec::new(),
-        isolation: String::new(),
-    })
-}
-
-/// `left` tells which of the earlier jobs have not ended: the others are forgotten already.
-fn spec(job: &Job, left: &[usize]) -> JobSpec {
-    let name = |place: usize| format!("t{place}");
-    let task = |(place, task): (usize, &crate::workload::Task)| {
-        let mut spec = TaskSpec::new(&name(place), Work::Run(vec!["true".to_owned()]));
-        spec.resources = Resources::cores(task.cores);
-        let estimate = task.estimate.map(|estimate| estimate.max(Duration::from_millis(1)));
-        spec.timing = Timing { estimate, deadline: task.deadline, ..Timing::default() }.boxed();
-        let jobs = task.after_jobs.iter().filter(|earlier| left[**earlier] > 0);
-        let jobs = jobs.map(|earlier| Dependency::Job(JobId(*earlier as u64 + 1)));
-        let tasks = task.after.iter().map(|other| Dependency::Task(name(*other)));
-        spec.after = tasks.chain(jobs).collect();
-        spec
-    };
-    let tasks = job.tasks.iter().enumerate().map(task).collect();
-    JobSpec::of("", tasks).with(|new| new.priority = job.priority)
-}
-
-/// What is kept of the past serves nobody here; and nothing is to stand in the way of a policy.
-fn limits() -> Limits {
-    Limits {
-        finished_jobs_max: 0,
-        tombstones_max: 0,
-        request_window_s: 1,
-        unfinished_jobs_max: u64::MAX,
-        groups_per_job_max: 100_000,
-        dependencies_per_task_max: 100_000,
-        spec_bytes_max: 64 << 20,
-        starve_after_s: 10 * 366 * 24 * 3600,
-        credit_per_session_max: 0,
-        rows_per_apply_max: 65_536,
-        ..Limits::default()
-    }
-}
+#[cfg(test)]
+mod tests;

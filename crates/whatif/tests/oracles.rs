@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use whatif::{Figures, Job, Policy, Task, Workload, figures, read_swf, run};
+use whatif::{Figures, Generator, Job, Policy, Task, Workload, figures, generate, read_swf, run};
 
 fn trace(name: &str) -> Option<Workload> {
     let Some(folder) = std::env::var_os("BATON_TRACES") else {
@@ -18,7 +18,7 @@ fn trace(name: &str) -> Option<Workload> {
 
 fn under(workload: &Workload, cores: u64, policy: &str) -> Figures {
     let policy: Policy = policy.parse().expect("a policy");
-    let ran = run(workload, cores, &policy);
+    let ran = run(workload, cores, &policy).unwrap_or_else(|broken| panic!("{policy}: {broken}"));
     assert_eq!(ran.tasks.len(), workload.tasks().count());
     figures(workload, &ran)
 }
@@ -38,7 +38,7 @@ fn jobs(of: &[(u64, u64, u64)]) -> Workload {
 fn five_jobs_start_when_the_textbook_says() {
     let workload = jobs(&[(0, 6, 10), (1, 8, 10), (2, 10, 5), (3, 2, 30), (4, 2, 5)]);
     let starts = |policy: &str| {
-        let mut tasks = run(&workload, 10, &policy.parse().unwrap()).tasks;
+        let mut tasks = run(&workload, 10, &policy.parse().unwrap()).unwrap().tasks;
         tasks.sort_by_key(|ran| ran.job);
         tasks.iter().map(|ran| ran.start.as_secs()).collect::<Vec<u64>>()
     };
@@ -55,7 +55,7 @@ fn bursts_wait_as_the_textbook_says() {
     let bursts = jobs(&[(0, 1, 24), (0, 1, 3), (0, 1, 3)]);
     assert_eq!(under(&bursts, 1, "fcfs").mean_wait_s, 17.0);
     assert_eq!(under(&bursts, 1, "sjf").mean_wait_s, 3.0);
-    let ran = run(&bursts, 1, &"round-robin:4s".parse().unwrap());
+    let ran = run(&bursts, 1, &"round-robin:4s".parse().unwrap()).unwrap();
     let mut ends: Vec<(usize, u64)> = ran.tasks.iter().map(|ran| (ran.job, ran.end.as_secs())).collect();
     ends.sort_unstable();
     assert_eq!(ends, [(0, 30), (1, 7), (2, 10)]);
@@ -107,6 +107,63 @@ fn a_thousand_synthetic_jobs_wait_as_known() {
     let found = known.map(|(policy, _)| (policy, under(&workload, 256, policy).mean_wait_s));
     let wrong = |((_, known), (_, found)): (&(&str, f64), &(&str, f64))| (known - found).abs() >= 0.06;
     assert!(!known.iter().zip(&found).any(wrong), "{found:?}");
+    for policy in ["easy", "conservative"] {
+        assert_promises_kept(&workload, 256, policy);
+    }
+}
+
+/// The estimates of the trace are exact, or too long.
+fn assert_promises_kept(workload: &Workload, cores: u64, policy: &str) {
+    let found = under(workload, cores, policy);
+    assert!(found.promised > 50 && found.promises_broken == 0, "{found:#?}");
+}
+
+/// As if everybody had known how long a job takes.
+fn exact(mut workload: Workload) -> Workload {
+    workload.jobs.iter_mut().flat_map(|job| &mut job.tasks).for_each(|task| task.estimate = Some(task.run));
+    workload
+}
+
+#[test]
+fn a_promised_start_is_kept_where_estimates_are_exact() {
+    for seed in 1..=6 {
+        let made = exact(generate(&Generator { jobs: 800, cores: 64, load: 1.0, seed }));
+        for policy in ["easy", "conservative", "conservative-sjf"] {
+            assert_promises_kept(&made, 64, policy);
+        }
+        // Who is first by another order than that of submits stays so only if nobody comes later.
+        let mut at_once = made;
+        at_once.jobs.iter_mut().for_each(|job| job.submit = Duration::ZERO);
+        for policy in ["easy-sjf", "easy-priority"] {
+            assert_promises_kept(&at_once, 64, policy);
+        }
+    }
+}
+
+#[test]
+fn a_promised_start_is_not_kept_where_a_task_takes_longer_than_expected() {
+    let mut made = exact(generate(&Generator { jobs: 800, cores: 64, load: 1.0, seed: 1 }));
+    made.jobs.iter_mut().step_by(3).for_each(|job| job.tasks[0].run *= 2);
+    for policy in ["easy", "conservative"] {
+        let found = under(&made, 64, policy);
+        assert!(found.promises_broken > 0, "{found:#?}");
+    }
+}
+
+#[test]
+fn no_policy_breaks_what_no_run_may_break() {
+    // Each run is checked as it goes: capacity, what plans come to, promises.
+    for seed in 1..=3 {
+        let mut made = generate(&Generator { jobs: 400, cores: 32, load: 1.1, seed });
+        for (place, job) in made.jobs.iter_mut().enumerate() {
+            job.priority = (place * 7 % 5) as i32;
+            job.tasks[0].deadline = (place % 3 > 0).then(|| Duration::from_secs(place as u64 * 97 % 4_000));
+            job.tasks[0].estimate = job.tasks[0].estimate.filter(|_| place % 11 > 0);
+        }
+        for policy in whatif::NAMES {
+            under(&made, 32, policy);
+        }
+    }
 }
 
 #[test]

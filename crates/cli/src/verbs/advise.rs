@@ -60,7 +60,7 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
             .fix("let jobs of it run, or look further back with a longer `--last`"));
     }
     let own = live::work(&history.jobs);
-    let found = Found::of(app, queue, machines, replay, others / (own + others).max(f64::MIN_POSITIVE));
+    let found = Found::of(app, queue, machines, replay, others / (own + others).max(f64::MIN_POSITIVE))?;
     app.face.one(&found.json(), &found.name(), || found.text(app))?;
     Ok(Exit::DONE)
 }
@@ -90,18 +90,26 @@ struct Tried {
 }
 
 impl Found {
-    fn of(app: &App, queue: QueueView, machines: Machines, replay: Replay, others: f64) -> Found {
+    fn of(
+        app: &App,
+        queue: QueueView,
+        machines: Machines,
+        replay: Replay,
+        others: f64,
+    ) -> Result<Found, Fault> {
         let policies = whatif::candidates(&queue.policy, &replay.workload);
         let cores = replay.cores(machines.parts);
         let progress = Rounds::new(&app.face);
         let mut figures = Vec::new();
         for policy in &policies {
             progress.begin(&policy.name, 1);
-            figures.push(whatif::figures(&replay.workload, &whatif::run(&replay.workload, cores, policy)));
+            let ran = whatif::run(&replay.workload, cores, policy);
+            let ran = ran.map_err(|broken| live::broken(DOING, policy, &broken))?;
+            figures.push(whatif::figures(&replay.workload, &ran));
         }
         progress.clear();
         let advice = whatif::advise(&figures);
-        Found { queue, machines, replay, policies, figures, advice, others }
+        Ok(Found { queue, machines, replay, policies, figures, advice, others })
     }
 
     fn to(&self) -> Option<usize> {

@@ -6,7 +6,7 @@ use model::Timestamp;
 use model::size::{PARTS, format_parts};
 use model::views::{QueueView, WorkerState, WorkerView};
 use serde_json::{Value, json};
-use whatif::{Facts, History, PastJob, Replay};
+use whatif::{Broken, Facts, History, PastJob, Policy, Replay};
 
 use super::history::{self, Wanted};
 use crate::app::App;
@@ -102,6 +102,12 @@ pub async fn present(
     let name = queue.or(only.map(|job| job.queue.as_str())).unwrap_or(model::spec::QUEUE_DEFAULT);
     let queues = app.client.queues().await.map_err(|error| Fault::reading(doing, error))?.value;
     Ok(queues.into_iter().find(|queue| queue.name == name))
+}
+
+/// A run that did what no run may do.
+pub fn broken(doing: &str, policy: &Policy, broken: &Broken) -> Fault {
+    let why = format!("a run under {policy} is not sound: {broken}");
+    Fault::failed(doing).why(why).fix("this is a bug of Baton's: report it, with the command and its input")
 }
 
 /// Work that ended, in seconds of one core.

@@ -119,7 +119,8 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
     let progress = Rounds::new(&app.face);
     for policy in chosen(args, &input) {
         progress.begin(&policy.name, 1);
-        let mut ran = whatif::run(&input.workload, input.cores, &policy);
+        let ran = whatif::run(&input.workload, input.cores, &policy);
+        let mut ran = ran.map_err(|broken| live::broken(DOING, &policy, &broken))?;
         let figures = whatif::figures(&input.workload, &ran);
         if !pictures {
             // A million jobs under a dozen policies need not all be kept.

@@ -154,7 +154,7 @@ fn dependencies_hold_within_a_job_one_by_one_and_between_jobs() {
     let after: Vec<&[usize]> = found.workload.tasks().map(|task| task.after.as_slice()).collect();
     assert_eq!(after, [&[][..], &[], &[0], &[1], &[], &[2, 3, 4], &[]]);
     assert_eq!(found.workload.jobs[1].tasks[0].after_jobs, [0]);
-    let ran = run(&found.workload, 8, &"fcfs".parse::<Policy>().unwrap());
+    let ran = run(&found.workload, 8, &"fcfs".parse::<Policy>().unwrap()).unwrap();
     let of_job = |place| ran.tasks.iter().filter(move |ran| ran.job == place);
     let first = found.workload.jobs[0].submit;
     assert_eq!(of_job(0).map(|ran| ran.end).max(), Some(first + secs(25)));
