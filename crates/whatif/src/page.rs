@@ -140,9 +140,9 @@ fn queue(run: &Run) -> Curve {
 
 fn busy(run: &Run) -> Curve {
     let mut changes: Vec<(Duration, i64)> = Vec::with_capacity(run.tasks.len() * 2);
-    for ran in &run.tasks {
-        changes.push((ran.start, ran.cores as i64));
-        changes.push((ran.end, -(ran.cores as i64)));
+    for (ran, (from, to)) in run.tasks.iter().flat_map(|ran| ran.times().map(move |time| (ran, time))) {
+        changes.push((from, ran.cores as i64));
+        changes.push((to, -(ran.cores as i64)));
     }
     changes.sort_unstable();
     let mut level = 0;
@@ -159,7 +159,7 @@ fn busy(run: &Run) -> Curve {
 }
 
 fn waits(run: &Run) -> Curve {
-    let mut waits: Vec<f64> = run.tasks.iter().map(|ran| (ran.start - ran.ready).as_secs_f64()).collect();
+    let mut waits: Vec<f64> = run.tasks.iter().map(|ran| ran.wait().as_secs_f64()).collect();
     waits.sort_by(f64::total_cmp);
     let share = |place: usize| (place + 1) as f64 * 100.0 / waits.len() as f64;
     let step = waits.len().div_ceil(POINTS_MAX).max(1);
@@ -341,6 +341,18 @@ mod tests {
         let page = page(20_000);
         assert_eq!(page.matches("<svg").count(), 3);
         assert!(page.len() < 200_000, "{}", page.len());
+    }
+
+    #[test]
+    fn who_stands_still_is_not_busy_and_waits() {
+        let workload = generate(&Generator { jobs: 60, cores: 8, load: 1.5, seed: 1 });
+        let ran = run(&workload, 8, &"round-robin:10s".parse().unwrap()).unwrap();
+        assert!(ran.tasks.iter().any(|ran| ran.pauses.len() > 1));
+        let high = |curve: &Curve| curve.points.iter().map(|point| point.1).fold(0.0, f64::max);
+        let busy = busy(&ran);
+        assert_eq!((high(&busy), busy.points.last().map(|point| point.1)), (8.0, Some(0.0)));
+        let waits = waits(&ran);
+        assert_eq!(waits.points.last(), Some(&(figures(&workload, &ran).max_wait_s, 100.0)));
     }
 
     #[test]

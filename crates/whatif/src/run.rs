@@ -60,6 +60,13 @@ impl Ran {
     pub fn took(&self) -> Duration {
         self.end - self.ready - self.wait()
     }
+
+    /// From when until when it ran, each time.
+    pub fn times(&self) -> impl Iterator<Item = (Duration, Duration)> + '_ {
+        let from = std::iter::once(self.start).chain(self.pauses.iter().map(|(_, to)| *to));
+        let to = self.pauses.iter().map(|(from, _)| *from).chain([self.end]);
+        from.zip(to)
+    }
 }
 
 /// Who sets the queue up.

@@ -58,16 +58,9 @@ type Time = (Duration, Duration);
 /// A core, and how many from it on.
 type Piece = (u64, u64);
 
-/// The times in which it ran.
-fn times(ran: &Ran) -> Vec<Time> {
-    let from = std::iter::once(ran.start).chain(ran.pauses.iter().map(|(_, to)| *to));
-    let to = ran.pauses.iter().map(|(from, _)| *from).chain([ran.end]);
-    from.zip(to).collect()
-}
-
 /// Runs of cores for each time of each task: from a core on, so many.
 fn pieces(run: &Run) -> Vec<(&Ran, Time, Vec<Piece>)> {
-    let all = run.tasks.iter().flat_map(|ran| times(ran).into_iter().map(move |time| (ran, time)));
+    let all = run.tasks.iter().flat_map(|ran| ran.times().map(move |time| (ran, time)));
     let mut order: Vec<(&Ran, Time)> = all.collect();
     order.sort_by_key(|(ran, (start, _))| (*start, ran.job, ran.task));
     let mut free: BTreeMap<u64, u64> = BTreeMap::from([(0, run.cores)]);
