@@ -27,7 +27,7 @@ pub(super) fn dependents(workload: &Workload) -> Vec<Vec<(usize, usize)>> {
 
 pub(super) fn bootstrap() -> Command {
     let settings = Settings { limits: limits(), ..Settings::default() };
-    Command::Bootstrap(Bootstrap { cluster: "what-if".to_owned(), settings, epoch: 0, next_node: 1 })
+    Command::Bootstrap(Bootstrap { cluster: "what-if".to_owned(), settings, epoch: 0, next_node: 1, level: machine::LEVEL })
 }
 
 pub(super) fn queue(policy: &QueuePolicy) -> QueueSpec {
@@ -61,7 +61,7 @@ pub(super) fn spec(job: &Job, left: &[usize]) -> JobSpec {
         let mut spec = TaskSpec::new(&name(place), Work::Run(vec!["true".to_owned()]));
         spec.resources = Resources::cores(task.cores);
         let estimate = task.estimate.map(|estimate| estimate.max(Duration::from_millis(1)));
-        spec.timing = Timing { estimate, deadline: task.deadline, period: None }.boxed();
+        spec.timing = Timing { estimate, deadline: task.deadline, ..Timing::default() }.boxed();
         let jobs = task.after_jobs.iter().filter(|earlier| left[**earlier] > 0);
         let jobs = jobs.map(|earlier| Dependency::Job(JobId(*earlier as u64 + 1)));
         let tasks = task.after.iter().map(|other| Dependency::Task(name(*other)));
