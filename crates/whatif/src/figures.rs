@@ -22,7 +22,7 @@ pub struct Figures {
     pub mean_bounded_slowdown: f64,
     /// From the first submit to the last end.
     pub makespan_s: f64,
-    /// Of the cores, over the makespan; 0 to 1.
+    /// Of the cores, over the makespan; 0 to 1. What a task did before it gave way counts for nothing.
     pub utilisation: f64,
     pub deadlines: u64,
     pub deadline_misses: u64,
@@ -33,6 +33,10 @@ pub struct Figures {
     /// Tasks that were promised a start, and those that started later than they were promised first.
     pub promised: u64,
     pub promises_broken: u64,
+    /// Tasks that started in a round of the planner after which one waited that came before them by the order of the queue.
+    pub backfilled: u64,
+    /// Times that a running task gave way to one of a higher priority, to begin anew later.
+    pub preemptions: u64,
     /// Times that a running task stood still for others.
     pub suspensions: u64,
 }
@@ -66,6 +70,8 @@ pub fn figures(workload: &Workload, run: &Run) -> Figures {
         overtook: count(&|ran| ran.overtook),
         promised: count(&|ran| ran.promised.is_some()),
         promises_broken: count(&broken),
+        backfilled: count(&|ran| ran.backfilled),
+        preemptions: run.tasks.iter().map(|ran| ran.lost.len() as u64).sum(),
         suspensions: run.tasks.iter().map(|ran| ran.pauses.len() as u64).sum(),
     }
 }
@@ -131,14 +137,16 @@ mod tests {
             pauses: Vec::new(),
             deadline: Some(at(30)),
             promised: promised.map(at),
+            lost: Vec::new(),
             overtook: job == 1,
+            backfilled: job == 1,
         };
         let tasks = vec![ran(0, 30, 35, Some(29)), ran(1, 10, 30, None)];
         let found = figures(&workload, &Run { policy: "p".to_owned(), cores: 4, tasks, queue: Vec::new() });
         assert_eq!((found.mean_wait_s, found.max_wait_s, found.median_wait_s), (10.0, 20.0, 0.0));
         assert_eq!(found.mean_bounded_slowdown, (2.5 + 1.0) / 2.0);
         assert_eq!((found.makespan_s, found.utilisation), (25.0, 0.5));
-        assert_eq!((found.deadlines, found.deadline_misses, found.overtook), (2, 1, 1));
+        assert_eq!((found.deadlines, found.deadline_misses, found.overtook, found.backfilled), (2, 1, 1, 1));
         assert_eq!((found.promised, found.promises_broken), (1, 1));
         assert_eq!(found.fairness, 3.5 * 3.5 / (2.0 * (2.5 * 2.5 + 1.0)));
     }

@@ -87,7 +87,7 @@ vertical-align: middle; margin-right: .4rem; }
 
 type Column = (&'static str, fn(&Figures) -> String);
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 12] = [
     ("mean wait", |f| span(f.mean_wait_s)),
     ("median", |f| span(f.median_wait_s)),
     ("95 %", |f| span(f.p95_wait_s)),
@@ -97,6 +97,8 @@ const COLUMNS: [Column; 10] = [
     ("utilisation", |f| format!("{:.1} %", f.utilisation * 100.0)),
     ("fairness", |f| format!("{:.3}", f.fairness)),
     ("overtook", |f| f.overtook.to_string()),
+    ("backfilled", |f| f.backfilled.to_string()),
+    ("gave way", |f| f.preemptions.to_string()),
     ("deadlines missed", |f| format!("{} of {}", f.deadline_misses, f.deadlines)),
 ];
 

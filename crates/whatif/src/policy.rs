@@ -16,8 +16,11 @@ pub struct Policy {
 /// The quantum of `round-robin`, unless another is given after a colon, as in `round-robin:4s`.
 pub const QUANTUM: Duration = Duration::from_secs(600);
 
+/// Running tasks give way to those of a higher priority.
+const PREEMPTING: &str = "priority-preempt";
+
 /// Order and backfill of each. `fcfs`, `sjf` and `hrrn` are strict: nothing overtakes the first that waits.
-const KNOWN: [(&str, Order, Backfill); 20] = [
+const KNOWN: [(&str, Order, Backfill); 21] = [
     ("fcfs", Order::Fifo, Backfill::None),
     ("sjf", Order::Sjf, Backfill::None),
     ("hrrn", Order::Hrrn, Backfill::None),
@@ -31,6 +34,7 @@ const KNOWN: [(&str, Order, Backfill); 20] = [
     ("conservative", Order::Fifo, Backfill::Conservative),
     ("conservative-sjf", Order::Sjf, Backfill::Conservative),
     ("priority", Order::Priority, Backfill::FirstFit),
+    (PREEMPTING, Order::Priority, Backfill::FirstFit),
     ("edf", Order::Edf, Backfill::FirstFit),
     ("rms", Order::Rms, Backfill::FirstFit),
     ("dms", Order::Dms, Backfill::FirstFit),
@@ -62,7 +66,9 @@ impl FromStr for Policy {
         let (_, order, backfill) = found.ok_or_else(|| unknown("policy", known, &NAMES))?;
         let own = if *order == Order::RoundRobin { QUANTUM } else { Duration::ZERO };
         let quantum = quantum.unwrap_or(own);
-        let queue = QueuePolicy { order: *order, backfill: *backfill, quantum, ..QueuePolicy::default() };
+        let preempt = known == PREEMPTING;
+        let queue =
+            QueuePolicy { order: *order, backfill: *backfill, preempt, quantum, ..QueuePolicy::default() };
         match queue.refusal() {
             Some((_, why)) => Err(why),
             None => Ok(Policy { name: text.to_owned(), queue }),
@@ -90,6 +96,8 @@ mod tests {
             (sliced.queue.quantum, sliced.to_string()),
             (Duration::from_secs(4), "round-robin:4s".to_owned())
         );
+        let preempts = |name: &&str| name.parse::<Policy>().unwrap().queue.preempt;
+        assert_eq!(NAMES.into_iter().filter(preempts).collect::<Vec<_>>(), ["priority-preempt"]);
         assert!("round-robin:9ms".parse::<Policy>().unwrap_err().contains("the nearest is 10ms"));
         assert!("easy:4s".parse::<Policy>().unwrap_err().contains("only the order round-robin"));
         assert!("fcsf".parse::<Policy>().unwrap_err().contains("did you mean `fcfs`"));

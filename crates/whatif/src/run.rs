@@ -1,6 +1,7 @@
 //! One run: submits, rounds of the planner and ends, in virtual time.
 
 mod broken;
+mod order;
 mod setup;
 
 use std::cmp::Reverse;
@@ -9,11 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machine::{Command, Effect, Ended, Entry, News, Op, Plan, Reply, Report, ReportBatch, Stamp, Write};
+use model::policy::Order;
 use model::time::micros;
 use model::{Actor, Elapsed, JobId, Reason, RequestId, Seq, SessionId, Timestamp, Verdict};
 use scheduler::{Budget, Overlay, Scratch};
 
 pub use broken::Broken;
+use order::Standings;
 
 use crate::policy::Policy;
 use crate::workload::{Job, Workload};
@@ -23,7 +26,7 @@ use crate::workload::{Job, Workload};
 pub struct Run {
     pub policy: String,
     pub cores: u64,
-    /// In the order in which they started.
+    /// In the order in which they first started.
     pub tasks: Vec<Ran>,
     /// Tasks that waited for room, whenever that changed.
     pub queue: Vec<(Duration, u64)>,
@@ -38,19 +41,24 @@ pub struct Ran {
     pub cores: u64,
     /// Its job was submitted, and all that it waits for had ended.
     pub ready: Duration,
+    /// When the attempt began that it ended with.
     pub start: Duration,
     pub end: Duration,
     /// From when until when it stood still meanwhile, for others to run.
     pub pauses: Vec<(Duration, Duration)>,
+    /// From when until when earlier attempts ran, which gave way to a higher priority: each began anew.
+    pub lost: Vec<(Duration, Duration)>,
     pub deadline: Option<Duration>,
     /// The first start that it was promised.
     pub promised: Option<Duration>,
     /// An earlier job waited when it started.
     pub overtook: bool,
+    /// The round that started it left one waiting that came before it by the order of the queue.
+    pub backfilled: bool,
 }
 
 impl Ran {
-    /// Of the time since it was ready, that in which it did not run.
+    /// Of the time since it was ready, that in which it did not run, or ran in vain.
     pub fn wait(&self) -> Duration {
         let paused: Duration = self.pauses.iter().map(|(from, to)| *to - *from).sum();
         self.start - self.ready + paused
@@ -61,11 +69,11 @@ impl Ran {
         self.end - self.ready - self.wait()
     }
 
-    /// From when until when it ran, each time.
+    /// From when until when it ran, each time, in vain or not.
     pub fn times(&self) -> impl Iterator<Item = (Duration, Duration)> + '_ {
         let from = std::iter::once(self.start).chain(self.pauses.iter().map(|(_, to)| *to));
         let to = self.pauses.iter().map(|(from, _)| *from).chain([self.end]);
-        from.zip(to)
+        self.lost.iter().copied().chain(from.zip(to))
     }
 }
 
@@ -114,6 +122,13 @@ struct World<'a> {
     /// Of every task when it became ready, `None` before.
     ready: Vec<Vec<Option<Duration>>>,
     promised: Vec<Vec<Option<Duration>>>,
+    order: Order,
+    /// Places in `done` of what the last entry started.
+    started: Vec<usize>,
+    /// What was told to give way, and has not said that it has ended.
+    stopped: Vec<Seq>,
+    /// Of what has given way, the place in `done`.
+    again: BTreeMap<(usize, usize), usize>,
     /// How many of those that a task waits for have not ended: tasks of its job, and earlier jobs.
     open: Vec<Vec<u32>>,
     /// How many tasks of a job have not ended.
@@ -146,6 +161,10 @@ impl<'a> World<'a> {
             open: workload.jobs.iter().map(setup::open).collect(),
             left: workload.jobs.iter().map(|job| job.tasks.len()).collect(),
             dependents: setup::dependents(workload),
+            order: policy.queue.order,
+            started: Vec::new(),
+            stopped: Vec::new(),
+            again: BTreeMap::new(),
             waiting: BTreeSet::new(),
             done: Vec::new(),
             queue: Vec::new(),
@@ -175,7 +194,7 @@ impl<'a> World<'a> {
             && at <= now
         {
             self.running.pop();
-            reports.push(self.report(seq));
+            reports.push(self.report(seq, Verdict::Succeeded, Reason::Exited));
             self.end(place);
         }
         if !reports.is_empty() {
@@ -207,10 +226,14 @@ impl<'a> World<'a> {
             if rounds_left == 0 {
                 return Err(Broken::Unsettled { at: self.now });
             }
-            // A plan that was full has not begun to settle.
-            rounds_left -= if self.scratch.has_more() { 0 } else { 1 };
+            // One that was full has not begun to settle, and those who give way leave room for more.
+            let is_last = !self.scratch.has_more() && plan.preemptions.is_empty();
+            rounds_left -= u32::from(is_last);
             self.note_promises(&plan);
+            let standings = Standings::of(&self.state, self.order, &plan);
             self.apply(vec![Command::Place(plan)])?;
+            self.note_backfilled(&standings);
+            self.end_stopped()?;
         }
     }
 
@@ -220,6 +243,29 @@ impl<'a> World<'a> {
             let slot = &mut self.promised[promised.job.0 as usize - 1][promised.group as usize];
             slot.get_or_insert(Duration::from_micros(promise.at.0));
         }
+    }
+
+    fn note_backfilled(&mut self, standings: &Standings) {
+        let started = std::mem::take(&mut self.started);
+        if started.is_empty() {
+            return;
+        }
+        let first = standings.first(&self.state);
+        for place in started {
+            let ran = &mut self.done[place];
+            ran.backfilled |= standings.is_behind(first, (ran.job, ran.task));
+        }
+    }
+
+    /// Whoever gives way needs no time for it.
+    fn end_stopped(&mut self) -> Result<(), Broken> {
+        if self.stopped.is_empty() {
+            return Ok(());
+        }
+        let stopped = std::mem::take(&mut self.stopped);
+        let ended = |seq| self.report(seq, Verdict::Cancelled, Reason::Cancelled);
+        let reports = stopped.into_iter().map(ended).collect();
+        self.apply(vec![Command::Report(ReportBatch { session: SESSION, reports })])
     }
 
     fn apply(&mut self, commands: Vec<Command>) -> Result<(), Broken> {
@@ -233,6 +279,7 @@ impl<'a> World<'a> {
             match effect {
                 Effect::Run { seq, .. } => self.start(seq)?,
                 Effect::Switch { seq, .. } => self.switch(seq),
+                Effect::Stop { seq, .. } => self.stop(seq),
                 _ => {}
             }
         }
@@ -284,33 +331,60 @@ impl<'a> World<'a> {
         let session = self.state.session(SESSION).expect("the worker stays");
         let allocation = &session.allocations[&seq];
         let (job, task) = (allocation.job.0 as usize - 1, allocation.tasks.first as usize);
-        let of = &self.workload.jobs[job];
-        let (start, end) = (self.now, self.now + of.tasks[task].run);
         self.waiting.remove(&(job, task));
+        self.check_promise(job, task)?;
+        let place = self.again.remove(&(job, task)).unwrap_or_else(|| self.start_first(job, task));
         let overtook = self.waiting.first().is_some_and(|(other, _)| *other < job);
-        let promised = self.promised[job][task];
-        let late = promised.filter(|promised| self.holds_promises && micros(*promised) < micros(start));
-        if let Some(promised) = late {
-            return Err(Broken::Promise { at: start, job, task, promised });
+        let ran = &mut self.done[place];
+        (ran.start, ran.end) = (self.now, self.now + self.workload.jobs[job].tasks[task].run);
+        ran.overtook |= overtook;
+        self.busy += ran.cores;
+        self.running.push(Reverse((ran.end, seq, place)));
+        self.started.push(place);
+        Ok(())
+    }
+
+    fn check_promise(&self, job: usize, task: usize) -> Result<(), Broken> {
+        let at = self.now;
+        let late = |promised: &Duration| self.holds_promises && micros(*promised) < micros(at);
+        match self.promised[job][task].filter(late) {
+            Some(promised) => Err(Broken::Promise { at, job, task, promised }),
+            None => Ok(()),
         }
-        self.busy += of.tasks[task].cores;
-        self.running.push(Reverse((end, seq, self.done.len())));
+    }
+
+    /// Its place in `done`.
+    fn start_first(&mut self, job: usize, task: usize) -> usize {
+        let of = &self.workload.jobs[job];
         self.done.push(Ran {
             job,
             task,
             cores: of.tasks[task].cores,
-            ready: self.ready[job][task].unwrap_or(start),
-            start,
-            end,
+            ready: self.ready[job][task].unwrap_or(self.now),
+            start: self.now,
+            end: self.now,
             pauses: Vec::new(),
+            lost: Vec::new(),
             deadline: of.tasks[task].deadline.map(|deadline| of.submit + deadline),
-            promised,
-            overtook,
+            promised: self.promised[job][task],
+            overtook: false,
+            backfilled: false,
         });
-        Ok(())
+        self.done.len() - 1
     }
 
-    /// What stands still ends that much later. Looked for among all that runs: few run, of what is sliced.
+    /// It gives way, and waits again.
+    fn stop(&mut self, seq: Seq) {
+        let Some(place) = self.take_running(seq) else { return };
+        let ran = &mut self.done[place];
+        ran.end = self.now;
+        ran.lost.push((ran.start, ran.end));
+        self.waiting.insert((ran.job, ran.task));
+        self.again.insert((ran.job, ran.task), place);
+        self.stopped.push(seq);
+    }
+
+    /// What stands still ends that much later.
     fn switch(&mut self, seq: Seq) {
         let now = self.now;
         if let Some((since, place)) = self.suspended.remove(&seq) {
@@ -319,18 +393,18 @@ impl<'a> World<'a> {
             ran.pauses.push((since, now));
             self.busy += ran.cores;
             self.running.push(Reverse((ran.end, seq, place)));
-            return;
-        }
-        let place = self
-            .running
-            .iter()
-            .find(|Reverse((_, other, _))| *other == seq)
-            .map(|Reverse((.., place))| *place);
-        if let Some(place) = place {
-            self.running.retain(|Reverse((_, other, _))| *other != seq);
+        } else if let Some(place) = self.take_running(seq) {
             self.suspended.insert(seq, (now, place));
-            self.busy -= self.done[place].cores;
         }
+    }
+
+    /// Runs no more; its place in `done`. Looked for among all that runs: few run, of what is sliced or gives way.
+    fn take_running(&mut self, seq: Seq) -> Option<usize> {
+        let found = self.running.iter().find(|Reverse((_, other, _))| *other == seq);
+        let Reverse((.., place)) = *found?;
+        self.running.retain(|Reverse((_, other, _))| *other != seq);
+        self.busy -= self.done[place].cores;
+        Some(place)
     }
 
     fn end(&mut self, place: usize) {
@@ -361,12 +435,12 @@ impl<'a> World<'a> {
         }
     }
 
-    fn report(&self, seq: Seq) -> Report {
+    fn report(&self, seq: Seq, verdict: Verdict, reason: Reason) -> Report {
         let session = self.state.session(SESSION).expect("the worker stays");
         let allocation = &session.allocations[&seq];
         let ended = Ended {
-            verdict: Verdict::Succeeded,
-            reason: Reason::Exited,
+            verdict,
+            reason,
             exit_code: Some(0),
             signal: None,
             message: String::new(),

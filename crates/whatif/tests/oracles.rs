@@ -47,7 +47,43 @@ fn five_jobs_start_when_the_textbook_says() {
     assert_eq!(starts("conservative"), [0, 10, 20, 25, 4]);
     assert_eq!(starts("sjf"), [0, 15, 10, 20, 15]);
     let easy = under(&workload, 10, "easy");
-    assert_eq!((easy.overtook, easy.promised, easy.promises_broken), (2, 2, 0));
+    assert_eq!((easy.overtook, easy.backfilled, easy.promised, easy.promises_broken), (2, 2, 2, 0));
+    assert_eq!(under(&workload, 10, "conservative").backfilled, 1);
+}
+
+#[test]
+fn what_goes_before_by_the_order_of_the_queue_is_no_backfill() {
+    let made = generate(&Generator { jobs: 400, cores: 32, load: 1.0, seed: 2 });
+    for strict in ["fcfs", "sjf", "hrrn"] {
+        assert_eq!(under(&made, 32, strict).backfilled, 0, "{strict}");
+    }
+    assert!(under(&made, 32, "sjf").overtook > 0);
+    for filling in
+        ["first-fit", "hrrn-first-fit", "easy", "easy-sjf", "easy-hrrn", "easy-fair", "conservative"]
+    {
+        assert!(under(&made, 32, filling).backfilled > 0, "{filling}");
+    }
+    // By submits, and all in one queue, both are the same.
+    let easy = under(&made, 32, "easy");
+    assert_eq!(easy.backfilled, easy.overtook);
+}
+
+#[test]
+fn a_task_gives_way_to_a_higher_priority_and_begins_anew() {
+    let mut workload = jobs(&[(0, 1, 10), (1, 1, 10), (3, 1, 5)]);
+    workload.jobs[2].priority = 5;
+    let ran = run(&workload, 2, &"priority-preempt".parse().unwrap()).unwrap();
+    let mut tasks = ran.tasks.clone();
+    tasks.sort_by_key(|ran| ran.job);
+    let told: Vec<(u64, u64, u64)> =
+        tasks.iter().map(|ran| (ran.start.as_secs(), ran.end.as_secs(), ran.wait().as_secs())).collect();
+    // The second has done least.
+    assert_eq!(told, [(0, 10, 0), (8, 18, 7), (3, 8, 0)]);
+    assert_eq!(tasks[1].lost, [(Duration::from_secs(1), Duration::from_secs(3))]);
+    let found = under(&workload, 2, "priority-preempt");
+    assert_eq!((found.preemptions, found.makespan_s, found.utilisation), (1, 18.0, 25.0 / 36.0));
+    let without = under(&workload, 2, "priority");
+    assert_eq!((without.preemptions, without.makespan_s), (0, 15.0));
 }
 
 #[test]

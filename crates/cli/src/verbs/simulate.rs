@@ -334,8 +334,8 @@ impl Row for Figures {
 
     fn columns(is_wide: bool) -> Vec<&'static str> {
         let always = ["policy", "mean wait", "median", "p95", "longest", "slowdown", "makespan", "used"];
-        let wide: &[&str] =
-            if is_wide { &["fairness", "overtook", "promised", "late", "missed"] } else { &[] };
+        let wide = ["fairness", "overtook", "backfilled", "promised", "late", "preempted", "missed"];
+        let wide: &[&str] = if is_wide { &wide } else { &[] };
         always.iter().chain(wide).copied().collect()
     }
 
@@ -355,8 +355,10 @@ impl Row for Figures {
             cells.extend([
                 format!("{:.3}", self.fairness),
                 self.overtook.to_string(),
+                self.backfilled.to_string(),
                 self.promised.to_string(),
                 self.promises_broken.to_string(),
+                self.preemptions.to_string(),
                 format!("{} of {}", self.deadline_misses, self.deadlines),
             ]);
         }

@@ -36,6 +36,7 @@ pub(super) fn queue(policy: &QueuePolicy) -> QueueSpec {
         order: Some(policy.order),
         ageing: Some(policy.ageing),
         backfill: Some(policy.backfill),
+        preempt: Some(policy.preempt),
         quantum: Some(policy.quantum).filter(|quantum| !quantum.is_zero()),
         ..QueueSpec::default()
     }
