@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::policy::{Backfill, QueuePolicy};
 use whatif::{Figures, Generator, Job, Policy, Task, Workload, figures, generate, read_swf, run};
 
 fn trace(name: &str) -> Option<Workload> {
@@ -198,6 +199,15 @@ fn no_policy_breaks_what_no_run_may_break() {
         }
         for policy in whatif::NAMES {
             under(&made, 32, policy);
+        }
+        // Those that a queue may have and that have no name.
+        for backfill in Backfill::ALL {
+            for ageing in [Duration::ZERO, Duration::from_secs(600)] {
+                let queue =
+                    QueuePolicy { backfill: *backfill, ageing, preempt: true, ..QueuePolicy::default() };
+                let ran = run(&made, 32, &Policy { name: String::new(), queue });
+                assert!(ran.is_ok(), "{queue:?}: {ran:?}");
+            }
         }
     }
 }

@@ -68,8 +68,8 @@ pub(super) fn holds_promises(workload: &Workload, policy: &QueuePolicy) -> bool 
     by_policy && workload.tasks().all(is_kept_to) && workload.jobs.iter().all(|job| is_whole(job.submit))
 }
 
-/// How many rounds have all that there is to place, and all promises. One, with one queue; but what a round gives to a user may
-/// make another one the first who waits, who is promised a start only then.
+/// How many rounds have all that there is to place, and all promises. One, with one queue; but where starts are promised, what a
+/// round gives to a user, or to whom others gave way, may make another one the first who waits, who has its promise only then.
 pub(super) fn rounds_max(policy: &QueuePolicy) -> u32 {
-    if policy.order == Order::Fair && policy.promises() { 4 } else { 1 }
+    if policy.promises() && (policy.order == Order::Fair || policy.preempt) { 4 } else { 1 }
 }
