@@ -14,7 +14,28 @@ const ASKED_PROCESSORS: usize = 7;
 const ASKED_TIME: usize = 8;
 const USER: usize = 11;
 const PRECEDING: usize = 16;
-const COLUMNS: usize = 18;
+
+/// What stands in each field.
+const FIELDS: [&str; 18] = [
+    "number of the job",
+    "time of submit",
+    "wait",
+    "run time",
+    "processors",
+    "mean processor time",
+    "memory",
+    "processors asked for",
+    "time asked for",
+    "memory asked for",
+    "status",
+    "user",
+    "group",
+    "program",
+    "queue",
+    "partition",
+    "preceding job",
+    "think time",
+];
 
 /// Longest time that is believed: a hundred years.
 const SECONDS_MAX: f64 = 100.0 * 366.0 * 86_400.0;
@@ -29,6 +50,8 @@ struct Line<'a> {
 struct Read {
     id: u64,
     line: usize,
+    /// Where those stand that it waits for.
+    column: usize,
     after: Vec<u64>,
     submit: Duration,
     user: String,
@@ -78,8 +101,12 @@ fn words(line: &str) -> Vec<(usize, &str)> {
 }
 
 fn job(line: &Line<'_>) -> Result<Option<Read>, Malformed> {
-    if line.words.len() < COLUMNS {
-        let message = format!("has {} columns, and a line of a trace has {COLUMNS}", line.words.len());
+    if let Some(missing) = FIELDS.get(line.words.len()) {
+        let (has, field) = (line.words.len(), line.words.len() + 1);
+        let message = format!(
+            "has {has} of the {} fields of a job: field {field} is missing, the {missing}; -1 stands for what is not known",
+            FIELDS.len()
+        );
         return Err(Malformed { line: line.number, column: 0, message });
     }
     let seconds = |place| number(line, place, SECONDS_MAX);
@@ -87,9 +114,12 @@ fn job(line: &Line<'_>) -> Result<Option<Read>, Malformed> {
     let (given, asked) =
         (number(line, PROCESSORS, PROCESSORS_MAX)?, number(line, ASKED_PROCESSORS, PROCESSORS_MAX)?);
     let asked_time = seconds(ASKED_TIME)?;
-    let id = number(line, 0, 1e15)?.ok_or_else(|| refusal(line, 0, "a job has a number"))?;
+    let id =
+        number(line, 0, 1e15)?.ok_or_else(|| refusal(line, 0, "is no number of a job; the nearest is 0"))?;
     let after = preceding(line)?;
-    let Some(submit) = submit else { return Err(refusal(line, SUBMIT, "a job has a time of submit")) };
+    let Some(submit) = submit else {
+        return Err(refusal(line, SUBMIT, "is no time of submit; the nearest is 0"));
+    };
     let cores = asked.filter(|cores| *cores > 0.0).or(given).unwrap_or(0.0) as u64;
     let Some(run) = run.filter(|run| *run > 0.0 && cores > 0) else { return Ok(None) };
     let run = Duration::from_secs_f64(run);
@@ -99,18 +129,21 @@ fn job(line: &Line<'_>) -> Result<Option<Read>, Malformed> {
     let task = Task { name, cores, run, estimate, deadline: None, after: Vec::new(), after_jobs: Vec::new() };
     let user = line.words[USER].1.to_owned();
     let submit = Duration::from_secs_f64(submit);
-    Ok(Some(Read { id, line: line.number, after, submit, user, task }))
+    let column = line.words[PRECEDING].0;
+    Ok(Some(Read { id, line: line.number, column, after, submit, user, task }))
 }
 
 /// What stands there; -1 is nothing.
 fn number(line: &Line<'_>, place: usize, max: f64) -> Result<Option<f64>, Malformed> {
     let word = line.words[place].1;
-    let value: f64 = word.parse().map_err(|_| refusal(line, place, "is not a number"))?;
+    let value: f64 =
+        word.parse().map_err(|_| refusal(line, place, "is not a number; -1 stands for what is not known"))?;
     if value < 0.0 {
         return Ok(None);
     }
     let fits = value.is_finite() && value <= max;
-    fits.then_some(Some(value)).ok_or_else(|| refusal(line, place, &format!("is above {max}")))
+    fits.then_some(Some(value))
+        .ok_or_else(|| refusal(line, place, &format!("is more than is believed; the nearest is {max}")))
 }
 
 fn preceding(line: &Line<'_>) -> Result<Vec<u64>, Malformed> {
@@ -118,13 +151,16 @@ fn preceding(line: &Line<'_>) -> Result<Vec<u64>, Malformed> {
     if word.starts_with('-') {
         return Ok(Vec::new());
     }
-    let one = |part: &str| part.parse().map_err(|_| refusal(line, PRECEDING, "is not the number of a job"));
+    let one = |part: &str| {
+        part.parse().map_err(|_| refusal(line, PRECEDING, "is not the number of a job; -1 stands for none"))
+    };
     word.split('&').map(one).collect()
 }
 
 fn refusal(line: &Line<'_>, place: usize, why: &str) -> Malformed {
     let (column, word) = line.words[place];
-    Malformed { line: line.number, column, message: format!("`{word}` {why}") }
+    let message = format!("`{word}` {why} (field {}, the {})", place + 1, FIELDS[place]);
+    Malformed { line: line.number, column, message }
 }
 
 /// Jobs that wait for each other, by whatever way, as one.
@@ -156,15 +192,20 @@ fn join(read: Vec<Read>) -> Result<Vec<Job>, Malformed> {
         let after = job.after.iter().filter_map(|id| places.get(id)).map(|earlier| within[*earlier]);
         jobs[together].tasks[within[place]].after = after.collect();
     }
-    for job in &jobs {
-        if let Some(cycle) = cycle(&job.tasks) {
-            let names: Vec<&str> = cycle.iter().map(|place| job.tasks[*place].name.as_str()).collect();
-            let message = format!("jobs wait for each other: {}", names.join(" -> "));
-            return Err(Malformed { line: 0, column: 0, message });
-        }
+    if let Some(cycle) = jobs.iter().find_map(|job| Some((job, cycle(&job.tasks)?))) {
+        return Err(circle(&read, cycle));
     }
     jobs.sort_by_key(|job| job.submit);
     Ok(jobs)
+}
+
+fn circle(read: &[Read], (job, places): (&Job, Vec<usize>)) -> Malformed {
+    let names: Vec<&str> = places.iter().map(|place| job.tasks[*place].name.as_str()).collect();
+    let first = read.iter().find(|read| names.first() == Some(&read.task.name.as_str()));
+    let (line, column) = first.map_or((0, 0), |first| (first.line, first.column));
+    let message =
+        format!("jobs wait for each other: {}; leave one of the preceding jobs out (-1)", names.join(" -> "));
+    Malformed { line, column, message }
 }
 
 fn head(heads: &mut [usize], mut place: usize) -> usize {
@@ -211,12 +252,28 @@ mod tests {
     #[test]
     fn what_is_no_line_is_told_with_its_place() {
         let told = |text: &str| read_swf(text).unwrap_err().to_string();
-        assert_eq!(told("; x\n1 2 3"), "line 2: has 3 columns, and a line of a trace has 18");
-        assert_eq!(told(&LINE.replace("60", "6o")), "line 1, column 9: `6o` is not a number");
+        assert_eq!(
+            told("; x\n1 2 3"),
+            "line 2: has 3 of the 18 fields of a job: field 4 is missing, the run time; -1 stands for what is not known"
+        );
+        assert_eq!(
+            told(&LINE.replace("60", "6o")),
+            "line 1, column 9: `6o` is not a number; -1 stands for what is not known (field 4, the run time)"
+        );
+        assert!(
+            told(&LINE.replace("90", "9e9"))
+                .contains("the nearest is 3162240000 (field 9, the time asked for)")
+        );
         assert_eq!(told(&LINE.replace("60", "1e300")).split(':').next(), Some("line 1, column 9"));
         assert_eq!(told(&format!("{LINE}\n{LINE}")), "line 2, column 1: job 7 stands in line 1 too");
         let circle = LINE.replace("-1 -1 -1 0 -1 -1 -1", "").replace("0 -1 -1 -1", "0 -1 7 -1");
         assert!(told(&circle).contains("7 -> 7"), "{circle}");
-        assert_eq!(told(&LINE.replace(" 10 ", " -1 ")), "line 1, column 3: `-1` a job has a time of submit");
+        let waits_for = |id: u64, other: u64| format!("{id} 0 0 5 1 -1 -1 1 5 -1 1 1 1 1 1 1 {other} 0\n");
+        let circle = told(&format!("{}{}{}", waits_for(5, 4), waits_for(8, 9), waits_for(9, 8)));
+        assert!(circle.starts_with("line 2, column 36: jobs wait for each other: 8 -> 9 -> 8;"), "{circle}");
+        assert_eq!(
+            told(&LINE.replace(" 10 ", " -1 ")),
+            "line 1, column 3: `-1` is no time of submit; the nearest is 0 (field 2, the time of submit)"
+        );
     }
 }

@@ -59,6 +59,10 @@ struct Ran {
     cores: Option<f64>,
 }
 
+/// A hundred years.
+const SECONDS_MAX: f64 = 100.0 * 366.0 * 86_400.0;
+const CORES_MAX: f64 = 1e9;
+
 /// The workflow as one job, submitted at once.
 ///
 /// # Errors
@@ -73,34 +77,88 @@ pub fn read_wfcommons(text: &str) -> Result<Workload, Malformed> {
     let written = specification.map_or(tasks, |specification| specification.tasks);
     let ran: BTreeMap<String, Ran> =
         execution.into_iter().flat_map(|e| e.tasks).map(|ran| (ran.id.clone(), ran)).collect();
-    let named = |task: &Written| task.id.clone().unwrap_or_else(|| task.name.clone());
-    let places: BTreeMap<String, usize> =
-        written.iter().enumerate().map(|(place, task)| (named(task), place)).collect();
-    let refuse = |message: String| Malformed { line: 0, column: 0, message };
-    let mut tasks = Vec::with_capacity(written.len());
-    for task in &written {
-        let name = named(task);
-        let ran = ran.get(&name);
-        let seconds = ran.map(|ran| ran.seconds).or(task.seconds).unwrap_or(0.0);
-        let run = Duration::try_from_secs_f64(seconds)
-            .map_err(|error| refuse(format!("task `{name}` ran {seconds} s: {error}")))?;
-        let after = task.parents.iter().map(|parent| {
-            let place = places.get(parent).copied();
-            place.ok_or_else(|| refuse(format!("task `{name}` has a parent `{parent}` that is not there")))
-        });
-        let cores = ran.and_then(|ran| ran.cores).or(task.cores).unwrap_or(1.0).clamp(1.0, 1e9).ceil() as u64;
-        let after = after.collect::<Result<_, _>>()?;
-        let run = run.max(Duration::from_millis(1));
-        let (estimate, after_jobs) = (Some(run), Vec::new());
-        tasks.push(Task { name, cores, run, estimate, deadline: None, after, after_jobs });
+    let places = places(text, &written)?;
+    if let Some(stranger) = ran.keys().find(|id| !places.contains_key(id.as_str())) {
+        return Err(refusal(
+            text,
+            stranger,
+            &format!("ran, and is no task{}", did_you_mean(stranger, &places)),
+        ));
     }
+    let tasks = written.iter().map(|task| made(text, task, ran.get(named(task)), &places));
+    let tasks: Vec<Task> = tasks.collect::<Result<_, _>>()?;
     if let Some(cycle) = cycle(&tasks) {
         let names: Vec<&str> = cycle.iter().map(|place| tasks[*place].name.as_str()).collect();
-        return Err(refuse(format!("a cycle: {}", names.join(" -> "))));
+        let why = format!("waits for itself, a cycle: {}; leave one of the parents out", names.join(" -> "));
+        return Err(refusal(text, names[0], &why));
     }
     let job = Job { submit: Duration::ZERO, user: file.name, priority: 0, tasks };
     let jobs = if job.tasks.is_empty() { Vec::new() } else { vec![job] };
     Ok(Workload { jobs, left_out: 0 })
+}
+
+fn named(task: &Written) -> &str {
+    task.id.as_deref().unwrap_or(&task.name)
+}
+
+fn places<'a>(text: &str, written: &'a [Written]) -> Result<BTreeMap<&'a str, usize>, Malformed> {
+    let mut places = BTreeMap::new();
+    for (place, task) in written.iter().enumerate() {
+        if places.insert(named(task), place).is_some() {
+            return Err(refusal(text, named(task), "is there twice; give each an `id` of its own"));
+        }
+    }
+    Ok(places)
+}
+
+fn made(
+    text: &str,
+    task: &Written,
+    ran: Option<&Ran>,
+    places: &BTreeMap<&str, usize>,
+) -> Result<Task, Malformed> {
+    let name = named(task);
+    let seconds = ran.map(|ran| ran.seconds).or(task.seconds).unwrap_or(0.0);
+    if !(0.0..=SECONDS_MAX).contains(&seconds) {
+        let nearest = seconds.clamp(0.0, SECONDS_MAX);
+        return Err(refusal(text, name, &format!("ran {seconds} s; the nearest is {nearest}")));
+    }
+    let cores = ran.and_then(|ran| ran.cores).or(task.cores).unwrap_or(1.0);
+    if !(0.0..=CORES_MAX).contains(&cores) {
+        let nearest = cores.clamp(1.0, CORES_MAX);
+        return Err(refusal(text, name, &format!("asks for {cores} cores; the nearest is {nearest}")));
+    }
+    let after = task.parents.iter().map(|parent| {
+        let unknown = || format!("has a parent `{parent}` that is not there{}", did_you_mean(parent, places));
+        places.get(parent.as_str()).copied().ok_or_else(|| refusal(text, name, &unknown()))
+    });
+    let after = after.collect::<Result<_, _>>()?;
+    let run = Duration::from_secs_f64(seconds).max(Duration::from_millis(1));
+    // A part of a core is one.
+    let cores = cores.max(1.0).ceil() as u64;
+    let (name, estimate, after_jobs) = (name.to_owned(), Some(run), Vec::new());
+    Ok(Task { name, cores, run, estimate, deadline: None, after, after_jobs })
+}
+
+fn did_you_mean(name: &str, places: &BTreeMap<&str, usize>) -> String {
+    let near = model::validate::nearest(name, places.keys().copied());
+    near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+}
+
+/// What is wrong with a task, with the line where it is named.
+fn refusal(text: &str, name: &str, why: &str) -> Malformed {
+    Malformed { line: line_of(text, name).unwrap_or(0), column: 0, message: format!("task `{name}` {why}") }
+}
+
+/// Where its name, or its id, is given, and not where others name it.
+fn line_of(text: &str, name: &str) -> Option<usize> {
+    let quoted = serde_json::to_string(name).ok()?;
+    let is_given = |before: &str| {
+        let key = before.trim_end().strip_suffix(':').map(str::trim_end);
+        key.is_some_and(|key| key.ends_with("\"id\"") || key.ends_with("\"name\""))
+    };
+    let (at, _) = text.match_indices(&quoted).find(|(at, _)| is_given(&text[..*at]))?;
+    Some(text[..at].matches('\n').count() + 1)
 }
 
 #[cfg(test)]
@@ -128,8 +186,25 @@ mod tests {
         assert!(told("{").contains("not a workflow"));
         let lone = r#"{"workflow":{"tasks":[{"name":"a","parents":["b"]}]}}"#;
         assert!(told(lone).contains("`b` that is not there"));
+        let near = "{\"workflow\":{\"tasks\":[\n{\"name\":\"first\",\"runtime\":1},\n{\"name\":\"b\",\"parents\":[\"frist\"]}]}}";
+        assert_eq!(
+            told(near),
+            "line 3: task `b` has a parent `frist` that is not there; did you mean `first`?"
+        );
+        let twice = "{\"workflow\":{\"tasks\":[{\"name\":\"b\"},\n{\"name\":\"a\"},{\"name\":\"a\"}]}}";
+        assert_eq!(told(twice), "line 2: task `a` is there twice; give each an `id` of its own");
+        let stranger = r#"{"workflow":{"specification":{"tasks":[{"name":"a","id":"a1"}]},
+            "execution":{"tasks":[{"id":"a2","runtimeInSeconds":1}]}}}"#;
+        assert_eq!(told(stranger), "line 2: task `a2` ran, and is no task; did you mean `a1`?");
+        assert!(
+            told(r#"{"workflow":{"tasks":[{"name":"a","cores":-4}]}}"#)
+                .contains("-4 cores; the nearest is 1")
+        );
         let circle = r#"{"workflow":{"tasks":[{"name":"a","parents":["b"]},{"name":"b","parents":["a"]}]}}"#;
-        assert!(told(circle).contains("a cycle"));
-        assert!(told(r#"{"workflow":{"tasks":[{"name":"a","runtime":-1}]}}"#).contains("ran -1 s"));
+        assert!(told(circle).contains("line 1: task `a` waits for itself, a cycle: a -> b -> a"));
+        assert!(
+            told(r#"{"workflow":{"tasks":[{"name":"a","runtime":-1}]}}"#)
+                .contains("ran -1 s; the nearest is 0")
+        );
     }
 }
