@@ -88,13 +88,10 @@ fn found(
 
 /// Whether the order tells tasks apart by something that those who submit them asked for, so that no other may take its place.
 fn is_asked_for(home: &QueuePolicy, workload: &Workload) -> bool {
-    let differ = |same: &dyn Fn(&crate::Job, &crate::Job) -> bool| {
-        workload.jobs.windows(2).any(|pair| !same(&pair[0], &pair[1]))
-    };
     match home.order {
-        Order::Priority => differ(&|one, other| one.priority == other.priority),
-        Order::Fair => differ(&|one, other| one.user == other.user),
-        Order::Edf | Order::Dms => workload.tasks().any(|task| task.deadline.is_some()),
+        Order::Priority => workload.has_priorities(),
+        Order::Fair => workload.has_users(),
+        Order::Edf | Order::Dms => workload.has_deadlines(),
         // A history has no periods, and what has slices is not replayed.
         Order::Rms | Order::RoundRobin => true,
         Order::Fifo | Order::Sjf | Order::Hrrn | Order::CriticalPath => false,

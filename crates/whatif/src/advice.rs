@@ -42,7 +42,7 @@ pub enum Advice {
 /// The present policy, then every other order and backfill that could make a difference to the workload.
 pub fn candidates(present: &QueuePolicy, workload: &Workload) -> Vec<Policy> {
     let mut all = vec![named(*present)];
-    let estimates = workload.tasks().any(|task| task.estimate.is_some());
+    let estimates = workload.has_estimates();
     for order in Order::ALL.iter().filter(|order| tells_apart(**order, workload, estimates)) {
         // What makes use of estimates without any is first fit.
         let backfills = Backfill::ALL.iter().filter(|backfill| {
@@ -86,27 +86,17 @@ fn named(queue: QueuePolicy) -> Policy {
 
 /// Whether the order could make another one of the workload than the order of submits does.
 fn tells_apart(order: Order, workload: &Workload, estimates: bool) -> bool {
-    let differ = |same: bool| !same && !workload.jobs.is_empty();
-    let first = workload.jobs.first();
-    let users = || differ(workload.jobs.iter().all(|job| Some(&job.user) == first.map(|first| &first.user)));
-    let priorities =
-        || differ(workload.jobs.iter().all(|job| Some(job.priority) == first.map(|job| job.priority)));
-    let deadlines = || workload.tasks().any(|task| task.deadline.is_some());
-    let chains = || estimates && workload.tasks().any(|task| !task.after.is_empty());
-    let conditions: [(Order, &dyn Fn() -> bool); 9] = [
-        (Order::Priority, &priorities),
-        (Order::Sjf, &|| estimates),
-        (Order::Hrrn, &|| estimates),
-        (Order::Edf, &deadlines),
-        (Order::Dms, &deadlines),
+    match order {
+        Order::Fifo => true,
+        Order::Priority => workload.has_priorities(),
+        Order::Sjf | Order::Hrrn => estimates,
+        Order::Edf | Order::Dms => workload.has_deadlines(),
+        Order::Rms => workload.has_periods(),
+        Order::Fair => workload.has_users(),
+        Order::CriticalPath => estimates && workload.has_chains(),
         // There are as many of them as quanta, and how long a slice should be is not for a replay to say.
-        (Order::RoundRobin, &|| false),
-        // A history has no periods.
-        (Order::Rms, &|| false),
-        (Order::Fair, &users),
-        (Order::CriticalPath, &chains),
-    ];
-    conditions.iter().find(|(of, _)| *of == order).is_none_or(|(_, holds)| holds())
+        Order::RoundRobin => false,
+    }
 }
 
 /// By mean wait, then by longest wait, then by place, among those under which nobody pays for it too dearly. The first of the
@@ -266,14 +256,9 @@ mod tests {
 
     #[test]
     fn only_what_can_make_a_difference_is_tried() {
-        let task = |estimate: Option<u64>| Task {
-            name: "t".to_owned(),
-            cores: 1,
-            run: Duration::from_secs(1),
-            estimate: estimate.map(Duration::from_secs),
-            deadline: None,
-            after: Vec::new(),
-            after_jobs: Vec::new(),
+        let task = |estimate: Option<u64>| {
+            let estimate = estimate.map(Duration::from_secs);
+            Task { estimate, ..Task::new("t", 1, Duration::from_secs(1)) }
         };
         let job = |tasks| Job { submit: Duration::ZERO, user: "ann".to_owned(), priority: 0, tasks };
         let present = QueuePolicy::default();

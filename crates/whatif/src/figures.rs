@@ -111,15 +111,7 @@ mod tests {
 
     #[test]
     fn figures_are_those_of_the_definitions() {
-        let task = |name: &str, run| Task {
-            name: name.to_owned(),
-            cores: 2,
-            run: at(run),
-            estimate: Some(at(run)),
-            deadline: Some(at(20)),
-            after: Vec::new(),
-            after_jobs: Vec::new(),
-        };
+        let task = |name: &str, run| Task { deadline: Some(at(20)), ..Task::new(name, 2, at(run)) };
         let job = |submit, user: &str, run| Job {
             submit: at(submit),
             user: user.to_owned(),

@@ -53,8 +53,7 @@ fn task(random: &mut Random, number: usize, cluster: u64) -> Task {
     // Half of the estimates are good, the others generous.
     let factor = if random.unit() < 0.5 { 1.0 } else { 1.0 + random.exponential(2.0) };
     let estimate = Some(Duration::from_secs((seconds as f64 * factor).ceil() as u64).max(run));
-    let (name, after, after_jobs) = ((number + 1).to_string(), Vec::new(), Vec::new());
-    Task { name, cores, run, estimate, deadline: None, after, after_jobs }
+    Task { estimate, ..Task::new((number + 1).to_string(), cores, run) }
 }
 
 /// Mostly narrow: at most a quarter of the cluster, and 1,024.

@@ -7,6 +7,7 @@ mod advice;
 mod figures;
 mod generate;
 mod history;
+mod notes;
 mod page;
 mod past;
 mod policy;
@@ -25,6 +26,7 @@ pub use generate::{Generator, generate};
 pub use history::{
     History, PastJob, PastRun, PastTask, VERSION as HISTORY_VERSION, history_head, history_line, read_history,
 };
+pub use notes::notes;
 pub use page::render;
 pub use policy::{NAMES, Policy};
 pub use recent::Recent;

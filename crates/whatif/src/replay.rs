@@ -314,16 +314,9 @@ fn made(
     took: Duration,
     estimate: Option<Duration>,
 ) -> Task {
-    Task {
-        name: format!("{}.{number}", job.job),
-        // A task that asks for none of any core takes the least there is.
-        cores: parts.max(1),
-        run: took.max(RUN_MIN),
-        estimate,
-        deadline: task.deadline,
-        after: Vec::new(),
-        after_jobs: Vec::new(),
-    }
+    // A task that asks for none of any core takes the least there is.
+    let of = Task::new(format!("{}.{number}", job.job), parts.max(1), took.max(RUN_MIN));
+    Task { estimate, deadline: task.deadline, ..of }
 }
 
 fn gcd(a: u64, b: u64) -> u64 {

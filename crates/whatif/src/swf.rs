@@ -125,8 +125,7 @@ fn job(line: &Line<'_>) -> Result<Option<Read>, Malformed> {
     let run = Duration::from_secs_f64(run);
     let estimate = Some(asked_time.map_or(run, Duration::from_secs_f64).max(run));
     let id = id as u64;
-    let name = id.to_string();
-    let task = Task { name, cores, run, estimate, deadline: None, after: Vec::new(), after_jobs: Vec::new() };
+    let task = Task { estimate, ..Task::new(id.to_string(), cores, run) };
     let user = line.words[USER].1.to_owned();
     let submit = Duration::from_secs_f64(submit);
     let column = line.words[PRECEDING].0;

@@ -136,8 +136,7 @@ fn made(
     let run = Duration::from_secs_f64(seconds).max(Duration::from_millis(1));
     // A part of a core is one.
     let cores = cores.max(1.0).ceil() as u64;
-    let (name, estimate, after_jobs) = (name.to_owned(), Some(run), Vec::new());
-    Ok(Task { name, cores, run, estimate, deadline: None, after, after_jobs })
+    Ok(Task { estimate: Some(run), after, ..Task::new(name, cores, run) })
 }
 
 fn did_you_mean(name: &str, places: &BTreeMap<&str, usize>) -> String {

@@ -33,10 +33,28 @@ pub struct Task {
     pub estimate: Option<Duration>,
     /// From the submit of its job.
     pub deadline: Option<Duration>,
+    /// Of what is released again and again.
+    pub period: Option<Duration>,
     /// Places, in the same job, of those that must have ended before.
     pub after: Vec<usize>,
     /// Places, in the workload, of earlier jobs all of whose tasks must have ended before.
     pub after_jobs: Vec<usize>,
+}
+
+impl Task {
+    /// One that waits for nothing. Nobody knows how long it takes.
+    pub fn new(name: impl Into<String>, cores: u64, run: Duration) -> Task {
+        Task {
+            name: name.into(),
+            cores,
+            run,
+            estimate: None,
+            deadline: None,
+            period: None,
+            after: Vec::new(),
+            after_jobs: Vec::new(),
+        }
+    }
 }
 
 impl Workload {
@@ -47,6 +65,33 @@ impl Workload {
     /// The most cores that one of its tasks asks for.
     pub fn widest(&self) -> u64 {
         self.tasks().map(|task| task.cores).max().unwrap_or(0)
+    }
+
+    pub fn has_estimates(&self) -> bool {
+        self.tasks().any(|task| task.estimate.is_some())
+    }
+
+    pub fn has_deadlines(&self) -> bool {
+        self.tasks().any(|task| task.deadline.is_some())
+    }
+
+    pub fn has_periods(&self) -> bool {
+        self.tasks().any(|task| task.period.is_some())
+    }
+
+    /// Tasks that wait for others of their job.
+    pub fn has_chains(&self) -> bool {
+        self.tasks().any(|task| !task.after.is_empty())
+    }
+
+    /// Jobs of different priorities.
+    pub fn has_priorities(&self) -> bool {
+        self.jobs.windows(2).any(|pair| pair[0].priority != pair[1].priority)
+    }
+
+    /// Jobs of several users.
+    pub fn has_users(&self) -> bool {
+        self.jobs.windows(2).any(|pair| pair[0].user != pair[1].user)
     }
 
     /// Only the first so many jobs.

@@ -27,9 +27,7 @@ fn under(workload: &Workload, cores: u64, policy: &str) -> Figures {
 fn jobs(of: &[(u64, u64, u64)]) -> Workload {
     let job = |(place, (submit, cores, run)): (usize, &(u64, u64, u64))| {
         let run = Duration::from_secs(*run);
-        let name = place.to_string();
-        let (cores, after, after_jobs) = (*cores, Vec::new(), Vec::new());
-        let task = Task { name, cores, run, estimate: Some(run), deadline: None, after, after_jobs };
+        let task = Task { estimate: Some(run), ..Task::new(place.to_string(), *cores, run) };
         Job { submit: Duration::from_secs(*submit), user: String::new(), priority: 0, tasks: vec![task] }
     };
     Workload { jobs: of.iter().enumerate().map(job).collect(), left_out: 0 }
@@ -85,6 +83,26 @@ fn a_task_gives_way_to_a_higher_priority_and_begins_anew() {
     assert_eq!((found.preemptions, found.makespan_s, found.utilisation), (1, 18.0, 25.0 / 36.0));
     let without = under(&workload, 2, "priority");
     assert_eq!((without.preemptions, without.makespan_s), (0, 15.0));
+}
+
+#[test]
+fn the_shorter_period_goes_first_and_so_does_the_shorter_deadline() {
+    let mut workload = jobs(&[(0, 1, 4), (0, 1, 4), (0, 1, 4)]);
+    let mut set = |job: usize, period: u64, deadline: u64| {
+        let task = &mut workload.jobs[job].tasks[0];
+        task.period = Some(Duration::from_secs(period));
+        task.deadline = Some(Duration::from_secs(deadline));
+    };
+    set(0, 30, 8);
+    set(1, 20, 12);
+    set(2, 10, 4);
+    let order = |policy: &str| {
+        let ran = run(&workload, 1, &policy.parse().unwrap()).unwrap();
+        ran.tasks.iter().map(|ran| ran.job).collect::<Vec<usize>>()
+    };
+    assert_eq!((order("rms"), order("dms"), order("fcfs")), (vec![2, 1, 0], vec![2, 0, 1], vec![0, 1, 2]));
+    let misses = |policy| under(&workload, 1, policy).deadline_misses;
+    assert_eq!((misses("rms"), misses("dms"), misses("edf"), misses("fcfs")), (1, 0, 0, 1));
 }
 
 #[test]

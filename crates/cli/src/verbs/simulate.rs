@@ -114,13 +114,14 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
         let why = format!("a task asks for {widest} cores, the cluster is to have {}", input.procs);
         return Err(Fault::usage(DOING).why(why).fix(format!("give `--procs {widest}` or more")));
     }
+    let policies = chosen(args, &input);
     let pictures = app.face.format == Format::Html;
     let mut runs: Vec<(Run, Figures)> = Vec::new();
     let progress = Rounds::new(&app.face);
-    for policy in chosen(args, &input) {
+    for policy in &policies {
         progress.begin(&policy.name, 1);
-        let ran = whatif::run(&input.workload, input.cores, &policy);
-        let mut ran = ran.map_err(|broken| live::broken(DOING, &policy, &broken))?;
+        let ran = whatif::run(&input.workload, input.cores, policy);
+        let mut ran = ran.map_err(|broken| live::broken(DOING, policy, &broken))?;
         let figures = whatif::figures(&input.workload, &ran);
         if !pictures {
             // A million jobs under a dozen policies need not all be kept.
@@ -129,7 +130,8 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
         runs.push((ran, figures));
     }
     progress.clear();
-    print(app, &input, &runs)
+    let notes = whatif::notes(&policies, &input.workload);
+    print(app, &input, &notes, &runs)
 }
 
 /// Those named; else the present one, where there is one, and the usual ones that are not the same.
@@ -145,17 +147,18 @@ fn chosen(args: &Args, input: &Input) -> Vec<Policy> {
     present.cloned().chain(usual).collect()
 }
 
-fn print(app: &App, input: &Input, runs: &[(Run, Figures)]) -> Result<Exit, Fault> {
+fn print(app: &App, input: &Input, notes: &[String], runs: &[(Run, Figures)]) -> Result<Exit, Fault> {
     let Input { title, workload, procs, facts, more, .. } = input;
     let figures: Vec<Figures> = runs.iter().map(|(_, figures)| figures.clone()).collect();
     match app.face.format {
         Format::Html => {
-            let facts = [&[("cores".to_owned(), procs.to_string())], &facts[..]].concat();
+            let notes: Vec<_> = notes.iter().map(|note| ("note".to_owned(), note.clone())).collect();
+            let facts = [&[("cores".to_owned(), procs.to_string())], &facts[..], &notes].concat();
             app.face.print(&whatif::render(title, &facts, workload, runs))?;
         }
         Format::Json | Format::Jsonl => {
             let value = json!({"workload": title, "procs": procs, "jobs": workload.jobs.len(),
-                               "tasks": workload.tasks().count(), "left_out": workload.left_out, "policies": figures});
+                               "tasks": workload.tasks().count(), "left_out": workload.left_out, "notes": notes, "policies": figures});
             let mut value = value.as_object().cloned().unwrap_or_default();
             value.extend(more.clone());
             app.face.one(&value, title, String::new)?;
@@ -166,6 +169,7 @@ fn print(app: &App, input: &Input, runs: &[(Run, Figures)]) -> Result<Exit, Faul
                     facts.iter().map(|(name, value)| format!("{name}: {value}")).collect();
                 app.face.note(&told.join("\n"));
             }
+            notes.iter().for_each(|note| app.face.note(&format!("note: {note}")));
             app.face.list(&figures, None)?;
         }
     }
@@ -312,14 +316,13 @@ fn of_job(spec: &JobSpec) -> Result<Workload, Fault> {
         for position in 0..task.count() {
             let each = task.after_each.iter().filter_map(|name| place(name));
             let each = each.map(|place| first[place] + position as usize);
+            let name = if task.is_array() { format!("{}.{position}", task.name) } else { task.name.clone() };
             tasks.push(Task {
-                name: if task.is_array() { format!("{}.{position}", task.name) } else { task.name.clone() },
-                cores: task.resources.cpu.div_ceil(model::size::PARTS).max(1),
-                run,
                 estimate: Some(run),
                 deadline: timing.deadline,
+                period: timing.period,
                 after: whole.iter().copied().chain(each).collect(),
-                after_jobs: Vec::new(),
+                ..Task::new(name, task.resources.cpu.div_ceil(PARTS).max(1), run)
             });
         }
     }
@@ -372,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_job_file_becomes_a_workload_with_its_arrays() {
-        let text = r#"{"tasks":[{"name":"a","noop":true,"array":"0-1","estimate":"3s"},
+        let text = r#"{"priority":4,"tasks":[{"name":"a","noop":true,"array":"0-1","estimate":"3s","period":"9s","deadline":"8s"},
             {"name":"b","noop":true,"array":"0-1","after_each":["a"],"estimate":"1s","resources":{"cpu":1.5}},
             {"name":"c","noop":true,"after":["a","b"],"estimate":"2s"}]}"#;
         let found = of_job(&serde_json::from_str(text).unwrap()).unwrap();
@@ -380,6 +383,12 @@ mod tests {
         assert_eq!(tasks.len(), 5);
         assert_eq!((tasks[3].after.as_slice(), tasks[3].cores), (&[1usize][..], 2));
         assert_eq!(tasks[4].after, [0, 1, 2, 3]);
+        assert_eq!(found.jobs[0].priority, 4);
+        assert_eq!(
+            (tasks[1].period, tasks[1].deadline),
+            (Some(Duration::from_secs(9)), Some(Duration::from_secs(8)))
+        );
+        assert_eq!((tasks[4].period, tasks[4].deadline), (None, None));
         let bare = of_job(&serde_json::from_str(r#"{"tasks":[{"name":"a","noop":true}]}"#).unwrap());
         assert!(bare.unwrap_err().why[0].contains("no estimate is given for a"));
     }

@@ -62,7 +62,7 @@ pub(super) fn spec(job: &Job, left: &[usize]) -> JobSpec {
         let mut spec = TaskSpec::new(&name(place), Work::Run(vec!["true".to_owned()]));
         spec.resources = Resources::cores(task.cores);
         let estimate = task.estimate.map(|estimate| estimate.max(Duration::from_millis(1)));
-        spec.timing = Timing { estimate, deadline: task.deadline, ..Timing::default() }.boxed();
+        spec.timing = Timing { estimate, deadline: task.deadline, period: task.period, ..Timing::default() }.boxed();
         let jobs = task.after_jobs.iter().filter(|earlier| left[**earlier] > 0);
         let jobs = jobs.map(|earlier| Dependency::Job(JobId(*earlier as u64 + 1)));
         let tasks = task.after.iter().map(|other| Dependency::Task(name(*other)));

@@ -11,9 +11,7 @@ fn secs(seconds: u64) -> Duration {
 /// Jobs of one task, all submitted at once: cores and seconds of each.
 fn jobs(of: &[(u64, u64)]) -> Workload {
     let job = |(place, (cores, run)): (usize, &(u64, u64))| {
-        let run = secs(*run);
-        let (name, after, after_jobs) = (place.to_string(), Vec::new(), Vec::new());
-        let task = Task { name, cores: *cores, run, estimate: Some(run), deadline: None, after, after_jobs };
+        let task = Task { estimate: Some(secs(*run)), ..Task::new(place.to_string(), *cores, secs(*run)) };
         Job { submit: Duration::ZERO, user: String::new(), priority: 0, tasks: vec![task] }
     };
     Workload { jobs: of.iter().enumerate().map(job).collect(), left_out: 0 }
