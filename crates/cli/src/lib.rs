@@ -161,6 +161,17 @@ fn is_run(words: &[String]) -> bool {
     parsed.is_ok_and(|matches| matches.subcommand_name() == Some("run"))
 }
 
+/// What every verb but one has to say to it.
+fn is_a_picture(format: Format) -> Option<Fault> {
+    let (what, name) = match format {
+        Format::Html => ("makes a page", "html"),
+        Format::Svg => ("draws a picture", "svg"),
+        Format::Table | Format::Wide | Format::Json | Format::Jsonl | Format::Name => return None,
+    };
+    let fault = Fault::usage(format!("only `simulate` {what}"));
+    Some(fault.fix(format!("leave out `-o {name}`, or give `-o json`")))
+}
+
 fn start(line: &Line) -> Result<Exit, (Fault, Option<Face>)> {
     // The keeper is single-threaded: it runs before there is a runtime.
     if let Verb::Keeper(args) = &line.verb {
@@ -175,9 +186,7 @@ fn start(line: &Line) -> Result<Exit, (Fault, Option<Face>)> {
             _ => (fault, None),
         })?
     };
-    if app.face.format == Format::Html && !matches!(line.verb, Verb::Simulate(_)) {
-        let fault =
-            Fault::usage("only `simulate` makes a page").fix("leave out `-o html`, or give `-o json`");
+    if let Some(fault) = is_a_picture(app.face.format).filter(|_| !matches!(line.verb, Verb::Simulate(_))) {
         return Err((fault, None));
     }
     runtime.block_on(run(&line.verb, &app)).map_err(|fault| (fault, Some(app.face)))

@@ -27,7 +27,7 @@ pub use history::{
     History, PastJob, PastRun, PastTask, VERSION as HISTORY_VERSION, history_head, history_line, read_history,
 };
 pub use notes::notes;
-pub use page::render;
+pub use page::{gantt, render};
 pub use policy::{NAMES, Policy};
 pub use recent::Recent;
 pub use replay::{Facts, Replay, replay};

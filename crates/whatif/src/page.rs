@@ -1,9 +1,10 @@
 //! A comparison as one page: HTML with its style and its pictures as SVG in it, and nothing from elsewhere. It needs no script.
 //!
-//! However large the workload was, the page stays small: curves have some hundred points, and single tasks are drawn only where
-//! they can be told apart.
+//! However large the workload was, the page stays small: curves have some hundred points, and of single tasks the first are drawn.
 
 mod gantt;
+
+pub use gantt::gantt;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -23,8 +24,8 @@ const TOP: f64 = 10.0;
 const RIGHT: f64 = 10.0;
 /// Points of one curve.
 const POINTS_MAX: usize = 480;
-/// Tasks that are drawn one by one.
-pub(crate) const TASKS_DRAWN_MAX: usize = 600;
+/// Times in which a task ran that are drawn one by one: more could hardly be told apart.
+pub(crate) const BARS_MAX: usize = 600;
 
 /// `title` says what was run, `facts` on what.
 pub fn render(
@@ -50,11 +51,13 @@ pub fn render(
     page.push_str("<h2>Share of tasks that waited at most so long</h2>\n");
     let waits: Vec<Curve> = runs.iter().map(|(run, _)| waits(run)).collect();
     page.push_str(&chart(&waits, Axis::Wait, "%"));
-    if workload.tasks().count() <= TASKS_DRAWN_MAX {
-        for (place, (run, _)) in runs.iter().enumerate() {
-            let _ = writeln!(page, "<h2>Where and when each task ran: {}</h2>", escape(&run.policy));
-            page.push_str(&gantt::draw(workload, run, COLOURS[place % COLOURS.len()]));
+    for (place, (run, _)) in runs.iter().enumerate() {
+        let _ = writeln!(page, "<h2>Where and when each task ran: {}</h2>", escape(&run.policy));
+        let chart = gantt::Chart::of(workload, run);
+        if let Some(caption) = chart.caption() {
+            let _ = writeln!(page, "<p>{caption}</p>");
         }
+        page.push_str(&chart.in_page(COLOURS[place % COLOURS.len()]));
     }
     page.push_str("</main></body></html>\n");
     page
@@ -341,8 +344,9 @@ mod tests {
     #[test]
     fn a_large_workload_makes_a_small_page() {
         let page = page(20_000);
-        assert_eq!(page.matches("<svg").count(), 3);
-        assert!(page.len() < 200_000, "{}", page.len());
+        assert_eq!(page.matches("<svg").count(), 5);
+        assert_eq!(page.matches("Drawn are the first 600 of 20000 bars").count(), 2);
+        assert!(page.len() < 600_000, "{}", page.len());
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub enum Format {
     Name,
     /// One page for a browser; `simulate` makes one.
     Html,
+    /// One picture; `simulate` draws one of one policy.
+    Svg,
 }
 
 impl Format {
@@ -108,7 +110,7 @@ impl Face {
 
     pub fn list_text<T: Row + Serialize>(&self, items: &[T], next: Option<String>) -> Result<String, Fault> {
         match self.format {
-            Format::Table | Format::Wide | Format::Html => Ok(self.table(items)),
+            Format::Table | Format::Wide | Format::Html | Format::Svg => Ok(self.table(items)),
             Format::Name => Ok(items.iter().map(|item| item.name() + "\n").collect()),
             Format::Json => {
                 let mut list = Map::new();
@@ -143,7 +145,7 @@ impl Face {
         text: impl FnOnce() -> String,
     ) -> Result<String, Fault> {
         Ok(match self.format {
-            Format::Table | Format::Wide | Format::Html => text(),
+            Format::Table | Format::Wide | Format::Html | Format::Svg => text(),
             Format::Name => format!("{name}\n"),
             Format::Json => pretty(&json(value)?),
             Format::Jsonl => format!("{}\n", json(value)?),

@@ -334,8 +334,10 @@ fn plain(value: &str) -> String {
 fn setting_text(value: &Value, format: Format) -> String {
     match (value, format) {
         (value, Format::Jsonl) => value.to_string(),
-        (Value::String(text), Format::Table | Format::Wide | Format::Name | Format::Html) => text.clone(),
-        (value, Format::Table | Format::Wide | Format::Name | Format::Html | Format::Json) => {
+        (Value::String(text), Format::Table | Format::Wide | Format::Name | Format::Html | Format::Svg) => {
+            text.clone()
+        }
+        (value, Format::Table | Format::Wide | Format::Name | Format::Html | Format::Svg | Format::Json) => {
             format!("{value:#}")
         }
     }

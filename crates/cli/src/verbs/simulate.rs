@@ -115,7 +115,12 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
         return Err(Fault::usage(DOING).why(why).fix(format!("give `--procs {widest}` or more")));
     }
     let policies = chosen(args, &input);
-    let pictures = app.face.format == Format::Html;
+    let pictures = matches!(app.face.format, Format::Html | Format::Svg);
+    if app.face.format == Format::Svg && policies.len() != 1 {
+        let why = format!("a picture shows one policy, and this would be one of {}", policies.len());
+        let fix = "name one, as in `--policy critical-path`, or give `-o html`, which shows all";
+        return Err(Fault::usage(DOING).why(why).fix(fix));
+    }
     let mut runs: Vec<(Run, Figures)> = Vec::new();
     let progress = Rounds::new(&app.face);
     for policy in &policies {
@@ -155,6 +160,11 @@ fn print(app: &App, input: &Input, notes: &[String], runs: &[(Run, Figures)]) ->
             let notes: Vec<_> = notes.iter().map(|note| ("note".to_owned(), note.clone())).collect();
             let facts = [&[("cores".to_owned(), procs.to_string())], &facts[..], &notes].concat();
             app.face.print(&whatif::render(title, &facts, workload, runs))?;
+        }
+        Format::Svg => {
+            let run = &runs[0].0;
+            notes.iter().for_each(|note| app.face.note(&format!("note: {note}")));
+            app.face.print(&whatif::gantt(&format!("{title}: {}", run.policy), workload, run))?;
         }
         Format::Json | Format::Jsonl => {
             let value = json!({"workload": title, "procs": procs, "jobs": workload.jobs.len(),
