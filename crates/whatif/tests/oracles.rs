@@ -1,20 +1,45 @@
-//! Known results. Those of traces read them from the folder that `BATON_TRACES` names, and say so where it does not.
+//! Known results. Those of traces read them from the folder that `BATON_TRACES` names, else from `../shared/data/traces` beside the
+//! repository, and say so where there is neither.
 
+use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::policy::{Backfill, QueuePolicy};
 use whatif::{Figures, Generator, Job, Policy, Task, Workload, figures, generate, read_swf, run};
 
+/// One that is named is there; the one beside the repository may not be.
+fn folder(named: Option<OsString>, root: &Path) -> Option<PathBuf> {
+    let beside = || Some(root.join("../shared/data/traces")).filter(|folder| folder.is_dir());
+    named.map(PathBuf::from).or_else(beside)
+}
+
 fn trace(name: &str) -> Option<Workload> {
-    let Some(folder) = std::env::var_os("BATON_TRACES") else {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let Some(folder) = folder(std::env::var_os("BATON_TRACES"), &root) else {
         // Past the test runner, which shows nothing of a test that passes.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: BATON_TRACES names no folder with {name}");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: there is no {name}: BATON_TRACES names no folder, and there is no ../shared/data/traces beside the repository"
+        );
         return None;
     };
-    let text = std::fs::read_to_string(PathBuf::from(folder).join(name)).expect("the trace is there");
+    let text = std::fs::read_to_string(folder.join(name)).expect("the trace is there");
     Some(read_swf(&text).expect("the trace is sound"))
+}
+
+#[test]
+fn traces_are_looked_for_where_they_are_named_and_else_beside_the_repository() {
+    let base = std::env::temp_dir().join(format!("baton-traces-{}", std::process::id()));
+    let (root, beside) = (base.join("repository"), base.join("shared/data/traces"));
+    std::fs::create_dir_all(&root).expect("a folder");
+    assert_eq!(folder(None, &root), None);
+    std::fs::create_dir_all(&beside).expect("a folder");
+    let found = folder(None, &root).map(|folder| folder.canonicalize().expect("it is there"));
+    assert_eq!(found, Some(beside.canonicalize().expect("it is there")));
+    assert_eq!(folder(Some("elsewhere".into()), &root), Some(PathBuf::from("elsewhere")));
+    std::fs::remove_dir_all(&base).expect("it goes");
 }
 
 fn under(workload: &Workload, cores: u64, policy: &str) -> Figures {
