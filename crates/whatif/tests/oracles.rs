@@ -144,6 +144,12 @@ fn bursts_wait_as_the_textbook_says() {
     assert_eq!((sliced.suspensions, sliced.utilisation), (1, 1.0));
 }
 
+/// Whether a figure is what it was published as, with one digit, or with three: right to half a unit of the last.
+fn is(found: f64, known: f64, unit: f64) -> bool {
+    // Of a figure right between two, either may have been printed.
+    (found - known).abs() <= unit / 2.0 + 1e-9
+}
+
 /// Mean wait, longest wait, mean bounded slowdown, makespan.
 const HPC2N: [(&str, f64, f64, f64, f64); 7] = [
     ("fcfs", 5601.4, 78_517.0, 47.124, 5_309_576.0),
@@ -162,9 +168,9 @@ fn the_hpc2n_cluster_would_have_waited_as_published() {
     let mut wrong = Vec::new();
     for (policy, mean, max, slowdown, makespan) in HPC2N {
         let found = under(&workload, 240, policy);
-        let same = (found.mean_wait_s - mean).abs() < 0.06
+        let same = is(found.mean_wait_s, mean, 0.1)
             && found.max_wait_s == max
-            && (found.mean_bounded_slowdown - slowdown).abs() < 0.0006
+            && is(found.mean_bounded_slowdown, slowdown, 0.001)
             && found.makespan_s == makespan;
         if !same {
             wrong.push(found);
@@ -185,7 +191,7 @@ fn a_thousand_synthetic_jobs_wait_as_known() {
         ("conservative", 15_456.6),
     ];
     let found = known.map(|(policy, _)| (policy, under(&workload, 256, policy).mean_wait_s));
-    let wrong = |((_, known), (_, found)): (&(&str, f64), &(&str, f64))| (known - found).abs() >= 0.06;
+    let wrong = |((_, known), (_, found)): (&(&str, f64), &(&str, f64))| !is(*found, *known, 0.1);
     assert!(!known.iter().zip(&found).any(wrong), "{found:?}");
     for policy in ["easy", "conservative"] {
         assert_promises_kept(&workload, 256, policy);
