@@ -274,6 +274,22 @@ async fn policies_are_compared_without_a_cluster() {
     assert!(page.starts_with("<!doctype html>") && page.contains("easy"), "{page}");
     assert!(cli.ok(&compare).await.contains("MEAN WAIT"));
     assert_says(&cli.run(&["ps", "-o", "html"]).await, 2, &["only `simulate` makes a page"]);
+    assert_says(
+        &cli.run(&["ps", "-o", "svg"]).await,
+        2,
+        &["only `simulate` draws a picture", "leave out `-o svg`"],
+    );
+    let said = cli.run(&[&compare[..], &["-o", "svg"]].concat()).await;
+    assert_says(
+        &said,
+        2,
+        &["a picture shows one policy, and this would be one of 2", "--policy critical-path"],
+    );
+    for figure in ["backfilled", "preemptions"] {
+        assert!(told["policies"][1][figure].is_u64(), "{told:#}");
+    }
+    assert!(told["policies"][0]["backfilled"] == 0 && told["policies"][1]["backfilled"] != 0, "{told:#}");
+    assert_eq!(told["notes"], json!([]));
 
     let sound = "1 0 -1 60 4 -1 -1 4 90 -1 1 3 -1 -1 0 -1 -1 -1\n";
     let trace =
@@ -293,6 +309,24 @@ async fn policies_are_compared_without_a_cluster() {
     );
     let told = cli.json(&["simulate", "--job", job, "--procs", "2", "--policy", "critical-path"]).await;
     assert_eq!(told["policies"][0]["makespan_s"], 5.0);
+    let plan =
+        cli.ok(&["simulate", "--job", job, "--procs", "2", "--policy", "critical-path", "-o", "svg"]).await;
+    assert!(plan.starts_with("<svg xmlns=") && plan.ends_with("</svg>\n"), "{plan}");
+    assert!(plan.contains("<title>b: 1 cores, waited 0 s, ran 3 s</title>"), "{plan}");
+
+    // What a policy goes by and the workload does not have is said, wherever figures are shown.
+    let blind = ["simulate", "--trace", trace, "--procs", "4", "--policy", "edf,rms,priority-preempt"];
+    let said = cli.run(&blind).await;
+    let periods = "rms: no task has a period";
+    assert_says(
+        &said,
+        0,
+        &["note: edf: no task has a deadline", periods, "priority-preempt: all jobs have the same"],
+    );
+    let notes = cli.json(&blind).await["notes"].clone();
+    assert!(notes.as_array().is_some_and(|notes| notes.len() == 3) && notes[1].to_string().contains(periods));
+    assert!(cli.ok(&[&blind[..], &["-o", "html"]].concat()).await.contains(periods));
+    assert!(cli.ok(&[&blind[..], &["-o", "wide"]].concat()).await.contains("BACKFILLED"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
