@@ -180,6 +180,18 @@ fn the_hpc2n_cluster_would_have_waited_as_published() {
 }
 
 #[test]
+fn every_policy_runs_the_hpc2n_cluster_soundly() {
+    let Some(workload) = trace("hpc2n.swf") else { return };
+    for policy in whatif::NAMES {
+        let found = under(&workload, 240, policy);
+        assert_eq!(found.tasks, 3_145, "{found:#?}");
+    }
+    // With memory left out of account, as the documentation has it.
+    let sliced = under(&workload, 240, "round-robin");
+    assert!(is(sliced.mean_wait_s, 2_400.6, 0.1) && sliced.suspensions == 16_435, "{sliced:#?}");
+}
+
+#[test]
 fn a_thousand_synthetic_jobs_wait_as_known() {
     let Some(workload) = trace("lublin_256.swf") else { return };
     let workload = workload.first(1_000);

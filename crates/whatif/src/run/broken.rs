@@ -69,7 +69,16 @@ pub(super) fn holds_promises(workload: &Workload, policy: &QueuePolicy) -> bool 
 }
 
 /// How many rounds have all that there is to place, and all promises. One, with one queue; but where starts are promised, what a
-/// round gives to a user, or to whom others gave way, may make another one the first who waits, who has its promise only then.
+/// round gives to a user, or to whom others gave way, may make another one the first who waits, who has its promise only then;
+/// and where time is sliced, who stands still since one round may let another of the next begin.
 pub(super) fn rounds_max(policy: &QueuePolicy) -> u32 {
-    if policy.promises() && (policy.order == Order::Fair || policy.preempt) { 4 } else { 1 }
+    let is_first_for_sure = policy.order != Order::Fair && !policy.preempt;
+    match policy.promises() {
+        _ if policy.slices() => SLICED_ROUNDS_MAX,
+        true if !is_first_for_sure => PROMISED_ROUNDS_MAX,
+        true | false => 1,
+    }
 }
+
+const PROMISED_ROUNDS_MAX: u32 = 4;
+const SLICED_ROUNDS_MAX: u32 = 64;
