@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn priorities_that_differ_may_age_unless_something_was_said_of_it() {
         let job = |priority| {
-            let task = Task { estimate: None, ..plain_task() };
+            let task = Task::new("t", 1, Duration::from_secs(1));
             Job { submit: Duration::ZERO, user: "ann".to_owned(), priority, tasks: vec![task] }
         };
         let workload = Workload { jobs: vec![job(0), job(1)], left_out: 0 };
@@ -229,18 +229,6 @@ mod tests {
                 .iter()
                 .all(|policy| [Duration::ZERO, said.ageing].contains(&policy.queue.ageing))
         );
-    }
-
-    fn plain_task() -> Task {
-        Task {
-            name: "t".to_owned(),
-            cores: 1,
-            run: Duration::from_secs(1),
-            estimate: None,
-            deadline: None,
-            after: Vec::new(),
-            after_jobs: Vec::new(),
-        }
     }
 
     #[test]

@@ -27,7 +27,13 @@ pub(super) fn dependents(workload: &Workload) -> Vec<Vec<(usize, usize)>> {
 
 pub(super) fn bootstrap() -> Command {
     let settings = Settings { limits: limits(), ..Settings::default() };
-    Command::Bootstrap(Bootstrap { cluster: "what-if".to_owned(), settings, epoch: 0, next_node: 1, level: machine::LEVEL })
+    Command::Bootstrap(Bootstrap {
+        cluster: "what-if".to_owned(),
+        settings,
+        epoch: 0,
+        next_node: 1,
+        level: machine::LEVEL,
+    })
 }
 
 pub(super) fn queue(policy: &QueuePolicy) -> QueueSpec {
@@ -62,7 +68,8 @@ pub(super) fn spec(job: &Job, left: &[usize]) -> JobSpec {
         let mut spec = TaskSpec::new(&name(place), Work::Run(vec!["true".to_owned()]));
         spec.resources = Resources::cores(task.cores);
         let estimate = task.estimate.map(|estimate| estimate.max(Duration::from_millis(1)));
-        spec.timing = Timing { estimate, deadline: task.deadline, period: task.period, ..Timing::default() }.boxed();
+        spec.timing =
+            Timing { estimate, deadline: task.deadline, period: task.period, ..Timing::default() }.boxed();
         let jobs = task.after_jobs.iter().filter(|earlier| left[**earlier] > 0);
         let jobs = jobs.map(|earlier| Dependency::Job(JobId(*earlier as u64 + 1)));
         let tasks = task.after.iter().map(|other| Dependency::Task(name(*other)));
