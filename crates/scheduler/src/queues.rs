@@ -66,6 +66,12 @@ impl<'a> Line<'a> {
         self.heads.first_key_value().map(|((_, key), head)| (head.class, *key))
     }
 
+    /// The same among those of some classes.
+    pub fn first_head(&self, is_meant: impl Fn(ClassId) -> bool) -> Option<(ClassId, ReadyKey)> {
+        let mut heads = self.heads.iter().filter(|(_, head)| is_meant(head.class));
+        heads.next().map(|((_, key), head)| (head.class, *key))
+    }
+
     /// All that is done is done with the head, whose key this is.
     fn take_head(&mut self, key: ReadyKey) -> Option<(u64, Head<'a>)> {
         let first = self.heads.first_entry().filter(|first| first.key().1 == key)?;

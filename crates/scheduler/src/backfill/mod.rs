@@ -46,6 +46,8 @@ pub(crate) struct Book {
     seen: BTreeMap<SessionId, Vec<Guard>>,
     /// Of sessions where somebody has a place in time.
     profiles: BTreeMap<SessionId, Profile>,
+    /// Those who have got a place in time in this round, and keep it until the next.
+    moved: BTreeSet<Whose>,
     /// A place in time is free that others may have wanted.
     has_left: bool,
     /// When what was placed and not applied yet should end.
@@ -208,17 +210,15 @@ impl Round<'_> {
                 self.book.made.insert(whose, None);
             }
         }
-        // Whoever is the first of a queue may have gangs before it, to whom nothing is promised.
-        let easy = lines.iter().filter(|line| line.backfill == Backfill::Easy && line.room > 0);
-        let easy: BTreeSet<QueueId> = easy.map(|line| line.queue).collect();
-        let firsts: Vec<Whose> = self.book.known.keys().copied().collect();
-        for whose in firsts {
-            let job = self.state.job(whose.0).filter(|job| easy.contains(&job.queue));
-            let Some(class) = job.map(|job| job.groups[whose.1 as usize].class) else { continue };
-            if let Some(row) = self.state.class(class) {
+        for line in lines.iter().filter(|line| line.backfill == Backfill::Easy && line.room > 0) {
+            // Nothing is promised to gangs, which may come before it.
+            let is_alone = |class: ClassId| self.state.class(class).is_some_and(|row| row.key.gang == 0);
+            let Some((class, key)) = line.first_head(is_alone) else { continue };
+            let promised = self.book.known.contains_key(&(key.job, key.group));
+            if promised && let Some(row) = self.state.class(class) {
                 self.order_of(class, row);
-                self.book.firsts.insert(whose, class);
-                self.guard(class, row, whose);
+                self.book.firsts.insert((key.job, key.group), class);
+                self.guard(class, row, (key.job, key.group));
             }
         }
     }
@@ -453,13 +453,14 @@ impl Round<'_> {
         let estimate = self.estimate(key.job, key.group);
         self.order_of(class, row);
         let place = self.book.place(whose);
+        let may_move = self.is_loosened(line.queue) && !self.book.moved.contains(&whose);
         let takers: Vec<SessionId> = match place {
             // Nothing has become free that was not counted with: it stays where it is, and starts when it is time.
-            Some(promise) if !self.is_loosened(line.queue) && promise.at > now => {
+            Some(promise) if !may_move && promise.at > now => {
                 line.skip(key);
                 return None;
             }
-            Some(promise) if !self.is_loosened(line.queue) => vec![promise.session],
+            Some(promise) if !may_move => vec![promise.session],
             _ => self.takers_of(class, row).collect(),
         };
         self.leave_place(whose, asked, estimate);
@@ -491,6 +492,9 @@ impl Round<'_> {
             profile.block(promise.at, asked, estimate);
         }
         self.book.has_left |= place.is_some() && place != best;
+        if best.is_some() {
+            self.book.moved.insert(whose);
+        }
         self.book.made.insert(whose, best);
         line.skip(key);
         None

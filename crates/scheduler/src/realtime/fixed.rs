@@ -83,11 +83,16 @@ fn bounds(set: &[Periodic], priority: Priority) -> Vec<Test> {
 /// Places in the order of priority.
 pub(super) fn order(set: &[Periodic], priority: Priority) -> Vec<usize> {
     let mut order: Vec<usize> = (0..set.len()).collect();
-    order.sort_by_key(|place| match priority {
-        Priority::Rms => (set[*place].period, *place),
-        Priority::Dms | Priority::Edf => (set[*place].deadline, *place),
-    });
+    order.sort_by_key(|place| (priority_of(&set[*place], priority), *place));
     order
+}
+
+/// The lower, the earlier.
+fn priority_of(task: &Periodic, priority: Priority) -> u64 {
+    match priority {
+        Priority::Rms => task.period,
+        Priority::Dms | Priority::Edf => task.deadline,
+    }
 }
 
 type Responses = (Vec<Option<u64>>, Option<Miss>);
@@ -97,11 +102,15 @@ fn responses(set: &[Periodic], how: How) -> Result<Responses, Unanswered> {
     let mut steps = Steps::new();
     let mut responses = vec![None; set.len()];
     for (rank, place) in order.iter().enumerate() {
-        let (above, below) = (&order[..rank], &order[rank + 1..]);
         let response = if how.preemptive {
-            preemptive(set, above, *place, &mut steps)?
+            preemptive(set, &order[..rank], *place, &mut steps)?
         } else {
-            not_preemptive(set, above, *place, below, &mut steps)?
+            // Of one priority the one that was released before goes first, whichever that is.
+            let level = |other: &usize| priority_of(&set[*other], how.priority);
+            let last = order.iter().rposition(|other| level(other) == level(place)).unwrap_or(rank);
+            let (mut above, below) = (order[..=last].to_vec(), &order[last + 1..]);
+            above.retain(|other| other != place);
+            not_preemptive(set, &above, *place, below, &mut steps)?
         };
         let deadline = set[*place].deadline;
         responses[*place] = Some(response).filter(|response| *response <= deadline);

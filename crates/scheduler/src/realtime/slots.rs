@@ -14,7 +14,9 @@ pub(super) fn partitioned(set: &[Periodic], how: How) -> Result<Admission, Unans
     for place in order {
         let mut refusal = None;
         for (slot, tasks) in slots.iter_mut().enumerate() {
-            tasks.push(place);
+            // In the order of the set, by which those of one priority take turns.
+            let at = tasks.partition_point(|other| *other < place);
+            tasks.insert(at, place);
             let admission = one_slot(&pick(set, tasks), how)?;
             if admission.accepted {
                 placed[place] = Some(slot as u32);
@@ -23,7 +25,7 @@ pub(super) fn partitioned(set: &[Periodic], how: How) -> Result<Admission, Unans
                 break;
             }
             refusal = admission.miss.map(|miss| super::Miss { task: tasks[miss.task], ..miss });
-            tasks.pop();
+            tasks.remove(at);
             // What an empty slot refuses, the others refuse too: they are empty as well.
             if tasks.is_empty() {
                 break;

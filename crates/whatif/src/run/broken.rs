@@ -68,14 +68,13 @@ pub(super) fn holds_promises(workload: &Workload, policy: &QueuePolicy) -> bool 
     by_policy && workload.tasks().all(is_kept_to) && workload.jobs.iter().all(|job| is_whole(job.submit))
 }
 
-/// How many rounds have all that there is to place, and all promises. One, with one queue; but where starts are promised, what a
-/// round gives to a user, or to whom others gave way, may make another one the first who waits, who has its promise only then;
-/// and where time is sliced, who stands still since one round may let another of the next begin.
+/// How many rounds have all that there is to place, and all promises. One, with one queue; but where starts are promised, to whom
+/// others gave way may make another one the first who waits, who has its promise only then; and where time is sliced, who stands
+/// still since one round may let another of the next begin.
 pub(super) fn rounds_max(policy: &QueuePolicy) -> u32 {
-    let is_first_for_sure = policy.order != Order::Fair && !policy.preempt;
     match policy.promises() {
         _ if policy.slices() => SLICED_ROUNDS_MAX,
-        true if !is_first_for_sure => PROMISED_ROUNDS_MAX,
+        true if policy.preempt => PROMISED_ROUNDS_MAX,
         true | false => 1,
     }
 }
