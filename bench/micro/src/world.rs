@@ -54,7 +54,13 @@ impl World {
         settings.limits.finished_jobs_max = 1_000;
         settings.limits.tombstones_max = 10_000;
         settings.limits.requests_max = 200_000;
-        let bootstrap = Bootstrap { cluster: "micro".to_owned(), settings, epoch: 0, next_node: 4 };
+        let bootstrap = Bootstrap {
+            cluster: "micro".to_owned(),
+            settings,
+            epoch: 0,
+            next_node: 4,
+            level: machine::LEVEL,
+        };
         let mut world = World { state: State::default(), next: Step::Place };
         world.run(vec![Command::Bootstrap(bootstrap)]);
         world

@@ -180,7 +180,7 @@ fn happen(w: &mut World, event: &Event) {
             let claimed = backfill == Backfill::FirstFit && order != Order::RoundRobin && !preempt;
             let mode =
                 if claimed { Mode::ALL[(*place + order as usize) % Mode::ALL.len()] } else { Mode::Push };
-            let is_aged = order == Order::Priority && (*place + backfill as usize) % 3 == 0;
+            let is_aged = order == Order::Priority && (*place + backfill as usize).is_multiple_of(3);
             drop(w.write(Op::PutQueue(QueueSpec {
                 name: queue(place),
                 order: Some(order),
