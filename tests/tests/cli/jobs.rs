@@ -219,8 +219,7 @@ async fn what_waits_too_long_is_cancelled_says_so_and_can_be_retried() {
     assert!(cli.ok(&["ps", &job]).await.contains("waited too long: not started within 500ms"));
     let told = cli.json(&["explain", &format!("{job}.a")]).await;
     assert_eq!(told["summary"], format!("{job}.0 was cancelled: not started within 500ms"), "{told:#}");
-    let logs = cli.run(&["logs", &format!("{job}.0")]).await;
-    assert!(logs.stderr.contains("never ran"), "{logs:#?}");
+    assert_says(&cli.run(&["logs", &format!("{job}.0")]).await, 3, &["nothing of it has begun"]);
     let exported = cli.ok(&["job", "export", &job]).await;
     assert!(exported.contains("start_within: 500ms"), "{exported}");
 
@@ -238,6 +237,26 @@ async fn what_waits_too_long_is_cancelled_says_so_and_can_be_retried() {
     let task = cli.json(&["ps", &held]).await["items"][0].clone();
     assert_eq!((&task["attempt"], &task["round"]), (&json!(1), &json!(2)), "{task:#}");
     assert_eq!(task["earlier"][0]["reason"], "waited_too_long", "{task:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_too_long_to_be_tried_again_keeps_the_output_of_its_attempt() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let go = cli.path("go");
+    let script = format!("echo once; until [ -e {} ]; do sleep 0.1; done; exit 1", go.display());
+    let job = cli.submit(&["--retries", "1", "--start-within", "1s", "--", "sh", "-c", &script]).await;
+    let runs = async || cli.json(&["job", "get", &job]).await["counts"]["running"] == 1;
+    wait_until("it has begun", runs).await;
+    cli.ok(&["queue", "pause", "default"]).await;
+    std::fs::write(&go, "").expect("a file can be written");
+    assert_eq!(cli.run(&["wait", &job]).await.status, 11);
+    assert_eq!(cli.ok(&["logs", &job]).await, "once\n");
+    let task = cli.json(&["ps", &job]).await["items"][0].clone();
+    assert_eq!(task["attempt"], 1, "{task:#}");
+    let reasons = (&task["outcome"]["reason"], &task["earlier"][0]["reason"]);
+    assert_eq!(reasons, (&json!("waited_too_long"), &json!("exited")), "{task:#}");
+    // It has nothing to wait for: no attempt is being stopped.
+    cli.ok(&["cancel", "--wait", &job]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
