@@ -217,7 +217,7 @@ pub fn members_when_idle(total: &Resources, class: &ClassKey) -> u64 {
     fits.min().unwrap_or(u64::MAX).min(most.into())
 }
 
-/// The same of all workers that are known, here or not; `None`: there is none.
+/// The same of all workers that are known, here or not, as far as it takes to have all; `None`: there is none.
 pub fn members_when_all_idle(state: &State, class: &ClassKey) -> Option<u64> {
     let live =
         state.sessions().filter(|session| !session.ended).map(|row| (Offered::from(row), &row.capacity));
@@ -227,7 +227,15 @@ pub fn members_when_all_idle(state: &State, class: &ClassKey) -> Option<u64> {
         let suits = misfits(offered, class).next().is_none();
         if suits { members_when_idle(&capacity.total, class) } else { 0 }
     });
-    members.reduce(u64::saturating_add)
+    let mut all = None;
+    for room in members {
+        all = Some(all.unwrap_or(0) + room);
+        // More of them could not make a difference.
+        if all >= Some(class.gang.into()) {
+            break;
+        }
+    }
+    all
 }
 
 /// Whether the worker drains for another task than this.

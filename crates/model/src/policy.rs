@@ -257,13 +257,14 @@ impl QueuePolicy {
 
     /// Why the cluster may not change it by itself: a field, and why.
     pub fn auto_refusal(&self) -> Option<(&'static str, String)> {
-        let without = match () {
-            () if self.preempt => "preemption",
-            () if self.slices() => "time slices",
+        let message = match () {
+            () if self.preempt => {
+                "whether tasks give way is for people to say; take preemption away, or auto"
+            }
+            () if self.slices() => "a history is replayed without time slices; take them away, or auto",
             () => return None,
         };
-        let message = format!("a history is replayed without {without}; take them away, or auto");
-        Some(("auto", message))
+        Some(("auto", message.to_owned()))
     }
 
     /// Whether workers may take ready tasks themselves.

@@ -100,6 +100,7 @@ impl<'a> Round<'a> {
             self.take_turns(&mut lines, budget);
         }
         if reserve::place_outranked(self, &mut lines) {
+            self.settle_promises();
             lines.iter_mut().for_each(Line::retry);
             self.take_turns(&mut lines, budget);
             self.settle(&mut lines, budget);
@@ -108,6 +109,7 @@ impl<'a> Round<'a> {
             if !reserve::for_starving(self, &mut lines) {
                 break;
             }
+            self.settle_promises();
             lines.iter_mut().for_each(Line::retry);
             self.take_turns(&mut lines, budget);
             self.settle(&mut lines, budget);
@@ -137,6 +139,10 @@ impl<'a> Round<'a> {
             let has_placed = self.book.has_promised() && reserve::for_starving(self, lines);
             if !has_settled && !has_moved && !has_placed {
                 break;
+            }
+            if has_placed {
+                // What was promised where somebody was placed is promised before others are looked at.
+                self.settle_promises();
             }
             lines.iter_mut().for_each(Line::retry);
             self.take_turns(lines, budget);
@@ -196,6 +202,9 @@ impl<'a> Round<'a> {
         // Where not everything may go before what waits, it does not.
         let in_order = |line: &Line<'_>| line.backfill != Backfill::FirstFit || line.is_sliced;
         if pushed.clone().any(|line| in_order(line) && line.without_room().next().is_some()) {
+            return false;
+        }
+        if lines.iter().any(Line::has_unseen) {
             return false;
         }
         // What stands still would have to wait for it.

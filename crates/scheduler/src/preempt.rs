@@ -15,6 +15,8 @@ use crate::place::Round;
 pub(crate) const TASKS_MAX: usize = 16;
 /// Workers looked at for each.
 const SESSIONS_MAX: usize = 512;
+/// Of those, workers whose tasks are looked at more closely: the cheapest at first sight.
+const SEARCHED_MAX: usize = 8;
 
 /// Makes room for the tasks of the group at this key, which has found none. Who has a worker that drains for it has room soon.
 pub(crate) fn for_head(round: &mut Round<'_>, class: ClassId, row: &Class, key: ReadyKey) {
@@ -52,7 +54,12 @@ fn make_room(round: &mut Round<'_>, class: ClassId, row: &Class, task: (JobId, u
             && round.is_unbooked_when_idle(*id, task.0, &row.key.resources, estimate)
     };
     let open = round.takers_of(class, row).filter(is_open).take(SESSIONS_MAX);
-    let best = open.filter_map(|id| Some((victims(round, id, row, task.0)?, id)));
+    let cheap = open.filter_map(|id| Some((victims(round, id, row, task.0, 0)?.cost, id)));
+    let mut cheap: Vec<_> = cheap.collect();
+    cheap.sort();
+    // A search for each would take too long.
+    let best = cheap.into_iter().take(SEARCHED_MAX);
+    let best = best.filter_map(|(_, id)| Some((victims(round, id, row, task.0, STEPS_MAX)?, id)));
     let best = best.min_by_key(|(victims, id)| (victims.cost, *id));
     let Some((Victims { seqs, .. }, session)) = best else { return false };
     round.reserved.insert(session, task);
@@ -90,8 +97,14 @@ fn able_of<'a>(state: &State, allocation: &'a Allocation) -> Able<'a> {
     Able { allocation, priority, done: share.saturating_mul(passed) }
 }
 
-/// The cheapest of a session that make room; `None`: even all of them do not.
-fn victims(round: &Round<'_>, session: SessionId, row: &Class, job: JobId) -> Option<Victims> {
+/// The cheapest of a session that make room, of as many sets as are looked at; `None`: even all of them do not.
+fn victims(
+    round: &Round<'_>,
+    session: SessionId,
+    row: &Class,
+    job: JobId,
+    steps_max: usize,
+) -> Option<Victims> {
     let state = round.state;
     let all = || state.session(session).into_iter().flat_map(|row| row.allocations.values());
     let mut able: Vec<Able<'_>> = all()
@@ -112,7 +125,7 @@ fn victims(round: &Round<'_>, session: SessionId, row: &Class, job: JobId) -> Op
     // None of a higher priority has to.
     able.retain(|able| Some(able.priority) <= highest);
     able.sort_by_key(|able| (able.done, able.allocation.seq));
-    let mut search = Search { able: &able, asked: &row.key.resources, steps_left: STEPS_MAX, best: None };
+    let mut search = Search { able: &able, asked: &row.key.resources, steps_left: steps_max, best: None };
     search.best = search.greedy(room.clone());
     search.visit(0, &room, &mut Vec::new(), 0);
     let ((done, count), chosen) = search.best?;

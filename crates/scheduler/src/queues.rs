@@ -44,12 +44,15 @@ pub(crate) struct Line<'a> {
     unplaced: Vec<(ReadyKey, Head<'a>)>,
     /// How many of them something was placed behind.
     passed: usize,
+    /// Those that were not looked at, since as many were skipped as may be.
+    unseen: Vec<(ReadyKey, Head<'a>)>,
     /// Those that had room and would have delayed somebody.
     skipped: Vec<(ReadyKey, Head<'a>)>,
     /// One of it waits already, and what is looked at now comes after it.
     is_waiting: bool,
     /// How many more may be skipped in this round.
     skips_left: usize,
+    skips_max: usize,
     /// Its tasks run for a quantum at a time.
     pub is_sliced: bool,
     /// Workers take its tasks themselves.
@@ -132,8 +135,14 @@ impl<'a> Line<'a> {
         }
         self.skips_left = self.skips_left.saturating_sub(1);
         if self.skips_left == 0 {
-            self.close();
+            let rest = std::mem::take(&mut self.heads);
+            self.unseen.extend(rest.into_iter().map(|((_, key), head)| (key, head)));
         }
+    }
+
+    /// Whether there is something of it at which nobody has looked.
+    pub fn has_unseen(&self) -> bool {
+        !self.unseen.is_empty()
     }
 
     /// Nothing more of it may start.
@@ -150,13 +159,14 @@ impl<'a> Line<'a> {
 
     /// There may be room again for what found none.
     pub fn retry(&mut self) {
-        let again = self.unplaced.drain(..).chain(self.skipped.drain(..));
+        let again = self.unplaced.drain(..).chain(self.skipped.drain(..)).chain(self.unseen.drain(..));
         for (key, head) in again {
             let turn = self.turns.turn(head.user, key);
             self.heads.insert((turn, key), head);
         }
         self.next_standing.extend(self.standing.drain(..));
         self.passed = 0;
+        self.skips_left = self.skips_max;
         self.is_waiting = false;
     }
 
@@ -304,9 +314,11 @@ fn lines_of<'a>(
             turns: Turns::of(state, queue, taken),
             unplaced,
             passed: 0,
+            unseen: Vec::new(),
             skipped: Vec::new(),
             is_waiting: false,
             skips_left: skips_max,
+            skips_max,
             is_sliced: queue.policy.slices(),
             is_claimed: queue.policy.mode == Mode::Claim,
             next_standing: VecDeque::new(),

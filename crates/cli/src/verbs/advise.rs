@@ -225,9 +225,6 @@ impl Found {
         if let Some(max) = self.queue.running_max {
             notes.push(format!("the queue's limit of {max} running tasks is not replayed"));
         }
-        if self.queue.policy.preempt {
-            notes.push("preemption is not replayed".to_owned());
-        }
         if self.queue.policy.may_be_claimed() {
             notes.push("it is replayed as if the leader placed all tasks".to_owned());
         }

@@ -14,6 +14,7 @@ use crate::apply::write::within;
 use crate::chores::{Budget, Chore};
 use crate::command::{WEIGHT_DEFAULT, weight_refusal};
 use crate::state::State;
+use crate::state::deficit::Deficit;
 use crate::state::queues::{Queue, QueueId};
 use crate::state::users::USERS_MAX;
 use crate::{Event, QueueSpec, Rejection, Reply};
@@ -46,6 +47,7 @@ pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejectio
         (queue.auto, queue.adapted) = (false, None);
         queue.policy = QueuePolicy::default();
         queue.users.reset_weights();
+        queue.deficit = Deficit::new(turn);
     }
     queue.weight = spec.weight.unwrap_or(queue.weight);
     queue.running_max = if spec.no_running_max { None } else { spec.running_max.or(queue.running_max) };

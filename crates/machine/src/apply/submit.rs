@@ -31,14 +31,15 @@ pub(crate) fn apply(
     if !errors.is_empty() {
         return Err(Rejection::Invalid { errors });
     }
-    let errors = if state.level() >= LEVEL_TURNS { too_large(state, spec) } else { Vec::new() };
-    if !errors.is_empty() {
-        return Err(Rejection::Invalid { errors });
-    }
     within(state.promised_jobs() + 1, limits.unfinished_jobs_max, "unfinished_jobs_max", "unfinished jobs")?;
     let queue = state.queue_named(&spec.queue).map(|queue| queue.id);
     let queue = queue.ok_or_else(|| Rejection::UnknownQueue { queue: spec.queue.clone() })?;
     let earlier = EarlierJobs::look_up(state, spec)?;
+    if state.level() >= LEVEL_TURNS
+        && let Some(error) = too_large(state, spec)
+    {
+        return Err(Rejection::Invalid { errors: vec![error] });
+    }
 
     state.meta.last_job = id;
     let mut groups = groups(state, spec, &earlier);
@@ -72,21 +73,24 @@ pub(crate) fn apply(
     Ok(Reply::Submitted { job: id })
 }
 
-/// Gangs for which there never was room, by the workers that are known.
-fn too_large(state: &State, spec: &JobSpec) -> Vec<SpecError> {
-    let error = |(place, task): (usize, &TaskSpec)| {
-        let room = members_when_all_idle(state, &ClassKey::of(task, spec.placement))?;
+/// The first gang for which there never was room, by the workers that are known. Gangs of a class are looked at once.
+fn too_large(state: &State, spec: &JobSpec) -> Option<SpecError> {
+    let mut rooms: BTreeMap<ClassKey, Option<u64>> = BTreeMap::new();
+    for (place, task) in spec.tasks.iter().enumerate().filter(|(_, task)| task.gang) {
+        let key = ClassKey::of(task, spec.placement);
+        let room = *rooms.entry(key).or_insert_with_key(|key| members_when_all_idle(state, key));
         let size = task.count();
+        let Some(room) = room.filter(|room| *room < size.into()) else { continue };
         let nearest = match room {
-            0 => "and no worker that is known could take any: ask for less, or start such workers".to_owned(),
+            0 => "no worker that is known could take any: ask for less, or start such workers".to_owned(),
             room => format!(
-                "and all workers that are known have room for {room}, however idle: give it {room} at the most, or start more workers"
+                "all workers that are known have room for {room}, however idle: give it {room} at the most, or start more workers"
             ),
         };
-        let message = format!("the gang has {size} members, {nearest}");
-        (room < size.into()).then(|| SpecError { path: format!("tasks[{place}].gang"), message })
-    };
-    spec.tasks.iter().enumerate().filter(|(_, task)| task.gang).filter_map(error).collect()
+        let message = format!("the gang has {size} members, and {nearest}");
+        return Some(SpecError { path: format!("tasks[{place}].gang"), message });
+    }
+    None
 }
 
 fn rank_groups(state: &State, queue: u32, spec: &JobSpec, groups: &mut [Group]) {

@@ -32,10 +32,13 @@ pub(crate) fn end(state: &mut State, id: JobId, place: usize, budget: &mut Budge
     }
 }
 
-/// A cancel that was answered says itself how they end, and a retry opens all before any ends. Both have chores, so that this
+/// A cancel that was answered says itself how they end, a retry opens all before any ends, and what has to wait for others by now
+/// is ready no more. All have chores, so that this
 /// is asked again soon.
 fn is_free(job: &Job, place: usize) -> bool {
-    job.reopening == 0 && !job.is_cancelling(&job.groups[place])
+    let group = &job.groups[place];
+    let has_begun = job.open && group.waiting == 0;
+    has_begun && job.reopening == 0 && !job.is_cancelling(group)
 }
 
 fn next_part(state: &State, id: JobId, place: usize) -> Option<Run> {

@@ -426,6 +426,7 @@ impl Round<'_> {
             if !self.book.firsts.contains_key(&whose)
                 && let Some(row) = self.state.class(class)
             {
+                self.order_of(class, row);
                 self.withdraw_others(line.queue, whose);
                 self.book.firsts.insert(whose, class);
                 self.promise_first(class, row, whose);

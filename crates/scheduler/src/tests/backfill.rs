@@ -279,3 +279,27 @@ proptest! {
         }
     }
 }
+
+/// Those beyond as many as may be skipped were not looked at: none of them is known to find no room, and nothing drains for them.
+#[test]
+fn what_nobody_has_looked_at_does_not_starve() {
+    for backfill in [Backfill::Conservative, Backfill::Easy] {
+        let mut w = World::new();
+        let session = w.session("w", 4);
+        w.policy(Order::Fifo, backfill);
+        w.submit(timed(&exact(0, 2, 100)));
+        w.round();
+        let wide = w.submit(timed(&exact(0, 4, 100)));
+        (0..10).for_each(|_| _ = w.submit(timed(&exact(0, 1, 200))));
+        let few = Budget { skips_max: 4, ..Budget::default() };
+        for seconds in [0, 61] {
+            wait(&mut w, seconds);
+            let made = plan(&w.state, &mut Scratch::default(), &Overlay::default(), few);
+            let drained = made.reservations.iter().filter(|reservation| reservation.job != wide).count();
+            assert_eq!((made.placements.len(), drained), (0, 0), "{backfill}: {made:?}");
+            w.apply(Command::Place(made));
+        }
+        let promise = w.state.queue(0).unwrap().promises[&(wide, 0)];
+        assert_eq!((promise.session, promise.at.0), (session, 100 * SECOND), "{backfill}");
+    }
+}
