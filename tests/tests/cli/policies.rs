@@ -288,7 +288,8 @@ async fn policies_are_compared_without_a_cluster() {
     for figure in ["backfilled", "preemptions"] {
         assert!(told["policies"][1][figure].is_u64(), "{told:#}");
     }
-    assert!(told["policies"][0]["backfilled"] == 0 && told["policies"][1]["backfilled"] != 0, "{told:#}");
+    let full = cli.json(&[&compare[..], &["--load", "1"]].concat()).await;
+    assert!(full["policies"][0]["backfilled"] == 0 && full["policies"][1]["backfilled"] != 0, "{full:#}");
     assert_eq!(told["notes"], json!([]));
 
     let sound = "1 0 -1 60 4 -1 -1 4 90 -1 1 3 -1 -1 0 -1 -1 -1\n";
