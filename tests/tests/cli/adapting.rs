@@ -65,13 +65,13 @@ async fn what_cannot_be_adapted_is_refused() {
     let (_cluster, cli) = cluster_and_cli().await;
     let put = |more: &[&'static str]| [&["queue", "put", "q"], more].concat();
     let preempting = cli.run(&put(&["--auto", "--preempt"])).await;
-    assert_says(&preempting, 2, &["auto", "without preemption", "Nothing was changed"]);
+    assert_says(&preempting, 2, &["auto", "give way", "Nothing was changed"]);
     let sliced = cli.run(&put(&["--auto", "--order", "round-robin"])).await;
     assert_says(&sliced, 2, &["auto", "without time slices"]);
     assert_says(&cli.run(&put(&["--auto", "--no-auto"])).await, 2, &["cannot be used with"]);
     assert_says(&cli.run(&["queue", "undo", "q"]).await, 3, &["unknown-queue", "baton queue put q"]);
     cli.ok(&put(&["--auto"])).await;
-    assert_says(&cli.run(&put(&["--preempt"])).await, 2, &["auto", "without preemption"]);
+    assert_says(&cli.run(&put(&["--preempt"])).await, 2, &["auto", "give way"]);
     cli.ok(&put(&["--no-auto", "--preempt"])).await;
     let never = cli.run(&["config", "set", "limits.adapt_every_s", "0"]).await;
     assert_says(&never, 2, &["limits.adapt_every_s", "at least 1"]);
