@@ -205,7 +205,7 @@ mod tests {
             let task = Task::new("t", 1, Duration::from_secs(1));
             Job { submit: Duration::ZERO, user: "ann".to_owned(), priority, tasks: vec![task] }
         };
-        let workload = Workload { jobs: vec![job(0), job(1)], left_out: 0 };
+        let workload = Workload { jobs: vec![job(0), job(1)], ..Workload::default() };
         let present = QueuePolicy::default();
         let aged = |present: &QueuePolicy| {
             let policies = candidates(present, &workload);
@@ -250,14 +250,14 @@ mod tests {
         };
         let job = |tasks| Job { submit: Duration::ZERO, user: "ann".to_owned(), priority: 0, tasks };
         let present = QueuePolicy::default();
-        let plain = Workload { jobs: vec![job(vec![task(None)])], left_out: 0 };
+        let plain = Workload { jobs: vec![job(vec![task(None)])], ..Workload::default() };
         let found = names(&present, &plain);
         assert_eq!(found[0], "priority");
         assert!(found.contains(&"fcfs".to_owned()) && found.contains(&"first-fit".to_owned()), "{found:?}");
         for absent in ["sjf", "easy", "edf", "fair", "critical-path"] {
             assert!(!found.contains(&absent.to_owned()), "{absent}: {found:?}");
         }
-        let known = Workload { jobs: vec![job(vec![task(Some(3))])], left_out: 0 };
+        let known = Workload { jobs: vec![job(vec![task(Some(3))])], ..Workload::default() };
         let found = names(&present, &known);
         assert!(found.contains(&"easy-sjf".to_owned()) && !found.contains(&"fair".to_owned()), "{found:?}");
         let users = generate(&Generator { jobs: 50, cores: 8, load: 0.5, seed: 1 });

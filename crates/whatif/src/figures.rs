@@ -118,7 +118,7 @@ mod tests {
             priority: 0,
             tasks: vec![task("t", run)],
         };
-        let workload = Workload { jobs: vec![job(10, "a", 5), job(10, "b", 20)], left_out: 0 };
+        let workload = Workload { jobs: vec![job(10, "a", 5), job(10, "b", 20)], ..Workload::default() };
         let ran = |job, start, end, promised: Option<u64>| Ran {
             job,
             task: 0,

@@ -42,7 +42,7 @@ pub fn generate(how: &Generator) -> Workload {
         let submit = Duration::from_secs(at as u64);
         Job { submit, user: format!("u{user}"), priority: 0, tasks: vec![task] }
     });
-    Workload { jobs: jobs.collect(), left_out: 0 }
+    Workload { jobs: jobs.collect(), ..Workload::default() }
 }
 
 fn task(random: &mut Random, number: usize, cluster: u64) -> Task {

@@ -60,7 +60,7 @@ mod tests {
     fn what_a_workload_does_not_have_is_told_once_for_all_who_go_by_it() {
         let task = Task::new("t", 1, Duration::from_secs(1));
         let job = Job { submit: Duration::ZERO, user: String::new(), priority: 0, tasks: vec![task] };
-        let mut workload = Workload { jobs: vec![job.clone(), job], left_out: 0 };
+        let mut workload = Workload { jobs: vec![job.clone(), job], ..Workload::default() };
         let blind = ["fcfs", "rms", "edf", "easy-priority", "dms", "fair", "priority"];
         assert_eq!(
             told(&workload, &blind),

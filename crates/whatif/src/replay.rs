@@ -301,7 +301,7 @@ impl Maker<'_> {
         self.facts.span_s = last.saturating_sub(first).as_secs_f64();
         let (waits, count) = self.waits;
         self.facts.measured_mean_wait_s = (count > 0).then(|| waits.as_secs_f64() / f64::from(count));
-        let workload = Workload { jobs: self.made, left_out: self.facts.left_out() };
+        let workload = Workload { jobs: self.made, left_out: self.facts.left_out(), ..Workload::default() };
         Replay { workload, parts_per_core: PARTS / unit, facts: self.facts }
     }
 }

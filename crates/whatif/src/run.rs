@@ -133,6 +133,8 @@ struct World<'a> {
     open: Vec<Vec<u32>>,
     /// How many tasks of a job have not ended.
     left: Vec<usize>,
+    /// Those whose run times are learnt, numbered as they come.
+    users: BTreeMap<&'a str, usize>,
     /// Of a job the later tasks that wait for it.
     dependents: Vec<Vec<(usize, usize)>>,
     /// Jobs of which something is ready and waits.
@@ -161,6 +163,7 @@ impl<'a> World<'a> {
             open: workload.jobs.iter().map(setup::open).collect(),
             left: workload.jobs.iter().map(|job| job.tasks.len()).collect(),
             dependents: setup::dependents(workload),
+            users: BTreeMap::new(),
             order: policy.queue.order,
             started: Vec::new(),
             stopped: Vec::new(),
@@ -239,7 +242,7 @@ impl<'a> World<'a> {
 
     fn note_promises(&mut self, plan: &Plan) {
         for promised in &plan.promises {
-            let Some(promise) = promised.promise else { continue };
+            let Some(promise) = &promised.promise else { continue };
             let slot = &mut self.promised[promised.job.0 as usize - 1][promised.group as usize];
             slot.get_or_insert(Duration::from_micros(promise.at.0));
         }
@@ -310,7 +313,7 @@ impl<'a> World<'a> {
         Command::Write(Write { request, body_hash: 0, actor: Actor::new(user, "what-if"), op })
     }
 
-    fn submit(&mut self, job: &Job) -> Command {
+    fn submit(&mut self, job: &'a Job) -> Command {
         let place = self.next;
         self.next += 1;
         for task in 0..job.tasks.len() {
@@ -318,7 +321,11 @@ impl<'a> World<'a> {
                 self.become_ready(place, task);
             }
         }
-        let spec = setup::spec(job, &self.left);
+        let user = self.workload.learns.then(|| {
+            let number = self.users.len();
+            *self.users.entry(&job.user).or_insert(number)
+        });
+        let spec = setup::spec(job, &self.left, user);
         self.write(&job.user, Op::Submit { job: JobId(place as u64 + 1), spec: Arc::new(spec) })
     }
 

@@ -92,7 +92,7 @@ pub fn read_swf(text: &str) -> Result<Workload, Malformed> {
             message: format!("job {id} stands in line {line} too"),
         });
     }
-    Ok(Workload { jobs: join(read)?, left_out })
+    Ok(Workload { jobs: join(read)?, left_out, ..Workload::default() })
 }
 
 fn words(line: &str) -> Vec<(usize, &str)> {

@@ -94,7 +94,7 @@ pub fn read_wfcommons(text: &str) -> Result<Workload, Malformed> {
     }
     let job = Job { submit: Duration::ZERO, user: file.name, priority: 0, tasks };
     let jobs = if job.tasks.is_empty() { Vec::new() } else { vec![job] };
-    Ok(Workload { jobs, left_out: 0 })
+    Ok(Workload { jobs, ..Workload::default() })
 }
 
 fn named(task: &Written) -> &str {

@@ -9,6 +9,9 @@ pub struct Workload {
     pub jobs: Vec<Job>,
     /// Lines that were left out because nothing of them ran.
     pub left_out: u64,
+    /// Nobody is told the estimates: what a task will take is learnt, in each run, from what has ended, and as long as nothing
+    /// has it is its estimate.
+    pub learns: bool,
 }
 
 /// What is submitted together.
@@ -68,7 +71,7 @@ impl Workload {
     }
 
     pub fn has_estimates(&self) -> bool {
-        self.tasks().any(|task| task.estimate.is_some())
+        self.learns || self.tasks().any(|task| task.estimate.is_some())
     }
 
     pub fn has_deadlines(&self) -> bool {
@@ -92,6 +95,13 @@ impl Workload {
     /// Jobs of several users.
     pub fn has_users(&self) -> bool {
         self.jobs.windows(2).any(|pair| pair[0].user != pair[1].user)
+    }
+
+    /// With estimates that are learnt: the mean of the last two run times of the same user and the same task of a job, as
+    /// long as there is none the estimate that was given (Tsafrir, Etsion & Feitelson 2007).
+    pub fn learnt(mut self) -> Workload {
+        self.learns = true;
+        self
     }
 
     /// Only the first so many jobs.

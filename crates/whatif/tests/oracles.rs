@@ -55,7 +55,7 @@ fn jobs(of: &[(u64, u64, u64)]) -> Workload {
         let task = Task { estimate: Some(run), ..Task::new(place.to_string(), *cores, run) };
         Job { submit: Duration::from_secs(*submit), user: String::new(), priority: 0, tasks: vec![task] }
     };
-    Workload { jobs: of.iter().enumerate().map(job).collect(), left_out: 0 }
+    Workload { jobs: of.iter().enumerate().map(job).collect(), ..Workload::default() }
 }
 
 #[test]

@@ -15,7 +15,7 @@ async fn patient() -> (Cluster, Cli) {
     (cluster, cli)
 }
 
-fn time(text: &Value) -> Timestamp {
+pub(super) fn time(text: &Value) -> Timestamp {
     text.as_str().expect("a time").parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
@@ -301,6 +301,12 @@ async fn policies_are_compared_without_a_cluster() {
     let said = cli.run(&["simulate", "--trace", trace, "--procs", "3"]).await;
     assert_says(&said, 2, &["asks for 4 cores, the cluster is to have 3", "--procs 4"]);
     assert_eq!(cli.json(&["simulate", "--trace", trace, "--procs", "4"]).await["tasks"], 1);
+    let learnt = ["simulate", "--trace", trace, "--procs", "4", "--estimates", "learnt"];
+    assert_eq!(cli.json(&learnt).await["estimates"], "learnt");
+    let said = cli.run(&[&learnt[..5], &["--estimates", "guessed"]].concat()).await;
+    assert_says(&said, 2, &["guessed", "given, learnt"]);
+    let said = cli.run(&["simulate", "--history", trace, "--procs", "4", "--estimates", "learnt"]).await;
+    assert_says(&said, 2, &["--estimates", "cannot be used with"]);
     let said = cli.run(&["simulate", "--trace", trace, "--procs", "4", "--policy", "fcsf"]).await;
     assert_says(&said, 2, &["did you mean `fcfs`"]);
 

@@ -64,12 +64,22 @@ pub struct Args {
     /// Only the first so many jobs
     #[arg(long, value_name = "JOBS")]
     first: Option<usize>,
+    /// What tasks are expected to take: as given, or learnt in the run, as the cluster does, from what earlier ones of the
+    /// same user took. A history has them as they were known
+    #[arg(long, value_enum, conflicts_with = "kept")]
+    estimates: Option<Estimates>,
     /// Of what is made up: work that comes, as a part of what the cores can do, 0.05 to 2
     #[arg(long, default_value_t = 0.8)]
     load: f64,
     /// Of what is made up
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+enum Estimates {
+    Given,
+    Learnt,
 }
 
 #[derive(Clone, Debug)]
@@ -194,13 +204,19 @@ async fn input(args: &Args, app: &App) -> Result<Input, Fault> {
     if let Some(path) = &args.history {
         return of_history(args, path, procs);
     }
-    let (title, workload) = workload(args, procs)?;
-    let facts = vec![
+    let (title, mut workload) = workload(args, procs)?;
+    let mut facts = vec![
         ("jobs".to_owned(), workload.jobs.len().to_string()),
         ("tasks".to_owned(), workload.tasks().count().to_string()),
         ("left out, for they did not run".to_owned(), workload.left_out.to_string()),
     ];
-    let (procs, more, present) = (procs.into(), Map::new(), None);
+    let mut more = Map::new();
+    if args.estimates == Some(Estimates::Learnt) {
+        workload = workload.learnt();
+        facts.push(("estimates".to_owned(), "learnt in the run".to_owned()));
+        more.insert("estimates".to_owned(), json!("learnt"));
+    }
+    let (procs, present) = (procs.into(), None);
     Ok(Input { title, workload, cores: args.procs.unwrap_or(1), procs, facts, more, present })
 }
 
@@ -337,7 +353,7 @@ fn of_job(spec: &JobSpec) -> Result<Workload, Fault> {
         }
     }
     let job = Job { submit: Duration::ZERO, user: String::new(), priority: spec.priority, tasks };
-    Ok(Workload { jobs: vec![job], left_out: 0 })
+    Ok(Workload { jobs: vec![job], ..Workload::default() })
 }
 
 impl Row for Figures {

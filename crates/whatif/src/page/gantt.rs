@@ -182,7 +182,7 @@ mod tests {
         let task = |name: &str, cores| crate::Task::new(name, cores, Duration::from_secs(60));
         let tasks = vec![task("a<b", 2), task("c", 1)];
         let job = crate::Job { submit: Duration::ZERO, user: String::new(), priority: 0, tasks };
-        let workload = Workload { jobs: vec![job], left_out: 0 };
+        let workload = Workload { jobs: vec![job], ..Workload::default() };
         let ran = crate::run(&workload, 3, &"fcfs".parse().unwrap()).unwrap();
         let svg = gantt("x & y", &workload, &ran);
         assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.ends_with("</svg>\n"));

@@ -65,7 +65,10 @@ pub(super) fn holds_promises(workload: &Workload, policy: &QueuePolicy) -> bool 
     let is_whole = |time: Duration| time.subsec_nanos().is_multiple_of(1_000);
     let is_kept_to =
         |task: &Task| task.estimate.is_some_and(|estimate| estimate >= task.run && is_whole(task.run));
-    by_policy && workload.tasks().all(is_kept_to) && workload.jobs.iter().all(|job| is_whole(job.submit))
+    by_policy
+        && !workload.learns
+        && workload.tasks().all(is_kept_to)
+        && workload.jobs.iter().all(|job| is_whole(job.submit))
 }
 
 /// How many rounds have all that there is to place, and all promises. One, with one queue; but where starts are promised, to whom

@@ -61,13 +61,16 @@ pub(super) fn worker(cores: u64) -> Command {
     })
 }
 
-/// `left` tells which of the earlier jobs have not ended: the others are forgotten already.
-pub(super) fn spec(job: &Job, left: &[usize]) -> JobSpec {
+/// `left` tells which of the earlier jobs have not ended: the others are forgotten already. What is learnt is remembered by the
+/// name of the job, which is its user's: `user` is a number of it, where anything is to be learnt.
+pub(super) fn spec(job: &Job, left: &[usize], user: Option<usize>) -> JobSpec {
     let name = |place: usize| format!("t{place}");
     let task = |(place, task): (usize, &Task)| {
         let mut spec = TaskSpec::new(&name(place), Work::Run(vec!["true".to_owned()]));
         spec.resources = Resources::cores(task.cores);
         let estimate = task.estimate.map(|estimate| estimate.max(Duration::from_millis(1)));
+        let (estimate, timeout) = if user.is_some() { (None, estimate) } else { (estimate, None) };
+        spec.timeout = timeout;
         spec.timing =
             Timing { estimate, deadline: task.deadline, period: task.period, ..Timing::default() }.boxed();
         let jobs = task.after_jobs.iter().filter(|earlier| left[**earlier] > 0);
@@ -77,7 +80,8 @@ pub(super) fn spec(job: &Job, left: &[usize]) -> JobSpec {
         spec
     };
     let tasks = job.tasks.iter().enumerate().map(task).collect();
-    JobSpec::of("", tasks).with(|new| new.priority = job.priority)
+    let name = user.map_or_else(String::new, |number| format!("u{number}"));
+    JobSpec::of(&name, tasks).with(|new| new.priority = job.priority)
 }
 
 /// What is kept of the past serves nobody here; and nothing is to stand in the way of a policy.

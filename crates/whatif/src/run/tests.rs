@@ -14,7 +14,7 @@ fn jobs(of: &[(u64, u64)]) -> Workload {
         let task = Task { estimate: Some(secs(*run)), ..Task::new(place.to_string(), *cores, secs(*run)) };
         Job { submit: Duration::ZERO, user: String::new(), priority: 0, tasks: vec![task] }
     };
-    Workload { jobs: of.iter().enumerate().map(job).collect(), left_out: 0 }
+    Workload { jobs: of.iter().enumerate().map(job).collect(), ..Workload::default() }
 }
 
 fn policy(name: &str) -> Policy {
@@ -53,6 +53,25 @@ fn a_command_that_is_refused_ends_a_run() {
 #[test]
 fn what_never_ends_is_told() {
     assert_eq!(run(&jobs(&[(4, 5), (1, 5)]), 2, &policy("first-fit")), Err(Broken::Unfinished { tasks: 1 }));
+}
+
+/// Of two that wait, one has asked for less, and the other's user has always taken less.
+#[test]
+fn what_earlier_ones_of_the_user_took_is_expected_where_estimates_are_learnt() {
+    let mut workload = jobs(&[(1, 4), (1, 6), (1, 50), (1, 5)]);
+    for (job, (user, submit, estimate)) in
+        workload.jobs.iter_mut().zip([("ann", 0, 100), ("ann", 4, 100), ("bob", 9, 60), ("ann", 9, 100)])
+    {
+        (job.user, job.submit) = (user.to_owned(), secs(submit));
+        job.tasks[0].estimate = Some(secs(estimate));
+    }
+    let last_two = |workload: &Workload| {
+        let run = run(workload, 1, &policy("sjf")).unwrap();
+        run.tasks[2..].iter().map(|ran| (ran.job, ran.start.as_secs())).collect::<Vec<_>>()
+    };
+    assert_eq!(last_two(&workload), [(2, 10), (3, 60)]);
+    // The rank is as old as the submit: by then one run of ann's had ended, after four seconds.
+    assert_eq!(last_two(&workload.learnt()), [(3, 10), (2, 15)]);
 }
 
 #[test]
