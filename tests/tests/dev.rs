@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 
 use baton_tests::cli::{Cli, said};
-use baton_tests::cluster::{example, wait_until};
+use baton_tests::cluster::{baton, example, wait_until};
 use baton_tests::jobs::{command_job, succeeded};
 use baton_tests::process::{processes_of, sweep};
 use client::Client;
@@ -155,5 +155,29 @@ async fn the_mini_scheduler_holds_while_leaders_are_killed() {
         assert!(said.stdout.contains(words), "`{words}` is missing: {said:#?}");
     }
     assert_eq!(said.stdout.matches("killed leader ").count(), 2, "{said:#?}");
+    assert_eq!(processes_of(cli.folder()), Vec::<i32>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_that_is_kept_is_served_at_the_same_ports_by_the_next_start() {
+    let cli = Cli::to("");
+    let data = cli.path("data").display().to_string();
+    let baton = baton().display();
+    let dev = async |more: &[&str], script: &str| {
+        let args = [&["dev", "--data-dir", &data, "--workers", "1", "--exec", script], more].concat();
+        cli.run(&args).await
+    };
+    let submit = format!("echo $BATON_SERVERS; exec {baton} run -- echo hello");
+    let first = dev(&["--port-base", "0"], &submit).await;
+    assert_eq!((first.status, first.stdout.lines().last()), (0, Some("hello")), "{first:#?}");
+    let look = format!("echo $BATON_SERVERS; exec {baton} ps j1 -o name");
+    let second = dev(&[], &look).await;
+    assert_eq!(second.status, 0, "{second:#?}");
+    let lines: Vec<&str> = second.stdout.lines().collect();
+    assert_eq!(lines, [first.stdout.lines().next().unwrap_or_default(), "j1.0"], "{second:#?}");
+
+    let other = dev(&["--replicas", "5"], "true").await;
+    assert_eq!(other.status, 2, "{other:#?}");
+    assert!(other.stderr.contains("a cluster of 3 replicas, not 5"), "{other:#?}");
     assert_eq!(processes_of(cli.folder()), Vec::<i32>::new());
 }

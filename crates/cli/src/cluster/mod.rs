@@ -2,7 +2,7 @@
 //! on loopback. The children die with this process, whatever ends it.
 
 mod failover;
-mod ports;
+pub mod ports;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -87,8 +87,11 @@ impl Cluster {
     /// Starts everything and waits until work can be done.
     pub async fn start(plan: Plan) -> Result<Cluster, Fault> {
         tether::adopt_orphans();
-        let ports = ports::choose(plan.port_base, plan.replicas)?;
         let folder = folder(&plan)?;
+        let ports = match folder.is_temporary {
+            true => ports::choose(plan.port_base, plan.replicas)?,
+            false => ports::of_folder(&folder.path, plan.port_base, plan.replicas)?,
+        };
         let cluster = Cluster {
             replicas: Vec::new(),
             workers: Vec::new(),
@@ -108,11 +111,24 @@ impl Cluster {
         for _ in 0..self.plan.workers {
             self.plan_worker();
         }
+        // What was begun by a version that kept no ports may know others: these are its own once it is ready.
+        let is_new = !self.folder.path.join(replica_name(0)).exists();
         for process in self.replicas.iter_mut().chain(&mut self.workers) {
             process.start(&self.spawner)?;
         }
+        if is_new {
+            self.keep_ports()?;
+        }
         self.wait_ready().await?;
+        self.keep_ports()?;
         Ok(self)
+    }
+
+    fn keep_ports(&self) -> Result<(), Fault> {
+        if self.folder.is_temporary || ports::are_kept(&self.folder.path) {
+            return Ok(());
+        }
+        ports::keep(&self.folder.path, &self.ports)
     }
 
     fn replica_args(&self, n: usize) -> Vec<String> {

@@ -2,14 +2,14 @@
 
 use std::io::{IsTerminal, Read};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
 
 use crate::clock::Stopwatch;
-use crate::cluster::{Cluster, Plan};
+use crate::cluster::{Cluster, Plan, ports};
 use crate::config::{Config, Context, Contexts};
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -20,10 +20,10 @@ use crate::signals;
 /// Run a development cluster: three replicas and two workers
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// gRPC of the first replica; 0: ports of the kernel's choice
-    #[arg(long, default_value_t = 7070, value_name = "PORT")]
-    port_base: u16,
-    /// Keep the data here; absent: a folder that is deleted on exit
+    /// gRPC of the first replica; 0: ports of the kernel's choice. Absent: those that the data was begun with, else 7070
+    #[arg(long, value_name = "PORT")]
+    port_base: Option<u16>,
+    /// Keep the data, and the ports, here; absent: a folder that is deleted on exit
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Replicas to start
@@ -46,7 +46,7 @@ pub async fn run(args: &Args, config: &Config) -> Result<Exit, Fault> {
     let plan = Plan {
         replicas: args.replicas.into(),
         workers: args.workers.into(),
-        port_base: args.port_base,
+        port_base: args.port_base.unwrap_or_else(|| port_base(args.data_dir.as_deref())),
         can_cut: true,
         data_dir: args.data_dir.clone(),
         ..Plan::new("dev")
@@ -66,6 +66,12 @@ pub async fn run(args: &Args, config: &Config) -> Result<Exit, Fault> {
     cluster.stop();
     played.map(|()| Exit::DONE)
 }
+
+fn port_base(data_dir: Option<&Path>) -> u16 {
+    if data_dir.is_some_and(ports::are_kept) { 0 } else { PORT_BASE }
+}
+
+const PORT_BASE: u16 = 7070;
 
 async fn banner(face: &Face, cluster: &Cluster, ready: Duration, has_keys: bool) -> String {
     let paint = face.paint_err;
