@@ -155,7 +155,11 @@ async fn measure(args: &Args, app: &App) -> Result<Exit, Fault> {
     for what in SCENARIOS.into_iter().filter(chosen).filter(possible) {
         for figure in scenario(what, args, app, &mut shared, &progress.0).await? {
             let figure = figure.set("version", env!("CARGO_PKG_VERSION")).set("build", build());
-            let figure = figure.set("cores", cores()).set("failover", args.failover.to_string());
+            let mut figure = figure.set("cores", cores());
+            // How a cluster that is there was started nobody here knows.
+            if !args.existing {
+                figure = figure.set("failover", args.failover.to_string());
+            }
             progress.0.aside(|| tell(face, &figure))?;
             figures.push(figure);
         }
