@@ -5,6 +5,7 @@ pub mod budget;
 pub mod callgrind;
 pub mod classes;
 pub mod load;
+pub mod promises;
 pub mod world;
 
 pub use load::{LOADS, Load};

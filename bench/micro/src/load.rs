@@ -1,8 +1,10 @@
 //! What is counted, by name.
 
 use machine::{Applied, Entry, Event, Plan, State};
+use model::policy::Backfill;
 use scheduler::{Budget, Overlay, Scratch};
 
+use crate::promises::{self, First};
 use crate::world::{BATCH, Step, World, array, is_done};
 use crate::{callgrind, classes};
 
@@ -36,6 +38,15 @@ pub const LOADS: &[Load] = &[
     load("plan-64-workers-100k", "64 cores on 64 workers, 100,000 jobs wait", BATCH, || plan(MANY, 64)),
     load("plan-classes", "200 classes wait, 200 cores on 100 workers", classes::PLACED, plan_classes),
     load("plan-classes-full", "200 classes wait, 100 workers are full", 0, plan_full),
+    load("plan-easy", "250 wait behind one that is promised a worker", promises::PLACED, || {
+        promised(Backfill::Easy, First::Wide)
+    }),
+    load("plan-easy-gang", "250 wait behind a gang that is promised 50 workers", promises::PLACED, || {
+        promised(Backfill::Easy, First::Gang)
+    }),
+    load("plan-conservative", "201 are promised a start each, 50 wait beside them", promises::PLACED, || {
+        promised(Backfill::Conservative, First::Gang)
+    }),
 ];
 
 /// Ready to be done once.
@@ -71,6 +82,10 @@ fn plan_classes() -> Prepared {
 
 fn plan_full() -> Prepared {
     Prepared::Plan { state: Box::new(classes::full().state) }
+}
+
+fn promised(backfill: Backfill, first: First) -> Prepared {
+    Prepared::Plan { state: Box::new(promises::waiting(backfill, first).state) }
 }
 
 /// One round of a leader that remembers nothing and has nothing in flight.

@@ -107,13 +107,18 @@ impl World {
     }
 
     fn submit(&self, job: JobId, spec: JobSpec) -> Command {
+        self.write(job.0, Op::Submit { job, spec: Arc::new(spec) })
+    }
+
+    /// `number` tells it from other writes of this time.
+    pub fn write(&self, number: u64, op: Op) -> Command {
         let now_ms = u128::from(self.state.stamp().wall.0 / 1_000);
-        let scattered = job.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let scattered = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Command::Write(Write {
             request: RequestId(now_ms << 80 | u128::from(scattered)),
             body_hash: !scattered,
             actor: Actor::new("ann", "cli"),
-            op: Op::Submit { job, spec: Arc::new(spec) },
+            op,
         })
     }
 

@@ -17,6 +17,8 @@ pub const PLANS_IN_FLIGHT_MAX: usize = 2;
 const FRUITLESS_MAX: u32 = 3;
 /// Approximate bytes of a placement in the log: a full plan fits into an entry of its own.
 const PLACEMENT_BYTES: usize = 48;
+/// As many ids of sessions are as large as that.
+const SESSIONS_PER_PLACEMENT: usize = 8;
 /// Placements that share an entry with the submits or reports that they follow from.
 const PLACEMENTS_AHEAD_MAX: usize = 128;
 
@@ -56,11 +58,15 @@ impl Planning {
         self.woken = false;
     }
 
+    /// Roughly as large as it will be in an entry.
     pub fn bytes(&self) -> Option<usize> {
         let (_, plan) = self.made.as_ref()?;
-        // The others are no larger than a placement.
+        // The others are no larger than a placement, but for what is promised to a gang.
+        let members = plan.promises.iter().flat_map(|promised| &promised.promise);
+        let members: usize = members.map(|promise| promise.others.len()).sum();
         let others = plan.reservations.len()
             + plan.promises.len()
+            + members.div_ceil(SESSIONS_PER_PLACEMENT)
             + plan.compressed.len()
             + plan.preemptions.len()
             + plan.switches.len();

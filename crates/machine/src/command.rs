@@ -400,7 +400,7 @@ pub struct Switch {
 }
 
 /// What the next task of a group is promised from now on; `None`: nothing any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promised {
     pub job: JobId,
     pub group: u32,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::views::{
     Counts, GroupView, JobState, JobView, QueueView, TaskState, TaskView, UserView, WorkerView,
 };
-use model::{Dependency, Elapsed, JobId, JobSpec, Outcome, RunSet, TaskId, Timestamp};
+use model::{Dependency, Elapsed, JobId, JobSpec, Outcome, RunSet, SessionId, TaskId, Timestamp};
 
 use crate::apply::sessions::worker_state;
 use crate::state::State;
@@ -344,8 +344,8 @@ fn is_suspended(state: &State, group: &Group, position: u32) -> bool {
 /// When the next task of the group will have started, as it was promised, by the wall clock; none if its worker is gone since.
 pub fn expected_start(state: &State, job: &Job, place: usize) -> Option<Timestamp> {
     let promise = state.queue(job.queue)?.promises.get(&(job.id, place as u32))?;
-    state.session(promise.session).filter(|session| !session.ended)?;
-    Some(wall_at(state, promise.at))
+    let is_live = |id: SessionId| state.session(id).is_some_and(|session| !session.ended);
+    promise.sessions().all(is_live).then(|| wall_at(state, promise.at))
 }
 
 /// Until when the ready tasks of the group may wait to be placed, by the wall clock.

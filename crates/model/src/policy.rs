@@ -284,7 +284,14 @@ impl QueuePolicy {
 
     /// Whether tasks that wait get a time by which they start.
     pub fn promises(&self) -> bool {
-        matches!(self.backfill, Backfill::Easy | Backfill::Conservative)
+        self.backfill.promises()
+    }
+}
+
+impl Backfill {
+    /// Whether tasks that wait get a time by which they start.
+    pub fn promises(self) -> bool {
+        matches!(self, Backfill::Easy | Backfill::Conservative)
     }
 }
 

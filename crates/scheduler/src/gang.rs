@@ -1,5 +1,5 @@
-//! Gangs in a round: room for all members at once, or nothing is held for any (so that two gangs never wait for each other's
-//! part; Feitelson & Rudolph 1992).
+//! Gangs in a round: all members begin at once, or nothing of it does (so that two gangs never wait for each other's part;
+//! Feitelson & Rudolph 1992).
 
 use std::collections::BTreeSet;
 
@@ -27,21 +27,24 @@ pub(crate) enum Sought {
 impl Round<'_> {
     /// Places all members, or leaves everything as it was. None of them is in flight.
     pub(crate) fn place_gang(&mut self, class: ClassId, row: &Class, key: ReadyKey, group: &Group) -> Sought {
+        if self.start_gang(class, row, key, group) {
+            return Sought::Placed;
+        }
+        let delays = !self.is_open_to_all() && self.finds_room(class, row, key, group);
+        if delays { Sought::Delays } else { Sought::NoRoom }
+    }
+
+    /// The same, where nobody asks why not.
+    pub(crate) fn start_gang(&mut self, class: ClassId, row: &Class, key: ReadyKey, group: &Group) -> bool {
         let members = self.seat(class, row, key, group, true);
         if members.len() < group.len as usize {
-            if self.is_open_to_all() {
-                return Sought::NoRoom;
-            }
-            let others = self.seat(class, row, key, group, false);
-            let is_whole = others.len() == group.len as usize;
-            self.unseat(others, row);
-            return if is_whole { Sought::Delays } else { Sought::NoRoom };
+            return false;
         }
         for ((session, _), number) in members.iter().zip(group.first..) {
             self.note(key.job, Run::new(number, 1), *session, 0);
         }
         self.release_served(key.job, group.numbers());
-        Sought::Placed
+        true
     }
 
     /// Whether there is room for the next task of the group, or for all of a gang, whomever it would delay.

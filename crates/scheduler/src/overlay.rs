@@ -68,7 +68,7 @@ impl Overlay {
             taken
                 .switched
                 .extend(plan.switches.iter().map(|switch| ((switch.session, switch.seq), switch.to)));
-            taken.promised.extend(plan.promises.iter().map(|p| ((p.job, p.group), p.promise)));
+            taken.promised.extend(plan.promises.iter().map(|p| ((p.job, p.group), p.promise.clone())));
         }
         taken
     }

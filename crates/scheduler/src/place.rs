@@ -133,7 +133,7 @@ impl<'a> Round<'a> {
     /// Brings promises, and who has waited too long for them, into line with each other.
     fn settle(&mut self, lines: &mut Vec<Line<'a>>, budget: Budget) {
         for _ in 0..SETTLES_MAX {
-            let has_moved = self.follow_shares(lines) | self.has_left();
+            let has_moved = self.follow_shares(lines) | self.follow_ceilings(lines) | self.has_left();
             let has_settled = self.settle_promises();
             // Who was passed over is forgotten once all are looked at again.
             let has_placed = self.book.has_promised() && reserve::for_starving(self, lines);
@@ -201,7 +201,8 @@ impl<'a> Round<'a> {
         let mut pushed = lines.iter().filter(|line| !line.is_claimed);
         // Where not everything may go before what waits, it does not.
         let in_order = |line: &Line<'_>| line.backfill != Backfill::FirstFit || line.is_sliced;
-        if pushed.clone().any(|line| in_order(line) && line.without_room().next().is_some()) {
+        let waits = |line: &Line<'_>| line.without_room().next().is_some() || line.skipped().next().is_some();
+        if pushed.clone().any(|line| in_order(line) && waits(line)) {
             return false;
         }
         if lines.iter().any(Line::has_unseen) {
@@ -254,6 +255,9 @@ impl<'a> Round<'a> {
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
             return line.advance(key);
         };
+        if !self.leaves_room_for_first(line, (key.job, key.group), tasks.len) {
+            return line.skip(key);
+        }
         // Who claims may never come to it.
         if line.is_claimed && !reserve::is_starving(self, key) {
             return line.pass_over(key);
@@ -316,7 +320,6 @@ impl<'a> Round<'a> {
         None
     }
 
-    /// Where there is no room for all of it, it is not promised any: it waits as any task does that is passed over.
     fn place_gang_at_head(
         &mut self,
         line: &mut Line<'_>,
@@ -329,16 +332,28 @@ impl<'a> Round<'a> {
         if taken {
             return line.advance(key);
         }
-        let fits = self.ahead.is_none() && line.room >= u64::from(group.len);
-        let sought = if fits { self.place_gang(class, row, key, group) } else { Sought::NoRoom };
-        match (sought, line.backfill) {
-            (Sought::Placed, _) => {
-                let share = row.key.resources.dominant_share(self.state.total());
-                line.charge(&row.key.resources, share, group.len, group.len);
-            }
-            (_, Backfill::None) => line.close(),
-            (Sought::NoRoom, _) => line.pass_over(key),
-            (Sought::Delays, _) => line.skip(key),
+        if self.ahead.is_some() {
+            return line.pass_over(key);
+        }
+        let charge = |line: &mut Line<'_>| {
+            let share = row.key.resources.dominant_share(self.state.total());
+            line.charge(&row.key.resources, share, group.len, group.len);
+        };
+        if line.backfill == Backfill::Conservative {
+            return if self.conserve_gang(line, class, row, key, group) {
+                charge(line)
+            };
+        }
+        if !self.leaves_room_for_first(line, (key.job, key.group), group.len) {
+            return line.skip(key);
+        }
+        let is_within = line.room >= u64::from(group.len);
+        let sought = if is_within { self.place_gang(class, row, key, group) } else { Sought::NoRoom };
+        match sought {
+            Sought::Placed => charge(line),
+            // It waits for its queue, and not for room.
+            _ if !is_within && line.backfill != Backfill::None => line.pass_over(key),
+            sought => self.wait(line, class, row, key, sought == Sought::Delays),
         }
     }
 

@@ -1,7 +1,8 @@
 //! A task that was passed over for too long gets a worker that drains for it.
 //!
 //! Waiting alone is no reason: where everything waits its turn, a worker kept empty only makes it longer. So it is for
-//! the first of a queue, or for one that something went before, and few workers drain at a time.
+//! the first of a queue, or for one that something went before, and few workers drain at a time. Nor does anything drain for
+//! whoever is promised a start: what goes before it ends by then. Once that time has come in vain, it may.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> boo
     let late: Vec<(ReadyKey, ClassId)> =
         lines.iter().flat_map(|line| first_without_room_by_now(round, line)).collect();
     let passed_over = lines.iter().flat_map(Line::passed_over).chain(late);
+    let passed_over =
+        passed_over.filter(|(key, _)| !round.book.awaits_start((key.job, key.group), round.now()));
     let mut starving: Vec<(Elapsed, ReadyKey, ClassId)> =
         passed_over.filter_map(|(key, class)| Some((since(round, key)?, key, class))).collect();
     let mut has_placed = false;
@@ -38,6 +41,10 @@ pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> boo
             && row.key.gang > 0
         {
             let group = &job.groups[key.group as usize];
+            // One that waits for its queue needs no room.
+            if !lines.iter().any(|line| line.queue == job.queue && line.room >= u64::from(group.len)) {
+                continue;
+            }
             gang::reserve(round, class, row, key, group);
             has_placed |= place_promised_gang(round, lines, class, row, key, group);
             continue;
@@ -92,15 +99,12 @@ fn place_promised_gang(
     let drained: Vec<SessionId> = round.reserved.iter().filter_map(of_gang).collect();
     let promises: Vec<_> = drained.iter().map(|session| round.book.set_aside(*session)).collect();
     let has_placed = !drained.is_empty() && round.place_gang(class, row, key, group) == Sought::Placed;
-    for (session, promises) in drained.into_iter().zip(promises) {
-        if has_placed {
-            round.stand_again(session);
-            round.plan.reservations.retain(|reservation| reservation.session != session);
-        } else {
-            round.book.put_back(session, promises);
-        }
+    if !has_placed {
+        drained.iter().zip(promises).for_each(|(session, promises)| round.book.put_back(*session, promises));
     }
     if has_placed {
+        round.stand_again(&drained);
+        round.plan.reservations.retain(|reservation| !drained.contains(&reservation.session));
         charge(round, line, (key.job, group.first), group.len);
     }
     has_placed
@@ -121,7 +125,7 @@ fn place_before_promises(round: &mut Round<'_>, session: SessionId, task: (JobId
     let promises = round.book.set_aside(session);
     let has_placed = place(round, session, task);
     if has_placed {
-        round.stand_again(session);
+        round.stand_again(&[session]);
     } else {
         round.book.put_back(session, promises);
     }

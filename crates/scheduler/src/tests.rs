@@ -15,7 +15,9 @@ use super::*;
 /// So many cases, or as many as `PROPTEST_CASES` asks for. What is found becomes a test with a name, not a file of seeds.
 fn config(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
-    ProptestConfig { cases: asked.unwrap_or(cases), failure_persistence: None, ..ProptestConfig::default() }
+    let cases = asked.unwrap_or(cases);
+    let max_global_rejects = cases.saturating_mul(16).max(1_024);
+    ProptestConfig { cases, max_global_rejects, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// A state that is driven by commands, as on a replica.
@@ -455,6 +457,7 @@ mod booking;
 mod claiming;
 mod explaining;
 mod fair;
+mod gang_promises;
 mod gangs;
 mod held;
 mod preempting;

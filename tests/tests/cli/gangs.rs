@@ -1,9 +1,12 @@
 //! Gangs of real processes: they find each other, start anew together, and end together.
 
+use std::time::Duration;
+
 use baton_tests::cluster::example;
 use baton_tests::jobs::member_script;
 use baton_tests::ledger::{Ledger, Word};
 
+use super::policies::time;
 use super::*;
 
 /// Four workers of two cores.
@@ -63,6 +66,45 @@ async fn when_a_member_fails_all_begin_anew_and_when_one_is_cancelled_all_are() 
     cli.run(&["wait", &job]).await;
     assert_eq!(attempts(&cli, &job).await, vec![("cancelled".to_owned(), 1); 8]);
     cli.ok(&["wait", &waits]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gang_is_promised_a_start_that_outlives_the_leader_and_is_kept() {
+    let (mut cluster, cli) = eight_cores().await;
+    cli.ok(&["queue", "put", "default", "--order", "fifo", "--backfill", "conservative"]).await;
+    let gate = cli.path("gate");
+    let script = format!("while ! [ -e {} ]; do sleep 0.1; done", gate.display());
+    let long = cli.submit(&["--cpu", "2", "--estimate", "5m", "--", "sh", "-c", &script]).await;
+    let runs = async || cli.json(&["ps", &long]).await["items"][0]["state"] == "running";
+    wait_until("one worker is taken", runs).await;
+    let wide = cli.submit(&["--gang", "8", "--estimate", "1m", "--", "sleep", "0.2"]).await;
+    let promised = async |task: &str| cli.json(&["explain", task]).await["expected_start"].clone();
+    let of_member = format!("{wide}.5");
+    wait_until("a start is promised", async || promised(&of_member).await.is_string()).await;
+    // Three workers are empty, and take what is over by then.
+    let longer = cli.submit(&["--estimate", "10m", "--", "true"]).await;
+    let short = cli.submit(&["--estimate", "1s", "--", "true"]).await;
+    cli.ok(&["wait", &short]).await;
+    wait_until("it has its place", async || promised(&longer).await.is_string()).await;
+    let before = [time(&promised(&of_member).await), time(&promised(&longer).await)];
+    assert!(before[0].plus(Duration::from_secs(60)) <= before[1], "it comes after the gang: {before:?}");
+    assert!(cli.ok(&["ps", &wide]).await.contains("expected to start by 2"));
+
+    cluster.kill_leader().await;
+    wait_until("the new leader answers", async || cli.run(&["explain", &of_member]).await.status == 0).await;
+    let after = [time(&promised(&of_member).await), time(&promised(&longer).await)];
+    // Two clocks are read, one after the other.
+    let between = |[first, second]: [model::Timestamp; 2]| second.since(first);
+    let moved = between(after).abs_diff(between(before));
+    assert!(moved < Duration::from_secs(1), "both are where they were: {before:?}, {after:?}");
+
+    std::fs::write(&gate, "").expect("the gate opens");
+    cli.ok(&["wait", &long, &wide, &longer]).await;
+    assert_eq!(attempts(&cli, &wide).await, vec![("succeeded".to_owned(), 1); 8]);
+    let items = cli.json(&["ps", &wide]).await["items"].clone();
+    for member in items.as_array().expect("a list") {
+        assert!(time(&member["outcome"]["started"]) <= after[0], "by {:?}: {member:#}", after[0]);
+    }
 }
 
 /// A gang whose members end once all of it have begun.

@@ -249,11 +249,12 @@ pub(crate) fn release(state: &mut State, session: SessionId, allocation: &Alloca
 }
 
 fn promise(state: &mut State, promised: &Promised) {
-    let Promised { job: id, group, promise } = *promised;
+    let Promised { job: id, group, ref promise } = *promised;
     let ready =
         state.job(id).filter(|job| job.groups.get(group as usize).is_some_and(|group| is_ready(job, group)));
     let Some(id_of_queue) = ready.map(|job| job.queue) else { return };
-    let live = promise.filter(|promise| state.session(promise.session).is_some_and(|session| !session.ended));
+    let is_live = |id: SessionId| state.session(id).is_some_and(|session| !session.ended);
+    let live = promise.clone().filter(|promise| promise.sessions().all(is_live));
     if state.queue(id_of_queue).is_some_and(|queue| queue.policy.promises() && !queue.paused) {
         state.set_promise(id_of_queue, (id, group), live, false);
     }

@@ -366,6 +366,7 @@ impl State {
         leaves: bool,
     ) {
         let Some(queue) = self.queues.get_mut(&queue) else { return };
+        let at = promise.as_ref().map(|promise| promise.at);
         let before = match promise {
             Some(promise) => queue.promises.insert(whose, promise),
             None => queue.promises.remove(&whose),
@@ -374,8 +375,8 @@ impl State {
             self.index.starts.remove(&(before.at, whose.0, whose.1));
             queue.loosened |= leaves && queue.policy.backfill == Backfill::Conservative;
         }
-        if let Some(promise) = promise {
-            self.index.starts.insert((promise.at, whose.0, whose.1));
+        if let Some(at) = at {
+            self.index.starts.insert((at, whose.0, whose.1));
         }
     }
 

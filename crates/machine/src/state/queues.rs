@@ -72,10 +72,25 @@ pub struct Queue {
 }
 
 /// When and where a task will start, if everything that runs ends when it is expected to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promise {
     pub session: SessionId,
     pub at: Elapsed,
+    /// Where the other members of a gang have their place in time, one each; empty where no places are kept (`easy`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<SessionId>,
+}
+
+impl Promise {
+    /// Of a single task, or of all of a gang where no places are kept.
+    pub fn new(session: SessionId, at: Elapsed) -> Promise {
+        Promise { session, at, others: Vec::new() }
+    }
+
+    /// Of all who have a place in time.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
+        std::iter::once(self.session).chain(self.others.iter().copied())
+    }
 }
 
 /// Written as a list: a key of two parts is none in JSON.

@@ -539,7 +539,7 @@ impl Chaos {
         let group = self.draw.below(3) as u32;
         let session = SessionId(1 + self.draw.below(state.last_session().0.max(1)));
         let at = state.stamp().elapsed.plus(Duration::from_secs(self.draw.below(60)));
-        let promise = self.draw.chance(80).then_some(Promise { session, at });
+        let promise = self.draw.chance(80).then(|| Promise::new(session, at));
         Promised { job: self.job(state), group, promise }
     }
 

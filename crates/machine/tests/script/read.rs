@@ -146,7 +146,7 @@ fn promised(rest: &str) -> Read<Plan> {
         [group, "none"] => (group, None),
         [group, session, at] => {
             let at = Elapsed::default().plus(model::time::parse_duration(at)?);
-            (group, Some(Promise { session: session.parse().map_err(debug)?, at }))
+            (group, Some(Promise::new(session.parse().map_err(debug)?, at)))
         }
         _ => return Err("promise j1.0 s1 10s, or promise j1.0 none".to_owned()),
     };

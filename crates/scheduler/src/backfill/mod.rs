@@ -8,6 +8,7 @@
 //! Promises are kept in the state, by a plan like placements, so that they outlive the leader. Units that can be told apart are
 //! counted as amounts here: whether single ones are free is seen when the time has come.
 
+mod gangs;
 mod profile;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,9 @@ use profile::Profile;
 
 use crate::place::Round;
 use crate::queues::Line;
+
+/// By so much a place in time may slip without being lost: longer than an entry takes to be applied.
+const SLIP_MAX: Duration = Duration::from_secs(1);
 
 /// Whose promise.
 pub(crate) type Whose = (JobId, u32);
@@ -58,10 +62,13 @@ pub(crate) struct Book {
 #[derive(Clone, Debug, PartialEq)]
 struct Guard {
     whose: Whose,
+    /// How many of a gang, or one task.
+    members: u32,
     at: Elapsed,
     asked: Resources,
     /// What is free then beyond that, and beyond what those ask for that were promised something there before.
     extra: Resources,
+    /// They, each as often as it has members there.
     beside: Vec<Whose>,
 }
 
@@ -81,11 +88,11 @@ impl Book {
     pub fn of(state: &State, in_flight: &BTreeMap<Whose, Option<Promise>>) -> Book {
         let mut book = Book::default();
         for queue in state.queues().filter(|queue| queue.policy.promises() && !queue.paused) {
-            book.known.extend(queue.promises.iter().map(|(whose, promise)| (*whose, *promise)));
+            book.known.extend(queue.promises.iter().map(|(whose, promise)| (*whose, promise.clone())));
         }
         for (whose, promise) in in_flight {
             match promise {
-                Some(promise) => book.known.insert(*whose, *promise),
+                Some(promise) => book.known.insert(*whose, promise.clone()),
                 None => book.known.remove(whose),
             };
         }
@@ -126,6 +133,20 @@ impl Book {
         self.guards.values().flatten().any(|guard| guard.whose == whose)
     }
 
+    /// On one session, beside those that are there.
+    fn guard(&mut self, session: SessionId, guard: Guard) {
+        let guards = self.guards.entry(session).or_default();
+        let beside = guards
+            .iter()
+            .flat_map(|guard| std::iter::repeat_n(guard.whose, guard.members as usize))
+            .collect();
+        guards.push(Guard { beside, ..guard });
+    }
+
+    fn withdraw_guard(&mut self, whose: Whose) {
+        self.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != whose));
+    }
+
     /// What is promised on the session, taken away for now.
     pub fn set_aside(&mut self, session: SessionId) -> Promises {
         Promises(self.guards.remove(&session), self.profiles.remove(&session))
@@ -134,6 +155,13 @@ impl Book {
     pub fn put_back(&mut self, session: SessionId, Promises(guards, profile): Promises) {
         self.guards.extend(guards.map(|guards| (session, guards)));
         self.profiles.extend(profile.map(|profile| (session, profile)));
+    }
+
+    /// Whether it was promised a start whose time has not come, and not a later one by now: of several queues one could be put
+    /// off by the others again and again.
+    pub fn awaits_start(&self, whose: Whose, now: Elapsed) -> bool {
+        let Some(place) = self.place(whose).filter(|place| place.at > now) else { return false };
+        self.known.get(&whose).is_none_or(|known| known.at > now && place.at <= known.at)
     }
 
     /// Whether anybody has a promise by now.
@@ -164,7 +192,7 @@ impl Book {
                 None => guard.extra.subtract(asked),
             }
         }
-        self.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != whose));
+        self.withdraw_guard(whose);
         if let Some(profile) = self.profiles.get_mut(&session) {
             profile.block(now, asked, estimate);
         }
@@ -178,8 +206,8 @@ impl Book {
     }
 
     /// Where it has its place in time now. One that could not be kept has none.
-    fn place(&self, whose: Whose) -> Option<Promise> {
-        self.made.get(&whose).copied().unwrap_or_else(|| self.known.get(&whose).copied())
+    fn place(&self, whose: Whose) -> Option<&Promise> {
+        self.made.get(&whose).map_or_else(|| self.known.get(&whose), Option::as_ref)
     }
 
     /// What of the promises is new.
@@ -190,7 +218,7 @@ impl Book {
     }
 }
 
-impl Round<'_> {
+impl<'a> Round<'a> {
     pub fn now(&self) -> Elapsed {
         self.state.stamp().elapsed
     }
@@ -204,16 +232,20 @@ impl Round<'_> {
         if self.book.known.is_empty() {
             return;
         }
-        for (whose, promise) in self.book.known.clone() {
-            if self.backfill_of(whose.0) == Some(Backfill::Conservative) && !self.keep_place(whose, promise) {
-                // It cannot be any more: its turn brings another.
-                self.book.made.insert(whose, None);
+        let is_kept = |whose: &Whose| self.backfill_of(whose.0) == Some(Backfill::Conservative);
+        let kept = self.book.known.iter().filter(|(whose, _)| is_kept(whose));
+        let mut kept: Vec<(Elapsed, Whose, Promise)> =
+            kept.map(|(whose, promise)| (promise.at, *whose, promise.clone())).collect();
+        kept.sort_by_key(|(at, whose, _)| (*at, *whose));
+        for (_, whose, promise) in kept {
+            if !self.keep_place(whose, &promise) {
+                // Where it cannot be kept for long its turn brings another.
+                let slipped = self.slip(whose, &promise);
+                self.book.made.insert(whose, slipped);
             }
         }
         for line in lines.iter().filter(|line| line.backfill == Backfill::Easy && line.room > 0) {
-            // Nothing is promised to gangs, which may come before it.
-            let is_alone = |class: ClassId| self.state.class(class).is_some_and(|row| row.key.gang == 0);
-            let Some((class, key)) = line.first_head(is_alone) else { continue };
+            let Some((class, key)) = line.first_head(|class| self.is_within(line, class)) else { continue };
             let promised = self.book.known.contains_key(&(key.job, key.group));
             if promised && let Some(row) = self.state.class(class) {
                 self.order_of(class, row);
@@ -223,19 +255,34 @@ impl Round<'_> {
         }
     }
 
-    /// Somebody was placed on the session without regard to what was promised there: what cannot be kept is promised anew.
-    pub fn stand_again(&mut self, session: SessionId) {
+    /// Somebody was placed on the sessions without regard to what was promised there: what cannot be kept is promised anew.
+    pub fn stand_again(&mut self, sessions: &[SessionId]) {
         let book = &self.book;
         let all: BTreeSet<Whose> = book.known.keys().chain(book.made.keys()).copied().collect();
-        for whose in all {
-            let place = self.book.place(whose).filter(|place| place.session == session);
-            if let Some(promise) = place
-                && self.backfill_of(whose.0) == Some(Backfill::Conservative)
-                && !self.keep_place(whose, promise)
-            {
+        let is_there = |promise: &&Promise| promise.sessions().any(|session| sessions.contains(&session));
+        let places =
+            all.into_iter().filter_map(|whose| Some((whose, book.place(whose).filter(is_there)?.clone())));
+        let mut places: Vec<(Whose, Promise)> = places.collect();
+        places.retain(|(whose, _)| self.backfill_of(whose.0) == Some(Backfill::Conservative));
+        for (whose, promise) in &places {
+            // What a gang has elsewhere stands.
+            let elsewhere: Vec<SessionId> =
+                promise.sessions().filter(|session| !sessions.contains(session)).collect();
+            if let Some(row) = self.class_of(*whose).filter(|_| !elsewhere.is_empty()) {
+                let estimate = self.estimate(whose.0, whose.1);
+                self.release(&elsewhere, promise.at.max(self.now()), &row.key.resources, estimate);
+            }
+        }
+        for (whose, promise) in places {
+            if !self.keep_place(whose, &promise) {
                 self.book.made.insert(whose, None);
             }
         }
+    }
+
+    fn class_of(&self, (job, group): Whose) -> Option<&'a Class> {
+        let group = self.state.job(job)?.groups.get(group as usize)?;
+        self.state.class(group.class)
     }
 
     fn backfill_of(&self, job: JobId) -> Option<Backfill> {
@@ -243,23 +290,62 @@ impl Round<'_> {
         self.state.queue(job.queue).map(|queue| queue.policy.backfill)
     }
 
-    /// Keeps the place in time, if it is there.
-    fn keep_place(&mut self, whose: Whose, promise: Promise) -> bool {
+    /// Keeps the place in time, if it is there; of a gang all or none.
+    fn keep_place(&mut self, whose: Whose, promise: &Promise) -> bool {
         let (state, now) = (self.state, self.now());
-        let group = state.job(whose.0).and_then(|job| job.groups.get(whose.1 as usize));
-        let Some(row) = group.and_then(|group| state.class(group.class)) else { return false };
-        let session = state.session(promise.session);
-        if session.is_none_or(|session| accepts(state, session, &row.key).is_err()) {
+        let Some(row) = self.class_of(whose) else { return false };
+        // One that was made under another backfill has no place for each.
+        if promise.sessions().count() != row.key.gang.max(1) as usize {
             return false;
         }
         let estimate = self.estimate(whose.0, whose.1);
-        let Some(profile) = self.profile(promise.session) else { return false };
         let (start, asked) = (promise.at.max(now), &row.key.resources);
-        let fits = profile.fits(start, asked, estimate);
-        if fits {
+        let mut kept = Vec::new();
+        for id in promise.sessions() {
+            let takes = state.session(id).is_some_and(|session| accepts(state, session, &row.key).is_ok());
+            let profile = if takes { self.profile(id) } else { None };
+            let Some(profile) = profile.filter(|profile| profile.fits(start, asked, estimate)) else {
+                self.release(&kept, start, asked, estimate);
+                return false;
+            };
             profile.block(start, asked, estimate);
+            kept.push(id);
         }
-        fits
+        true
+    }
+
+    /// The same place a little later. What a plan starts should end as long after it was made as its entry is applied after that:
+    /// without this, whoever comes after that would lose its place, and go behind all who were promised theirs after it.
+    fn slip(&mut self, whose: Whose, promise: &Promise) -> Option<Promise> {
+        let row = self.class_of(whose)?;
+        let (mut at, estimate) = (promise.at.max(self.now()), self.estimate(whose.0, whose.1));
+        let until = promise.at.plus(SLIP_MAX);
+        let mut members: BTreeMap<SessionId, u32> = BTreeMap::new();
+        promise.sessions().for_each(|session| *members.entry(session).or_default() += 1);
+        let mut before = None;
+        while before != Some(at) {
+            before = Some(at);
+            for (session, members) in &members {
+                let asked = gangs::times(&row.key.resources, *members);
+                at = self.profile(*session)?.earliest(at, &asked, estimate).filter(|at| *at <= until)?;
+            }
+        }
+        let slipped = Promise { at, ..promise.clone() };
+        self.keep_place(whose, &slipped).then_some(slipped)
+    }
+
+    fn release(
+        &mut self,
+        sessions: &[SessionId],
+        start: Elapsed,
+        asked: &Resources,
+        estimate: Option<Duration>,
+    ) {
+        for session in sessions {
+            if let Some(profile) = self.book.profiles.get_mut(session) {
+                profile.release(start, asked, estimate);
+            }
+        }
     }
 
     /// Made at its first use; none of a session that takes nothing.
@@ -321,20 +407,23 @@ impl Round<'_> {
         Some((at, free))
     }
 
-    /// Promises the first task of a queue the earliest start there is. `None`: by the estimates there is none.
+    /// Promises the first task of a queue, or a gang that is first, the earliest start there is. `None`: by the estimates there
+    /// is none.
     fn guard(&mut self, class: ClassId, row: &Class, whose: Whose) -> Option<Promise> {
+        if row.key.gang > 0 {
+            return self.guard_gang(class, row, whose);
+        }
         let shadows = self.takers_of(class, row).filter_map(|session| {
             let (at, extra) = self.shadow(session, row, whose)?;
             Some((at, session, extra))
         });
         // The first of equals: sessions come in the order in which they are chosen.
         let best = shadows.reduce(|best, other| if other.0 < best.0 { other } else { best });
-        self.book.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != whose));
+        self.book.withdraw_guard(whose);
         let (at, session, extra) = best?;
-        let guards = self.book.guards.entry(session).or_default();
-        let beside = guards.iter().map(|guard| guard.whose).collect();
-        guards.push(Guard { whose, at, asked: row.key.resources.clone(), extra, beside });
-        Some(Promise { session, at })
+        let asked = row.key.resources.clone();
+        self.book.guard(session, Guard { whose, members: 1, at, asked, extra, beside: Vec::new() });
+        Some(Promise::new(session, at))
     }
 
     /// A task finds no room, or would delay somebody. Says what of its queue may still start.
@@ -396,7 +485,7 @@ impl Round<'_> {
         for whose in &firsts {
             self.book.firsts.remove(whose);
             self.book.made.insert(*whose, None);
-            self.book.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != *whose));
+            self.book.withdraw_guard(*whose);
         }
         !firsts.is_empty()
     }
@@ -410,7 +499,7 @@ impl Round<'_> {
         for other in others {
             self.book.made.insert(other, None);
             self.book.firsts.remove(&other);
-            self.book.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != other));
+            self.book.withdraw_guard(other);
         }
     }
 
@@ -418,10 +507,8 @@ impl Round<'_> {
     pub fn follow_shares(&mut self, lines: &[Line<'_>]) -> bool {
         let mut has_moved = false;
         for line in lines.iter().filter(|line| line.backfill == Backfill::Easy && line.room > 0) {
-            let is_alone = |class: ClassId| self.state.class(class).is_some_and(|row| row.key.gang == 0);
-            let Some((key, class)) = line.first_by_share(is_alone).filter(|_| !line.is_claimed) else {
-                continue;
-            };
+            let first = line.first_by_share(|class| self.is_within(line, class));
+            let Some((key, class)) = first.filter(|_| !line.is_claimed) else { continue };
             let whose = (key.job, key.group);
             if !self.book.firsts.contains_key(&whose)
                 && let Some(row) = self.state.class(class)
@@ -453,9 +540,9 @@ impl Round<'_> {
         let (now, whose, asked) = (self.now(), (key.job, key.group), &row.key.resources);
         let estimate = self.estimate(key.job, key.group);
         self.order_of(class, row);
-        let place = self.book.place(whose);
-        let may_move = self.is_loosened(line.queue) && !self.book.moved.contains(&whose);
-        let takers: Vec<SessionId> = match place {
+        let place = self.book.place(whose).cloned();
+        let may_move = self.may_move(line.queue, whose);
+        let takers: Vec<SessionId> = match &place {
             // Nothing has become free that was not counted with: it stays where it is, and starts when it is time.
             Some(promise) if !may_move && promise.at > now => {
                 line.skip(key);
@@ -484,11 +571,11 @@ impl Round<'_> {
                 let Some(later) = later else { continue };
                 at = later;
             }
-            if best.is_none_or(|best| at < best.at) {
-                best = Some(Promise { session, at });
+            if best.as_ref().is_none_or(|best| at < best.at) {
+                best = Some(Promise::new(session, at));
             }
         }
-        if let Some(promise) = best {
+        if let Some(promise) = &best {
             let profile = self.profile(promise.session).expect("looked at above");
             profile.block(promise.at, asked, estimate);
         }
@@ -530,17 +617,17 @@ impl Round<'_> {
         }
     }
 
-    fn is_loosened(&self, queue: QueueId) -> bool {
-        self.state.queue(queue).is_some_and(|row| row.loosened) && !self.taken.compressed.contains(&queue)
+    /// Whether something is free that was not counted with when it was promised its place.
+    fn may_move(&self, queue: QueueId, whose: Whose) -> bool {
+        let is_loosened = self.state.queue(queue).is_some_and(|row| row.loosened);
+        is_loosened && !self.taken.compressed.contains(&queue) && !self.book.moved.contains(&whose)
     }
 
     /// Its old place is free for itself.
     fn leave_place(&mut self, whose: Whose, asked: &Resources, estimate: Option<Duration>) {
         let Some(promise) = self.book.place(whose) else { return };
-        let start = promise.at.max(self.now());
-        if let Some(profile) = self.book.profiles.get_mut(&promise.session) {
-            profile.release(start, asked, estimate);
-        }
+        let (start, sessions) = (promise.at.max(self.now()), promise.sessions().collect::<Vec<_>>());
+        self.release(&sessions, start, asked, estimate);
     }
 }
 

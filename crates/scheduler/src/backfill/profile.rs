@@ -43,6 +43,35 @@ impl Profile {
         None
     }
 
+    /// How many could start at each time, not before `from`, and go on for so long, as `count` has it of what is free: each
+    /// change, in order.
+    pub fn starts(
+        &self,
+        from: Elapsed,
+        length: Option<Duration>,
+        count: impl Fn(&Resources) -> u32,
+    ) -> Vec<(Elapsed, u32)> {
+        let mut counts: Vec<(Elapsed, u32)> = Vec::new();
+        for (at, free) in &self.steps[self.place_of(from)..] {
+            let count = count(free);
+            if counts.last().is_none_or(|(_, last)| *last != count) {
+                counts.push(((*at).max(from), count));
+            }
+        }
+        // Where a step begins, and where what starts reaches into one for the first time.
+        let reaching = counts.iter().filter_map(|(at, _)| Some(at.minus(length?).plus(TICK)));
+        let reaching = reaching.filter(|at| *at > from);
+        let mut times: Vec<Elapsed> = counts.iter().map(|(at, _)| *at).chain(reaching).collect();
+        times.sort_unstable();
+        times.dedup();
+        let least = |start: Elapsed| {
+            let first = counts.partition_point(|(at, _)| *at <= start) - 1;
+            let over = counts.partition_point(|(at, _)| *at < end(start, length)).max(first + 1);
+            counts[first..over].iter().map(|(_, count)| *count).min().unwrap_or(0)
+        };
+        times.into_iter().map(|start| (start, least(start))).collect()
+    }
+
     /// When something else will be free for the first time after that.
     pub fn next_after(&self, at: Elapsed) -> Option<Elapsed> {
         self.steps.get(self.steps.partition_point(|(step, _)| *step <= at)).map(|(step, _)| *step)
@@ -98,8 +127,11 @@ impl Profile {
     }
 }
 
+/// The least that times differ by.
+const TICK: Duration = Duration::from_micros(1);
+
 fn end(start: Elapsed, length: Option<Duration>) -> Elapsed {
-    length.map_or(Elapsed::MAX, |length| start.plus(length.max(Duration::from_micros(1))))
+    length.map_or(Elapsed::MAX, |length| start.plus(length.max(TICK)))
 }
 
 #[cfg(test)]

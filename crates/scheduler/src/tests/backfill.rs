@@ -299,7 +299,7 @@ fn what_nobody_has_looked_at_does_not_starve() {
             assert_eq!((made.placements.len(), drained), (0, 0), "{backfill}: {made:?}");
             w.apply(Command::Place(made));
         }
-        let promise = w.state.queue(0).unwrap().promises[&(wide, 0)];
+        let promise = &w.state.queue(0).unwrap().promises[&(wide, 0)];
         assert_eq!((promise.session, promise.at.0), (session, 100 * SECOND), "{backfill}");
     }
 }

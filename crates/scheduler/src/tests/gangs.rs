@@ -17,7 +17,7 @@ fn end_job(w: &mut World, job: JobId) {
     of_job.into_iter().for_each(|(session, seq)| end(w, session, seq, Verdict::Succeeded, 5_000));
 }
 
-fn counts(w: &World, job: JobId) -> (u64, u64) {
+pub(super) fn counts(w: &World, job: JobId) -> (u64, u64) {
     let counts = w.state.job(job).unwrap().counts;
     (counts.ready, counts.running)
 }

@@ -1,0 +1,334 @@
+//! Starts promised to gangs: the earliest time at which all members have room at once, on whichever workers.
+//!
+//! EASY holds so much on each of those workers from that time on, and chooses them anew in every round. Conservative gives each
+//! member a place in time on a worker, which it keeps until something that was not counted with becomes free.
+
+use std::borrow::{Borrow, Cow};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use machine::eligible::{may_use, members_when_idle};
+use machine::state::index::ReadyKey;
+use machine::state::sessions::{Class, ClassKey};
+use machine::{Group, Promise};
+use model::policy::Backfill;
+use model::validate::GANG_MEMBERS_MAX;
+use model::{ClassId, Elapsed, Resources, SessionId};
+
+use super::profile::Profile;
+use super::{Guard, Whose};
+use crate::place::Round;
+use crate::queues::Line;
+
+/// With so much room left of a queue's ceiling no gang can come to want more.
+const CEILING_IN_REACH: u64 = 2 * GANG_MEMBERS_MAX as u64;
+
+/// So many members on the session.
+type Seats = Vec<(SessionId, u32)>;
+
+impl Round<'_> {
+    /// Promises a gang that is the first of its queue the earliest start there is. `None`: by the estimates there is none.
+    pub(super) fn guard_gang(&mut self, class: ClassId, row: &Class, whose: Whose) -> Option<Promise> {
+        self.book.withdraw_guard(whose);
+        let profiles: Vec<(SessionId, Profile)> = self
+            .sessions_for(class, row)
+            .filter_map(|session| {
+                let mut profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone());
+                // What the first of other queues were promised is theirs, whenever they start.
+                let others = self.book.guards.get(&session).into_iter().flatten();
+                others.for_each(|guard| profile.block(self.now(), &guard.asked, None));
+                Some((session, profile))
+            })
+            .collect();
+        let length = self.estimate(whose.0, whose.1);
+        let (at, seats) = start_together(&profiles, self.now(), &row.key, length)?;
+        let first = seats.first()?.0;
+        for (session, members) in seats {
+            let asked = times(&row.key.resources, members);
+            let place = profiles.binary_search_by_key(&session, |(id, _)| *id).expect("seated there");
+            let mut extra = profiles[place].1.free_at(at).clone();
+            extra.subtract(&asked);
+            self.book.guard(session, Guard { whose, members, at, asked, extra, beside: Vec::new() });
+        }
+        Some(Promise::new(first, at))
+    }
+
+    /// Starts all members now, or gives each the earliest place in time, the same for all, that leaves all others where they are.
+    /// Whether they start.
+    pub fn conserve_gang(
+        &mut self,
+        line: &mut Line<'_>,
+        class: ClassId,
+        row: &Class,
+        key: ReadyKey,
+        group: &Group,
+    ) -> bool {
+        let (now, whose) = (self.now(), (key.job, key.group));
+        let estimate = self.estimate(key.job, key.group);
+        self.order_of(class, row);
+        let place = self.book.place(whose).cloned();
+        if !self.is_within(line, class) {
+            // It waits for its queue: what is kept for it would be kept in vain.
+            self.give_place_up(whose);
+            line.pass_over(key);
+            return false;
+        }
+        if place.as_ref().is_some_and(|place| place.at > now) && !self.may_move(line.queue, whose) {
+            line.skip(key);
+            return false;
+        }
+        self.leave_place(whose, &row.key.resources, estimate);
+        let sessions = self.open_sessions(class, row, key, group);
+        let mut start = self.start_of(&sessions, now, row, whose);
+        if start.as_ref().is_some_and(|(at, _)| *at <= now) {
+            if self.start_gang(class, row, key, group) {
+                self.book.has_left |= place.is_some();
+                return true;
+            }
+            // There is enough, and not of single units: not before something else ends.
+            let next =
+                sessions.iter().filter_map(|session| self.book.profiles.get(session)?.next_after(now)).min();
+            start = next.and_then(|next| self.start_of(&sessions, next, row, whose));
+        }
+        let best = start.map(|(at, seats)| self.take_places(at, seats, row, estimate));
+        self.book.has_left |= place.is_some() && place != best;
+        let is_known = best.is_some();
+        if is_known {
+            self.book.moved.insert(whose);
+        }
+        self.book.made.insert(whose, best);
+        if is_known || self.finds_room(class, row, key, group) {
+            line.skip(key)
+        } else {
+            line.pass_over(key)
+        }
+        false
+    }
+
+    /// Those that take the class and drain for nobody else, each with its profile.
+    fn open_sessions(&mut self, class: ClassId, row: &Class, key: ReadyKey, group: &Group) -> Vec<SessionId> {
+        let drains = |session: &SessionId| {
+            let kept = self.reserved.get(session);
+            kept.is_some_and(|kept| !may_use(self.state, *kept, key.job, group.numbers()))
+        };
+        let mut sessions: Vec<SessionId> =
+            self.sessions_for(class, row).filter(|session| !drains(session)).collect();
+        sessions.retain(|session| self.profile(*session).is_some());
+        sessions
+    }
+
+    /// The earliest start, not before `from`, beside what was promised to the first of other queues.
+    fn start_of(
+        &self,
+        sessions: &[SessionId],
+        from: Elapsed,
+        row: &Class,
+        whose: Whose,
+    ) -> Option<(Elapsed, Seats)> {
+        let beside = |session: &SessionId| {
+            let mut profile = Cow::Borrowed(self.book.profiles.get(session)?);
+            let guards = self.book.guards.get(session).into_iter().flatten();
+            for guard in guards.filter(|guard| guard.whose != whose) {
+                let length = self.estimate(guard.whose.0, guard.whose.1);
+                profile.to_mut().block(guard.at, &guard.asked, length);
+            }
+            Some((*session, profile))
+        };
+        let profiles: Vec<(SessionId, Cow<'_, Profile>)> = sessions.iter().filter_map(beside).collect();
+        start_together(&profiles, from, &row.key, self.estimate(whose.0, whose.1))
+    }
+
+    fn take_places(&mut self, at: Elapsed, seats: Seats, row: &Class, estimate: Option<Duration>) -> Promise {
+        let mut members = Vec::new();
+        for (session, count) in seats {
+            let asked = times(&row.key.resources, count);
+            self.profile(session).expect("looked at above").block(at, &asked, estimate);
+            members.extend(std::iter::repeat_n(session, count as usize));
+        }
+        Promise { session: members[0], at, others: members.split_off(1) }
+    }
+
+    /// Whatever it was promised, it is nobody's now. Whether it was anything.
+    fn give_place_up(&mut self, whose: Whose) -> bool {
+        let had_place = self.book.place(whose).is_some();
+        if had_place && let Some(row) = self.class_of(whose) {
+            self.leave_place(whose, &row.key.resources, self.estimate(whose.0, whose.1));
+            self.book.has_left = true;
+        }
+        let was_first = self.book.firsts.remove(&whose).is_some();
+        self.book.made.insert(whose, None);
+        self.book.withdraw_guard(whose);
+        had_place || was_first
+    }
+
+    /// Whether the queue's ceiling leaves room for so many more tasks and the gang that is its first and waits.
+    pub fn leaves_room_for_first(&self, line: &Line<'_>, whose: Whose, tasks: u32) -> bool {
+        if line.backfill != Backfill::Easy || line.room >= CEILING_IN_REACH {
+            return true;
+        }
+        let of_queue = |other: &&Whose| self.state.job(other.0).is_some_and(|job| job.queue == line.queue);
+        let first = self.book.firsts.keys().filter(of_queue).find(|other| **other != whose);
+        let members = first.and_then(|first| self.class_of(*first)).map_or(0, |row| row.key.gang);
+        members == 0 || line.room >= u64::from(members) + u64::from(tasks)
+    }
+
+    /// Takes back what was promised to gangs of which their queue may not run all members by now. Whether there was any.
+    pub fn follow_ceilings(&mut self, lines: &[Line<'_>]) -> bool {
+        let mut late = BTreeSet::new();
+        for line in lines.iter().filter(|line| line.backfill.promises() && line.room < CEILING_IN_REACH) {
+            let of_queue = |whose: &Whose| self.state.job(whose.0).is_some_and(|job| job.queue == line.queue);
+            let is_over = |whose: &Whose| {
+                self.class_of(*whose).is_some_and(|row| u64::from(row.key.gang) > line.room)
+                    && (self.book.firsts.contains_key(whose) || self.book.place(*whose).is_some())
+            };
+            let all = self.book.firsts.keys().chain(self.book.known.keys()).chain(self.book.made.keys());
+            late.extend(all.filter(|whose| of_queue(whose) && is_over(whose)).copied());
+        }
+        let mut has_any = false;
+        for whose in late {
+            has_any |= self.give_place_up(whose);
+        }
+        has_any
+    }
+
+    /// Those that take the class, by id: another order would move members from worker to worker between rounds.
+    fn sessions_for(&self, class: ClassId, row: &Class) -> impl Iterator<Item = SessionId> + use<> {
+        let sessions: BTreeSet<SessionId> = self.takers_of(class, row).collect();
+        sessions.into_iter()
+    }
+
+    /// Whether the line's ceiling leaves room for all members, where it is of a gang.
+    pub(super) fn is_within(&self, line: &Line<'_>, class: ClassId) -> bool {
+        self.state.class(class).is_some_and(|row| u64::from(row.key.gang) <= line.room)
+    }
+}
+
+pub(super) fn times(asked: &Resources, members: u32) -> Resources {
+    let mut all = Resources::default();
+    (0..members).for_each(|_| all.add(asked));
+    all
+}
+
+/// The earliest time, not before `from`, at which all members have room for so long, and with whom. `profiles`: by session.
+fn start_together<P: Borrow<Profile>>(
+    profiles: &[(SessionId, P)],
+    from: Elapsed,
+    class: &ClassKey,
+    length: Option<Duration>,
+) -> Option<(Elapsed, Seats)> {
+    let members = |free: &Resources| match free.covers(&class.resources) {
+        true => u32::try_from(members_when_idle(free, class)).unwrap_or(u32::MAX),
+        false => 0,
+    };
+    let mut changes: Vec<(Elapsed, usize, u32)> = Vec::new();
+    for (place, (_, profile)) in profiles.iter().enumerate() {
+        let starts = profile.borrow().starts(from, length, members);
+        changes.extend(starts.into_iter().map(|(at, members)| (at, place, members)));
+    }
+    changes.sort_unstable();
+    let (mut room, mut all) = (vec![0u32; profiles.len()], 0u64);
+    let mut changes = changes.into_iter().peekable();
+    while let Some((at, place, members)) = changes.next() {
+        let before = std::mem::replace(&mut room[place], members);
+        all = all - u64::from(before) + u64::from(members);
+        let is_last = changes.peek().is_none_or(|(next, _, _)| *next > at);
+        if is_last && all >= u64::from(class.gang) {
+            return Some((at, seats(profiles, &room, class.gang)));
+        }
+    }
+    None
+}
+
+/// As many as have room, on one session after the other.
+fn seats<P>(profiles: &[(SessionId, P)], room: &[u32], mut missing: u32) -> Seats {
+    let mut seats = Seats::new();
+    for ((session, _), room) in profiles.iter().zip(room).filter(|(_, room)| **room > 0) {
+        let members = missing.min(*room);
+        missing -= members;
+        if members > 0 {
+            seats.push((*session, members));
+        }
+    }
+    seats
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn at(seconds: u64) -> Elapsed {
+        Elapsed(seconds * 1_000_000)
+    }
+
+    fn class(members: u32, cores: u64) -> ClassKey {
+        let task = model::TaskSpec::new("t", model::Work::Noop);
+        let key = ClassKey::of(&task, model::Placement::Pack);
+        ClassKey { resources: Resources::cores(cores), gang: members, ..key }
+    }
+
+    #[test]
+    fn all_have_room_from_one_time_on_for_as_long_as_they_take() {
+        let cores = Resources::cores;
+        // One has four cores for ten seconds and none for the next twenty, the other two from second five on.
+        let mut one = Profile::new(at(0), cores(4), []);
+        one.block(at(10), &cores(4), Some(Duration::from_secs(20)));
+        let two = Profile::new(at(0), cores(0), [(at(5), &cores(2))]);
+        let profiles = [(SessionId(1), one), (SessionId(2), two)];
+        let start = |members, seconds| {
+            start_together(&profiles, at(0), &class(members, 2), Some(Duration::from_secs(seconds)))
+        };
+        assert_eq!(start(2, 10), Some((at(0), vec![(SessionId(1), 2)])));
+        assert_eq!(start(3, 5), Some((at(5), vec![(SessionId(1), 2), (SessionId(2), 1)])));
+        assert_eq!(start(3, 6), Some((at(30), vec![(SessionId(1), 2), (SessionId(2), 1)])));
+        assert_eq!(start(4, 1), None);
+        assert_eq!(start_together(&profiles, at(0), &class(3, 2), None).unwrap().0, at(30));
+    }
+
+    type Step = (u64, u64, u64);
+
+    /// Blocks of so many cores, from then on for so long, where they fit.
+    fn profile(cores: u64, blocks: &[Step]) -> Profile {
+        let mut profile = Profile::new(at(0), Resources::cores(cores), []);
+        for (start, cores, seconds) in blocks {
+            let (asked, length) = (Resources::cores(*cores), Some(Duration::from_secs(*seconds)));
+            if profile.fits(at(*start), &asked, length) {
+                profile.block(at(*start), &asked, length);
+            }
+        }
+        profile
+    }
+
+    proptest! {
+        /// The same as trying one second after the other.
+        #[test]
+        fn nothing_earlier_would_do(
+            workers in prop::collection::vec((1u64..6, prop::collection::vec((0u64..12, 1u64..4, 1u64..8), 0..6)), 1..4),
+            members in 1u32..7,
+            cores in 1u64..4,
+            seconds in prop::option::of(1u64..9),
+            from in 0u64..6,
+        ) {
+            let profiles: Vec<(SessionId, Profile)> = (1..)
+                .zip(&workers)
+                .map(|(id, (cores, blocks))| (SessionId(id), profile(*cores, blocks)))
+                .collect();
+            let (class, length) = (class(members, cores), seconds.map(Duration::from_secs));
+            let room = |profile: &Profile, start| {
+                let fits = |count: &u32| profile.fits(start, &times(&class.resources, *count), length);
+                (1..=members).take_while(fits).last().unwrap_or(0)
+            };
+            let all = |start| profiles.iter().map(|(_, profile)| room(profile, start)).sum::<u32>();
+            let first = (from..40).map(at).find(|start| all(*start) >= members);
+            let found = start_together(&profiles, at(from), &class, length);
+            prop_assert_eq!(found.as_ref().map(|(at, _)| *at), first);
+            for (session, seated) in found.iter().flat_map(|(_, seats)| seats) {
+                let profile = &profiles[session.0 as usize - 1].1;
+                prop_assert!(*seated <= room(profile, first.unwrap()));
+            }
+            let seated: u32 = found.iter().flat_map(|(_, seats)| seats).map(|(_, seated)| seated).sum();
+            prop_assert!(found.is_none() || seated == members);
+        }
+    }
+}
