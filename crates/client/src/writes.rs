@@ -111,6 +111,8 @@ pub struct PeriodicSet {
     pub order: Order,
     /// Tasks that run at a time, 1 to 64; each task gets a slot of its own.
     pub slots: u32,
+    /// A task stands still while one that comes before it, on its slot, runs: each is a process that asks for processor time.
+    pub preemptive: bool,
     /// 1 to 256.
     pub tasks: Vec<PeriodicTask>,
 }
@@ -340,6 +342,7 @@ impl Client {
             name: set.name.clone(),
             policy: set.order.to_string(),
             slots: set.slots,
+            preemptive: set.preemptive,
             tasks: set.tasks.iter().map(task).collect(),
         };
         let message = |header| v1::PutPeriodicRequest { header: Some(header), ..asked.clone() };

@@ -305,6 +305,11 @@ fn check_queues(state: &State, found: &mut Vec<String>) {
                     .push(format!("queue {}: {id} group {place} has a promise and is not ready", queue.name));
             }
         }
+        let standing = state.sessions().flat_map(|session| session.allocations.values());
+        let standing = standing.filter(|row| row.queue == queue.id && row.is_suspended()).count() as u64;
+        if standing != queue.standing {
+            found.push(format!("queue {}: {standing} stand still, kept as {}", queue.name, queue.standing));
+        }
         check_users(state, queue, &jobs, found);
         if rate != queue.usage.rate() {
             found.push(format!("queue {}: takes {rate}, kept as {}", queue.name, queue.usage.rate()));
@@ -324,8 +329,10 @@ fn check_periodic(state: &State, found: &mut Vec<String>) {
         for slot in 0..set.slots {
             let name = queue_of(&set.name, slot);
             let queue = state.queue_named(&name);
-            let is_own =
-                |queue: &&Queue| queue.owner.as_ref() == Some(&set.name) && queue.policy.order == set.order;
+            let is_own = |queue: &&Queue| {
+                queue.owner.as_ref() == Some(&set.name)
+                    && (queue.policy.order, queue.policy.yields) == (set.order, set.preemptive)
+            };
             if queue.filter(is_own).is_none_or(|queue| queue.running_max != Some(1)) {
                 found.push(format!("set {}: queue {name} is not as it was admitted", set.name));
             }

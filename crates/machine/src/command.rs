@@ -207,6 +207,9 @@ pub struct PeriodicSpec {
     pub order: Order,
     /// 1 to 64.
     pub slots: u32,
+    /// A task stands still while one that comes before it, on its slot, runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preemptive: bool,
     /// The tests that it passed, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admitted: Vec<String>,

@@ -20,7 +20,7 @@ pub use apply::claim::claimable;
 pub use apply::periodic::TASKS_MAX as PERIODIC_TASKS_MAX;
 pub use apply::place::{TASKS_PER_PLACEMENT_MAX, eligible};
 pub use apply::preempt::may_give_way;
-pub use apply::slices::{may_resume, may_suspend};
+pub use apply::slices::{key_of, may_resume, may_suspend};
 pub use command::{
     BookingSpec, Bootstrap, CLAIMS_MAX, Command, Edge, Ended, Entry, JobChange, News, Op, OpenSession,
     PeriodicSpec, PeriodicTaskSpec, Placement, Plan, Preemption, Promised, QueueSpec, Report, ReportBatch,

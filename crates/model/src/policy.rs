@@ -160,6 +160,10 @@ pub struct QueuePolicy {
     pub quantum: Duration,
     #[serde(default, skip_serializing_if = "Mode::is_default")]
     pub mode: Mode,
+    /// A task stands still while one of the queue that comes before it runs, and goes on after it. Only slots of periodic sets
+    /// have it, which run one task at a time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub yields: bool,
 }
 
 /// A change of a queue's policy that the cluster made by itself, with what it went by.

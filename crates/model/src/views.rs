@@ -369,6 +369,9 @@ pub struct PeriodicView {
     pub order: Order,
     /// Tasks that run at a time; each task has a slot of its own.
     pub slots: u32,
+    /// A task stands still while one that comes before it, on its slot, runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preemptive: bool,
     /// The tests that it passed, in words.
     pub admitted: Vec<String>,
     /// When all of its tasks were released first.

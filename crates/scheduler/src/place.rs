@@ -87,6 +87,7 @@ impl<'a> Round<'a> {
         slices::resume_left(self);
         let mut lines = lines(self.state, &self.taken, budget.skips_max);
         self.stand_by_promises(&lines);
+        lines.iter_mut().filter(|line| line.yields).for_each(|line| slices::give_way(self, line));
         self.take_turns(&mut lines, budget);
         self.settle(&mut lines, budget);
         let mut has_turned = false;
@@ -163,8 +164,12 @@ impl<'a> Round<'a> {
             };
             let line = &mut lines[turn];
             if let Some(standing) = line.take_standing() {
-                if !slices::resume(self, standing) {
+                // On a slot one runs at a time.
+                let has_slot = !line.yields || line.room > 0;
+                if !has_slot || !slices::resume(self, standing) {
                     line.standing.push(standing);
+                } else if line.yields {
+                    line.room -= 1;
                 }
                 continue;
             }
@@ -242,7 +247,7 @@ impl<'a> Round<'a> {
     }
 
     /// Places the first tasks of the group, or drops its class from the line.
-    fn place_head(&mut self, line: &mut Line<'_>, class: ClassId, key: ReadyKey) {
+    pub fn place_head(&mut self, line: &mut Line<'_>, class: ClassId, key: ReadyKey) {
         let state = self.state;
         let Some((job, row)) = state.job(key.job).zip(state.class(class)) else {
             return line.advance(key);
@@ -403,6 +408,11 @@ impl<'a> Round<'a> {
             self.full.insert(class);
         }
         Choice::NoRoom
+    }
+
+    /// There may be room for the class again.
+    pub fn look_again(&mut self, class: ClassId) {
+        self.full.remove(&class);
     }
 
     /// The order of its takers, and the least share that must be free.

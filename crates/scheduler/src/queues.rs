@@ -12,7 +12,7 @@ use model::policy::{Backfill, Mode, Order};
 use model::{ClassId, Resources};
 
 use crate::overlay::Taken;
-use crate::slices::Standing;
+use crate::slices::{self, Standing};
 use crate::turns::{Turns, by_rank};
 
 /// What of a list comes after its head.
@@ -55,6 +55,8 @@ pub(crate) struct Line<'a> {
     skips_max: usize,
     /// Its tasks run for a quantum at a time.
     pub is_sliced: bool,
+    /// It is a slot of a preemptive periodic set.
+    pub yields: bool,
     /// Workers take its tasks themselves.
     pub is_claimed: bool,
     /// Of those that stand still, the ones that were not looked at yet in this turn, in order; and those that must go on
@@ -87,7 +89,7 @@ impl<'a> Line<'a> {
         let first = self.next_standing.front()?;
         // What may not start now does not go before it either.
         let head = if self.room > 0 { self.head() } else { None };
-        let is_first = head.is_none_or(|(_, key)| first.behind < key.job);
+        let is_first = head.is_none_or(|(_, key)| first.goes_before(key));
         if is_first { self.next_standing.pop_front() } else { None }
     }
 
@@ -303,7 +305,8 @@ fn lines_of<'a>(
         if unplaced.is_empty() && standing.is_empty() {
             return None;
         }
-        let room = queue.room().saturating_sub(taken.running.get(&id).copied().unwrap_or(0));
+        let begun = taken.running.get(&id).copied().unwrap_or(0) + slices::resumed(state, taken, queue);
+        let room = queue.room().saturating_sub(begun);
         let mut line = Line {
             queue: id,
             backfill: queue.policy.backfill,
@@ -320,6 +323,7 @@ fn lines_of<'a>(
             skips_left: skips_max,
             skips_max,
             is_sliced: queue.policy.slices(),
+            yields: queue.policy.yields,
             is_claimed: queue.policy.mode == Mode::Claim,
             next_standing: VecDeque::new(),
             standing,

@@ -1,13 +1,13 @@
-//! Round robin: whose time slice is over makes room for those of its queue that wait, and only then. What stands still goes on
+//! Who stands still for others. Round robin: whose time slice is over makes room for those of its queue that wait, and only then. What stands still goes on
 //! at its own worker, in its place among all that wait: after the jobs that were there when it was suspended.
 
 use std::collections::BTreeMap;
 
 use machine::eligible::accepts;
 use machine::state::index::ReadyKey;
-use machine::state::queues::QueueId;
+use machine::state::queues::{Queue, QueueId};
 use machine::state::sessions::Room;
-use machine::{Allocation, Session, State, Switch, may_suspend};
+use machine::{Allocation, Session, State, Switch, key_of, may_suspend};
 use model::{ClassId, Elapsed, JobId, Pace, Run, Seq, SessionId};
 
 use crate::overlay::Taken;
@@ -26,17 +26,28 @@ pub(crate) struct Standing {
     pub seq: Seq,
     /// It comes after this job.
     pub behind: JobId,
+    /// On a slot it comes where it came before it was begun.
+    pub own: Option<ReadyKey>,
 }
 
 impl Standing {
     /// Those of a queue, in order, that no plan in flight lets go on.
     pub fn all_of(state: &State, taken: &Taken, queue: QueueId) -> Vec<Standing> {
+        let yields = state.queue(queue).is_some_and(|queue| queue.policy.yields);
         let standing = |(session, allocation): (SessionId, &Allocation)| {
             let behind = allocation.slice?.behind?;
-            Some(Standing { session, seq: allocation.seq, behind })
+            let own = if yields { key_of(state, allocation) } else { None };
+            Some(Standing { session, seq: allocation.seq, behind, own })
         };
         let in_flight = |standing: &Standing| taken.switched.contains_key(&(standing.session, standing.seq));
-        state.suspended(queue).filter_map(standing).filter(|standing| !in_flight(standing)).collect()
+        let all = state.suspended(queue).filter_map(standing).filter(|standing| !in_flight(standing));
+        let mut all: Vec<Standing> = all.collect();
+        all.sort_by_key(|standing| standing.own);
+        all
+    }
+
+    pub fn goes_before(&self, head: ReadyKey) -> bool {
+        self.own.map_or(self.behind < head.job, |own| own < head)
     }
 }
 
@@ -80,6 +91,17 @@ pub(crate) fn turn(session: &Session, taken: &Taken, room: &mut Room) {
     }
 }
 
+/// Of a slot, how many plans in flight let go on.
+pub(crate) fn resumed(state: &State, taken: &Taken, queue: &Queue) -> u64 {
+    if !queue.policy.yields || taken.switched.is_empty() {
+        return 0;
+    }
+    let resumes = |(session, row): &(SessionId, &Allocation)| {
+        taken.switched.get(&(*session, row.seq)) == Some(&Pace::Runs)
+    };
+    state.suspended(queue.id).filter(resumes).count() as u64
+}
+
 /// What stands still of queues that are no more: the jobs were moved elsewhere meanwhile.
 pub(crate) fn resume_left(round: &mut Round<'_>) {
     let state = round.state;
@@ -94,6 +116,29 @@ pub(crate) fn resume_left(round: &mut Round<'_>) {
 fn allocation(state: &State, standing: Standing) -> Option<&Allocation> {
     let row = state.session(standing.session).filter(|row| !row.ended)?;
     row.allocations.get(&standing.seq)
+}
+
+/// On a slot of a preemptive periodic set, the one that runs stands still from now on if the first that waits comes before it and
+/// finds room then.
+pub(crate) fn give_way(round: &mut Round<'_>, line: &mut Line<'_>) {
+    let state = round.state;
+    let Some((class, first)) = line.head().filter(|_| line.room == 0) else { return };
+    let may_stand = |(session, allocation): &(SessionId, &Allocation)| {
+        !round.taken.switched.contains_key(&(*session, allocation.seq))
+            && may_suspend(state, allocation)
+            && key_of(state, allocation).is_some_and(|own| first < own)
+    };
+    let Some((session, allocation)) = state.running_slices(line.queue).find(may_stand) else { return };
+    let (processor, placed) = (allocation.processor(), round.plan.placements.len());
+    round.use_less(session, &processor);
+    round.look_again(class);
+    line.room = 1;
+    round.place_head(line, class, first);
+    if round.plan.placements.len() > placed {
+        return round.switch(session, allocation.seq, Pace::StandsStill);
+    }
+    line.room = 0;
+    round.use_again(session, &processor);
 }
 
 /// Ends slices that are over, each for somebody of its queue that waits. Returns whether any did.
@@ -130,7 +175,12 @@ pub(crate) fn rotate(round: &mut Round<'_>, line: &mut Line<'_>) -> bool {
     let behind = state.last_job();
     let ended = round.plan.switches[before..].iter().filter(|switch| switch.to == Pace::StandsStill);
     // Where more became free than was needed, they go on at once.
-    line.standing.extend(ended.map(|switch| Standing { session: switch.session, seq: switch.seq, behind }));
+    line.standing.extend(ended.map(|switch| Standing {
+        session: switch.session,
+        seq: switch.seq,
+        behind,
+        own: None,
+    }));
     round.plan.switches.len() > before
 }
 

@@ -459,6 +459,7 @@ mod explaining;
 mod fair;
 mod gang_promises;
 mod gangs;
+mod giving_way;
 mod held;
 mod preempting;
 mod random;

@@ -77,7 +77,14 @@ fn periodic(name: String, drawn: Option<u32>) -> Op {
         PeriodicTaskSpec { name: format!("t{number}"), run_time, period, deadline, slot, job: Arc::new(job) }
     };
     let tasks = (0..3).map(task).collect();
-    Op::PutPeriodic(Box::new(PeriodicSpec { name, order, slots, admitted: Vec::new(), tasks }))
+    Op::PutPeriodic(Box::new(PeriodicSpec {
+        name,
+        order,
+        slots,
+        preemptive: false,
+        admitted: Vec::new(),
+        tasks,
+    }))
 }
 
 fn mode(weight: u32) -> Option<Mode> {

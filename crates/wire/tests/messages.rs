@@ -155,6 +155,7 @@ fn queue_worker_and_cluster_views_read_back() {
             preempt: true,
             quantum: Duration::from_millis(250),
             mode: Mode::Hybrid,
+            yields: true,
         },
         auto: true,
         adapted: Some(Adaptation {

@@ -70,6 +70,60 @@ async fn an_admitted_set_is_released_through_leaders_that_die_and_never_twice() 
     assert!(ledger.tasks_ended().len() >= 9, "{:?}", ledger.tasks_ended());
 }
 
+/// The long one would hold the slot for more than the short one's period.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_preemptive_set_a_long_run_stands_still_for_a_short_one() {
+    let (_cluster, cli) = cluster_and_cli().await;
+    let loops = "for i in $(seq 15); do sleep 0.1; done";
+    let file = |more: &str| {
+        written(
+            &cli,
+            &format!(
+                "policy: rms\n{more}tasks:\n\
+                 - {{name: short, run_time: 100ms, period: 500ms, run: ['true']}}\n\
+                 - {{name: long, run_time: 3s, period: 6s, run: [sh, -c, '{loops}']}}\n"
+            ),
+        )
+    };
+    let refused = cli.run(&["periodic", "put", "beat", &file("")]).await;
+    assert_says(&refused, 2, &["misses its deadline first", "Nothing was changed"]);
+    let said = cli.ok(&["periodic", "put", "beat", &file("preemptive: true\n")]).await;
+    assert!(said.contains("is admitted"), "{said}");
+    let ended =
+        async || count(&tasks(&cli, "beat").await[1], "met") + count(&tasks(&cli, "beat").await[1], "missed");
+    wait_until("the long one has ended", async || ended().await >= 1).await;
+    let found = tasks(&cli, "beat").await;
+    assert!(count(&found[0], "released") >= 3, "{found:#?}");
+    assert_eq!((count(&found[0], "skipped"), count(&found[1], "missed")), (0, 0), "{found:#?}");
+    let job = found[1]["last"].as_str().expect("a job").to_owned();
+    let task = cli.json(&["ps", &job]).await["items"][0].clone();
+    assert_eq!((&task["attempt"], &task["state"]), (&json!(1), &json!("succeeded")), "{task:#}");
+    let queues = cli.json(&["queue", "list"]).await;
+    let slot = queues["items"].as_array().expect("a list").iter().find(|queue| queue["name"] == "beat.1");
+    let slot = slot.expect("the slot");
+    assert!(slot["suspensions"].as_u64() >= Some(2), "{slot:#}");
+    assert_eq!((&slot["policy"]["yields"], &slot["running_max"]), (&json!(true), &json!(1)), "{slot:#}");
+    assert!(cli.ok(&["periodic", "get", "beat"]).await.contains("rms, preemptive on 1 slot\n"));
+
+    let noop = written(
+        &cli,
+        "policy: rms\npreemptive: true\ntasks:\n- {name: a, run_time: 1ms, period: 1s, noop: true}\n",
+    );
+    let said = cli.run(&["periodic", "put", "other", &noop]).await;
+    assert_says(
+        &said,
+        2,
+        &["tasks[0].job", "nothing else can be made to stand still", "Nothing was changed"],
+    );
+    let any = written(
+        &cli,
+        "policy: edf\nany_slot: true\npreemptive: true\ntasks:\n- {name: a, run_time: 1ms, period: 1s, run: ['true']}\n",
+    );
+    let said = cli.run(&["periodic", "put", "other", &any]).await;
+    assert_says(&said, 2, &["any_slot", "leave it out"]);
+    cli.ok(&["periodic", "delete", "beat"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn deadlines_that_are_missed_and_releases_that_are_skipped_are_counted() {
     let (_cluster, cli) = cluster_and_cli().await;

@@ -77,10 +77,8 @@ impl PutArgs {
     fn set(&self) -> Result<PeriodicSet, Fault> {
         let file = plan::read(&self.file)?;
         plan::periodic(&file)?;
-        if file.preemptive || file.any_slot {
-            return Err(bad(
-                "preemptive: Baton's tasks do not give way, and each has a slot of its own; leave it out",
-            ));
+        if file.any_slot {
+            return Err(bad("any_slot: each task has a slot of its own, which it keeps; leave it out"));
         }
         let named = || match file.policy.as_deref() {
             Some(text) => text.parse().map_err(|why| bad(format!("policy: {why}"))),
@@ -105,7 +103,7 @@ impl PutArgs {
             });
         }
         let slots = self.slots.or(file.slots).unwrap_or(1);
-        Ok(PeriodicSet { name: self.name.clone(), order, slots, tasks })
+        Ok(PeriodicSet { name: self.name.clone(), order, slots, preemptive: file.preemptive, tasks })
     }
 }
 
@@ -125,12 +123,16 @@ async fn get(name: &str, app: &App) -> Result<Exit, Fault> {
     let set = found.ok_or_else(|| absent().fix("`baton periodic list` shows what there is"))?;
     app.face.one(&set, &set.name, || {
         let slots = counted(set.slots.into(), "slot");
-        let head = format!("periodic set {}: {} on {slots}\n", set.name, set.order);
+        let head = format!("periodic set {}: {} on {slots}\n", set.name, policy(&set));
         let tests = set.admitted.iter().map(|test| format!("  {test}\n"));
         let tests: String = tests.collect();
         format!("{head}{tests}\n{}\n", app.face.table(&set.tasks))
     })?;
     Ok(Exit::DONE)
+}
+
+fn policy(set: &PeriodicView) -> String {
+    if set.preemptive { format!("{}, preemptive", set.order) } else { set.order.to_string() }
 }
 
 fn late(missed: u64, met: u64) -> Cell {
@@ -154,7 +156,7 @@ impl Row for PeriodicView {
         let sum = |of: fn(&PeriodicTaskView) -> u64| self.tasks.iter().map(of).sum::<u64>();
         vec![
             self.name.clone().into(),
-            self.order.to_string().into(),
+            policy(self).into(),
             self.slots.to_string().into(),
             self.tasks.len().to_string().into(),
             sum(|task| task.released).to_string().into(),

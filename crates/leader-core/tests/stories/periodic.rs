@@ -22,7 +22,14 @@ fn set(tasks: u64) -> Op {
     };
     let (name, order) = ("s".to_owned(), QueueOrder::Edf);
     let tasks = (0..tasks).map(task).collect();
-    Op::PutPeriodic(Box::new(PeriodicSpec { name, order, slots: 1, admitted: Vec::new(), tasks }))
+    Op::PutPeriodic(Box::new(PeriodicSpec {
+        name,
+        order,
+        slots: 1,
+        preemptive: false,
+        admitted: Vec::new(),
+        tasks,
+    }))
 }
 
 fn releases(world: &World) -> Vec<(JobId, u32)> {

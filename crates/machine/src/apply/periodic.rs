@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::policy::{Order, QueuePolicy};
 use model::validate::{is_name, validate};
-use model::{Actor, Elapsed, JobId, JobSpec, SpecError};
+use model::{Actor, Elapsed, JobId, JobSpec, Kind, SpecError};
 
 use crate::apply::queues::{add, changed, drop_queue, heed};
 use crate::apply::submit;
@@ -61,6 +61,7 @@ pub(crate) fn put(state: &mut State, spec: &PeriodicSpec, actor: &Actor) -> Resu
         name: spec.name.clone(),
         order: spec.order,
         slots: spec.slots,
+        preemptive: spec.preemptive,
         admitted: spec.admitted.clone(),
         actor: actor.clone(),
         began,
@@ -82,7 +83,7 @@ fn own(state: &mut State, spec: &PeriodicSpec, slot: u32) {
     let name = queue_of(&spec.name, slot);
     let known = state.index.queue_names.get(&name).copied();
     let id = known.unwrap_or_else(|| add(state, &name));
-    let policy = QueuePolicy { order: spec.order, ..QueuePolicy::default() };
+    let policy = QueuePolicy { order: spec.order, yields: spec.preemptive, ..QueuePolicy::default() };
     let queue = state.queues.get_mut(&id).expect("found or added above");
     let before = std::mem::replace(&mut queue.policy, policy);
     if std::mem::take(&mut queue.deleted) {
@@ -187,6 +188,11 @@ fn check_job(state: &State, spec: &PeriodicSpec, task: &PeriodicTaskSpec) -> Res
     let is_timely = job.delay.is_none() && job.start_at.is_none();
     if !is_plain || !is_timely || job.queue != queue_of(&spec.name, task.slot) {
         return Err("a release is one task, which waits for nothing".to_owned());
+    }
+    if spec.preemptive && (one.work.kind() != Kind::Process || one.resources.cpu == 0 || one.gang) {
+        let message = "in a preemptive set each is a script or a command that asks for processor time, and no gang: \
+                       nothing else can be made to stand still";
+        return Err(message.to_owned());
     }
     Ok(())
 }

@@ -242,7 +242,9 @@ pub(crate) fn release(state: &mut State, session: SessionId, allocation: &Alloca
         (0..times).for_each(|_| session.give_back(&allocation.takes(), &allocation.units));
         session.reserved_since = now;
     }
-    if !is_suspended {
+    if is_suspended {
+        state.stands_no_more(allocation.queue);
+    } else {
         Uses::of(allocation).end(state);
     }
     state.wake();

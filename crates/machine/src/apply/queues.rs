@@ -105,6 +105,7 @@ fn policy(spec: &QueueSpec, before: QueuePolicy) -> QueuePolicy {
         preempt: spec.preempt.unwrap_or(before.preempt && by_priority),
         quantum: spec.quantum.unwrap_or(if by_slices { quantum } else { Duration::ZERO }),
         mode: spec.mode.unwrap_or(before.mode),
+        yields: before.yields,
     }
 }
 

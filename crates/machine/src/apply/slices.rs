@@ -1,5 +1,6 @@
 //! Time slices: a task that has run for a quantum stands still while others of its queue wait, and goes on at the same worker
-//! later. It keeps all that it has but the processor time.
+//! later. It keeps all that it has but the processor time. On a slot of a preemptive periodic set it does so for whoever comes
+//! before it, at once.
 
 use std::ops::Bound;
 
@@ -7,6 +8,7 @@ use model::{Elapsed, Kind, Pace, Seq, SessionId};
 
 use crate::apply::place::Uses;
 use crate::state::State;
+use crate::state::index::ReadyKey;
 use crate::state::jobs::Job;
 use crate::state::queues::QueueId;
 use crate::state::sessions::{Allocation, Phase, Session, Slice};
@@ -15,7 +17,7 @@ use crate::{Effect, Switch};
 /// Whether tasks of the group are to run by slices: only processes can be made to stand still, and members of a gang would
 /// wait for each other. Who asks for no processor time has none to give.
 pub(crate) fn is_sliced(state: &State, job: &Job, place: usize) -> bool {
-    let slices = state.queue(job.queue).is_some_and(|queue| queue.policy.slices());
+    let slices = state.queue(job.queue).is_some_and(|queue| queue.policy.slices() || queue.policy.yields);
     let task = job.task_spec(place);
     slices && !job.groups[place].gang && task.work.kind() == Kind::Process && task.resources.cpu > 0
 }
@@ -27,7 +29,7 @@ pub(crate) fn apply(state: &mut State, switch: &Switch) -> bool {
     let Some(allocation) = row.allocations.get(&seq) else { return false };
     let is_due = match to {
         Pace::StandsStill => may_suspend(state, allocation),
-        Pace::Runs => may_resume(row, allocation),
+        Pace::Runs => may_resume(row, allocation) && has_slot(state, allocation),
     };
     if is_due {
         turn(state, session, seq, to);
@@ -35,13 +37,29 @@ pub(crate) fn apply(state: &mut State, switch: &Switch) -> bool {
     is_due
 }
 
-/// Whether its slice is over, where others wait.
+/// Whether its slice is over, where others wait; on a slot, whether somebody waits there who comes before it.
 pub fn may_suspend(state: &State, allocation: &Allocation) -> bool {
     let Some(Slice { since, behind: None }) = allocation.slice else { return false };
-    let queue = state.queue(allocation.queue).filter(|queue| queue.policy.slices() && !queue.paused);
-    allocation.phase == Phase::Running
-        && queue.is_some_and(|queue| since.plus(queue.policy.quantum) <= state.now())
-        && !is_cancelling(state, allocation)
+    let Some(queue) = state.queue(allocation.queue).filter(|queue| !queue.paused) else { return false };
+    let is_over = match queue.policy.yields {
+        true => {
+            let first = state.first_ready(queue.id).zip(key_of(state, allocation));
+            first.is_some_and(|(first, own)| first < own)
+        }
+        false => queue.policy.slices() && since.plus(queue.policy.quantum) <= state.now(),
+    };
+    allocation.phase == Phase::Running && is_over && !is_cancelling(state, allocation)
+}
+
+/// On a slot, whether nobody runs there; elsewhere always.
+fn has_slot(state: &State, allocation: &Allocation) -> bool {
+    state.queue(allocation.queue).is_none_or(|queue| !queue.policy.yields || queue.room() > 0)
+}
+
+/// Its place among those that wait, were it one of them.
+pub fn key_of(state: &State, allocation: &Allocation) -> Option<ReadyKey> {
+    let (place, group) = state.job(allocation.job)?.group_of(allocation.tasks.first)?;
+    Some(ReadyKey { rank: group.rank, job: allocation.job, group: place as u32 })
 }
 
 /// It is on its way out already.
@@ -72,7 +90,10 @@ fn turn(state: &mut State, session: SessionId, seq: Seq, to: Pace) {
             state.index.set_slice(session, allocation, true);
             row.give_back(&processor, &[]);
             uses.end(state);
-            state.queues.get_mut(&queue).into_iter().for_each(|queue| queue.suspensions += 1);
+            let queue = state.queues.get_mut(&queue);
+            queue.into_iter().for_each(|queue| {
+                (queue.suspensions, queue.standing) = (queue.suspensions + 1, queue.standing + 1)
+            });
         }
         Pace::Runs => {
             if allocation.expected != Elapsed::MAX {
@@ -83,6 +104,7 @@ fn turn(state: &mut State, session: SessionId, seq: Seq, to: Pace) {
             state.index.set_end(session, allocation, true);
             row.take(&processor, &[]);
             uses.begin(state);
+            state.stands_no_more(queue);
         }
     }
     state.effect(Effect::Switch { session, seq });
@@ -90,6 +112,22 @@ fn turn(state: &mut State, session: SessionId, seq: Seq, to: Pace) {
 }
 
 impl State {
+    pub(crate) fn stands_no_more(&mut self, queue: QueueId) {
+        let queue = self.queues.get_mut(&queue);
+        queue.into_iter().for_each(|queue| queue.standing = queue.standing.saturating_sub(1));
+    }
+
+    fn first_ready(&self, queue: QueueId) -> Option<ReadyKey> {
+        self.ready_in(queue).filter_map(|(_, keys)| keys.first()).min().copied()
+    }
+
+    /// Tasks of the queue that run by slices, or may give way.
+    pub fn running_slices(&self, queue: QueueId) -> impl Iterator<Item = (SessionId, &Allocation)> {
+        let running = self.index.slices.get(&queue).into_iter().flat_map(|slices| &slices.running);
+        running
+            .filter_map(|(_, session, seq)| Some((*session, self.session(*session)?.allocations.get(seq)?)))
+    }
+
     /// Running tasks of the queue whose slices are over, those first whose slices began first.
     pub fn over_slices(&self, queue: QueueId) -> impl Iterator<Item = (SessionId, &Allocation)> {
         let until = self.slice_began(queue, self.now()).map(|at| (at, SessionId(u64::MAX), Seq::MAX));

@@ -17,6 +17,8 @@ pub struct PeriodicSet {
     pub name: String,
     pub order: Order,
     pub slots: u32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preemptive: bool,
     pub admitted: Vec<String>,
     /// Who made it, and in whose name it is released.
     pub actor: Actor,
@@ -103,6 +105,7 @@ impl State {
             name: set.name.clone(),
             order: set.order,
             slots: set.slots,
+            preemptive: set.preemptive,
             admitted: set.admitted.clone(),
             since: set.began.wall,
             tasks: set.tasks.iter().map(|of| task(set, of)).collect(),

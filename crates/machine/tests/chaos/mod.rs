@@ -499,10 +499,12 @@ impl Chaos {
         let name = self.queue();
         let order = self.draw.pick(&[Order::Rms, Order::Dms, Order::Edf]).unwrap_or_default();
         let slots = 1 + self.draw.below(2) as u32;
+        let preemptive = order == Order::Edf && slots == 1;
+        let work = if preemptive { Work::Run(vec!["true".to_owned()]) } else { Work::Noop };
         let task = |place: u64, period: u64, slot: u32| {
             let period = Duration::from_millis(period);
             let (run_time, deadline) = (period / 4, period / 2);
-            let mut task = TaskSpec::new("t", Work::Noop);
+            let mut task = TaskSpec::new("t", work.clone());
             let timing = Timing::periodic(run_time, deadline, period).boxed();
             (task.resources, task.timing) = (Resources::cores(1), timing);
             let queue = machine::state::periodic::queue_of(&name, slot);
@@ -516,7 +518,7 @@ impl Chaos {
                 task(place, 98 + self.draw.below(4_000), self.draw.below(slots as u64 + 1) as u32 % 2)
             })
             .collect();
-        PeriodicSpec { name, order, slots, admitted: Vec::new(), tasks }
+        PeriodicSpec { name, order, slots, preemptive, admitted: Vec::new(), tasks }
     }
 
     fn booking(&mut self) -> BookingSpec {

@@ -376,19 +376,23 @@ fn booking(rest: &str) -> Read<BookingSpec> {
     Ok(spec)
 }
 
-/// `periodic s edf slots=2 : a C=100ms T=1s D=500ms slot=1; b C=1s T=2s`.
+/// `periodic s edf slots=2 preemptive : a C=100ms T=1s D=500ms slot=1; b C=1s T=2s`.
 fn periodic(rest: &str) -> Read<Op> {
     let (head, tasks) = rest.split_once(" : ").ok_or("periodic s edf : a C=100ms T=1s")?;
     let mut words = head.split_whitespace();
     let name = words.next().ok_or("name the set")?.to_owned();
     let order = words.next().ok_or("name the policy")?.parse()?;
-    let slots = words.next().map(pair).map_or(Ok(1), |(_, count)| count.parse()).map_err(|_| "slots")?;
-    let tasks = tasks.split(';').map(|task| periodic_task(&name, task)).collect::<Read<Vec<_>>>()?;
+    let (preemptive, more): (Vec<&str>, Vec<&str>) = words.partition(|word| *word == "preemptive");
+    let slots = more.first().map(|word| pair(word)).map_or(Ok(1), |(_, count)| count.parse());
+    let (slots, preemptive) = (slots.map_err(|_| "slots")?, !preemptive.is_empty());
+    // Only a process can stand still.
+    let work = if preemptive { Work::Run(vec!["x".to_owned()]) } else { Work::Noop };
+    let tasks = tasks.split(';').map(|task| periodic_task(&name, task, &work)).collect::<Read<Vec<_>>>()?;
     let admitted = vec!["as the story says".to_owned()];
-    Ok(Op::PutPeriodic(Box::new(PeriodicSpec { name, order, slots, admitted, tasks })))
+    Ok(Op::PutPeriodic(Box::new(PeriodicSpec { name, order, slots, preemptive, admitted, tasks })))
 }
 
-fn periodic_task(set: &str, text: &str) -> Read<PeriodicTaskSpec> {
+fn periodic_task(set: &str, text: &str, work: &Work) -> Read<PeriodicTaskSpec> {
     let mut words = text.split_whitespace();
     let name = words.next().ok_or("name the task")?;
     let (mut run_time, mut period, mut deadline, mut slot) = (Duration::ZERO, Duration::ZERO, None, 0);
@@ -402,7 +406,7 @@ fn periodic_task(set: &str, text: &str) -> Read<PeriodicTaskSpec> {
         }
     }
     let deadline = deadline.unwrap_or(period);
-    let mut task = TaskSpec::new(name, Work::Noop);
+    let mut task = TaskSpec::new(name, work.clone());
     let timing = Timing::periodic(run_time, deadline, period);
     (task.resources, task.timing) = (Resources::cores(1), timing.boxed());
     let queue = machine::state::periodic::queue_of(set, slot);

@@ -204,7 +204,7 @@ fn queues(state: &State) -> String {
         let paused = if queue.paused { ", paused" } else { "" };
         let max = queue.running_max.map(|max| format!(", at most {max}")).unwrap_or_default();
         let counts = counts(&queue.counts);
-        let QueuePolicy { order, ageing, backfill, preempt, quantum, mode } = queue.policy;
+        let QueuePolicy { order, ageing, backfill, preempt, quantum, mode, yields } = queue.policy;
         let ageing =
             if ageing.is_zero() { String::new() } else { format!(" +1 each {}", format_duration(ageing)) };
         let policy = match queue.policy == QueuePolicy::default() {
@@ -215,6 +215,10 @@ fn queues(state: &State) -> String {
                 format!(
                     ", by {order} for {quantum:?}, {backfill}: {standing} stand still, {ended} slices ended"
                 )
+            }
+            false if yields => {
+                let (standing, ended) = (queue.suspended, queue.suspensions);
+                format!(", by {order}, giving way: {standing} stand still, {ended} have")
             }
             false if preempt => format!(", by {order}{ageing}, {backfill}, preempting: {}", queue.preempted),
             false => format!(", by {order}{ageing}, {backfill}"),

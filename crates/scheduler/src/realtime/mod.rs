@@ -50,7 +50,7 @@ impl Priority {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct How {
     pub priority: Priority,
-    /// Whether a task that runs gives way at once to one that goes before it. Baton's tasks do not.
+    /// Whether a task that runs gives way at once to one that goes before it.
     pub preemptive: bool,
     /// Tasks that run at a time. At least 1.
     pub slots: u32,

@@ -85,7 +85,7 @@ fn admitted(mut spec: PeriodicSpec) -> Result<PeriodicSpec, Vec<SpecError>> {
         deadline: micros(task.deadline),
     };
     let set: Vec<Periodic> = spec.tasks.iter().map(of).collect();
-    let how = How { priority, preemptive: false, slots: spec.slots, global: false };
+    let how = How { priority, preemptive: spec.preemptive, slots: spec.slots, global: false };
     let found = admit(&set, how).map_err(|why| unanswered(&set, &why))?;
     if !found.accepted {
         return Err(refused(&set, &found));
@@ -147,6 +147,7 @@ mod tests {
             name: "s".to_owned(),
             policy: "edf".to_owned(),
             slots,
+            preemptive: false,
             tasks: tasks.iter().enumerate().map(task).collect(),
         };
         convert::periodic_spec(request).and_then(admitted)

@@ -25,6 +25,7 @@ pub fn periodic_spec(request: v1::PutPeriodicRequest) -> Result<PeriodicSpec, Ma
         name: request.name.clone(),
         order,
         slots: request.slots,
+        preemptive: request.preemptive,
         admitted: Vec::new(),
         tasks,
     })
@@ -64,6 +65,7 @@ impl From<&PeriodicView> for v1::PeriodicSet {
             name: set.name.clone(),
             policy: set.order.to_string(),
             slots: set.slots,
+            preemptive: set.preemptive,
             admitted: set.admitted.clone(),
             since_unix_us: set.since.0,
             tasks: set.tasks.iter().map(task).collect(),
@@ -90,6 +92,7 @@ impl From<v1::PeriodicSet> for PeriodicView {
             name: set.name,
             order: set.policy.parse().unwrap_or_default(),
             slots: set.slots,
+            preemptive: set.preemptive,
             admitted: set.admitted,
             since: Timestamp(set.since_unix_us),
             tasks: set.tasks.into_iter().map(task).collect(),

@@ -193,6 +193,7 @@ impl From<&QueueView> for v1::Queue {
             preempted: queue.preempted,
             quantum_us: micros(queue.policy.quantum),
             mode: queue.policy.mode.to_string(),
+            yields: queue.policy.yields,
             suspensions: queue.suspensions,
             suspended: queue.suspended,
             deadlines_met: queue.deadlines_met,
@@ -220,6 +221,7 @@ impl From<v1::Queue> for QueueView {
                 preempt: queue.preempt,
                 quantum: Duration::from_micros(queue.quantum_us),
                 mode: queue.mode.parse().unwrap_or_default(),
+                yields: queue.yields,
             },
             counts: counts(queue.counts),
             unfinished_jobs: queue.unfinished_jobs,
@@ -268,7 +270,7 @@ impl From<v1::Adaptation> for Adaptation {
 
 impl From<&QueuePolicy> for v1::QueuePolicy {
     fn from(policy: &QueuePolicy) -> v1::QueuePolicy {
-        let QueuePolicy { order, ageing, backfill, preempt, quantum, mode } = policy;
+        let QueuePolicy { order, ageing, backfill, preempt, quantum, mode, yields } = policy;
         v1::QueuePolicy {
             order: order.to_string(),
             ageing_us: micros(*ageing),
@@ -276,6 +278,7 @@ impl From<&QueuePolicy> for v1::QueuePolicy {
             preempt: *preempt,
             quantum_us: micros(*quantum),
             mode: mode.to_string(),
+            yields: *yields,
         }
     }
 }
@@ -290,6 +293,7 @@ impl From<v1::QueuePolicy> for QueuePolicy {
             preempt: policy.preempt,
             quantum: Duration::from_micros(policy.quantum_us),
             mode: policy.mode.parse().unwrap_or_default(),
+            yields: policy.yields,
         }
     }
 }
