@@ -305,10 +305,15 @@ fn check_queues(state: &State, found: &mut Vec<String>) {
                     .push(format!("queue {}: {id} group {place} has a promise and is not ready", queue.name));
             }
         }
-        let standing = state.sessions().flat_map(|session| session.allocations.values());
-        let standing = standing.filter(|row| row.queue == queue.id && row.is_suspended()).count() as u64;
-        if standing != queue.standing {
-            found.push(format!("queue {}: {standing} stand still, kept as {}", queue.name, queue.standing));
+        if queue.is_slot() {
+            let rows = state.sessions().flat_map(|session| session.allocations.values());
+            let runs = |row: &&Allocation| {
+                row.queue == queue.id && row.phase == Phase::Running && !row.is_suspended()
+            };
+            let running = rows.filter(runs).count();
+            if running > 1 {
+                found.push(format!("queue {}: a slot on which {running} run", queue.name));
+            }
         }
         check_users(state, queue, &jobs, found);
         if rate != queue.usage.rate() {

@@ -146,7 +146,7 @@ pub fn gate(state: &State, job: &Job, group: &Group) -> Result<(), Ineligible> {
     if queue.paused {
         return Err(Ineligible::QueuePaused);
     }
-    if queue.room() == 0 {
+    if state.room_in(queue) == 0 {
         return Err(Ineligible::QueueFull { running_max: queue.running_max.unwrap_or(0) });
     }
     Ok(())

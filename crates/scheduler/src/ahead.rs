@@ -207,7 +207,7 @@ impl<'a> Round<'a> {
     }
 
     fn queue_room(&self, queue: QueueId) -> u64 {
-        let room = self.state.queue(queue).map_or(0, |queue| queue.room());
+        let room = self.state.queue(queue).map_or(0, |queue| self.state.room_in(queue));
         room.saturating_sub(self.taken.running.get(&queue).copied().unwrap_or(0))
     }
 

@@ -55,7 +55,7 @@ impl Offer {
 /// Whether anybody may claim anything: cheap, and to be asked first.
 pub fn is_open(state: &State) -> bool {
     let mut claimed = state.queues().filter(|queue| queue.policy.may_be_claimed() && !queue.paused);
-    claimed.any(|queue| queue.room() > 0 && state.ready_in(queue.id).next().is_some())
+    claimed.any(|queue| state.room_in(queue) > 0 && state.ready_in(queue.id).next().is_some())
 }
 
 /// What the worker of this session may claim as of this state; nothing if there is no such session.

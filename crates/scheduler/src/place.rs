@@ -87,7 +87,7 @@ impl<'a> Round<'a> {
         slices::resume_left(self);
         let mut lines = lines(self.state, &self.taken, budget.skips_max);
         self.stand_by_promises(&lines);
-        lines.iter_mut().filter(|line| line.yields).for_each(|line| slices::give_way(self, line));
+        self.give_way(&mut lines);
         self.take_turns(&mut lines, budget);
         self.settle(&mut lines, budget);
         let mut has_turned = false;
@@ -131,6 +131,14 @@ impl<'a> Round<'a> {
         std::mem::take(&mut self.plan)
     }
 
+    /// On slots of preemptive periodic sets: what stands still may leave room for more than it was stopped for.
+    fn give_way(&mut self, lines: &mut [Line<'a>]) {
+        while lines.iter_mut().fold(false, |any, line| slices::give_way(self, line) | any) {
+            self.full.clear();
+            lines.iter_mut().for_each(Line::retry);
+        }
+    }
+
     /// Brings promises, and who has waited too long for them, into line with each other.
     fn settle(&mut self, lines: &mut Vec<Line<'a>>, budget: Budget) {
         for _ in 0..SETTLES_MAX {
@@ -165,10 +173,10 @@ impl<'a> Round<'a> {
             let line = &mut lines[turn];
             if let Some(standing) = line.take_standing() {
                 // On a slot one runs at a time.
-                let has_slot = !line.yields || line.room > 0;
+                let has_slot = !line.is_slot || line.room > 0;
                 if !has_slot || !slices::resume(self, standing) {
                     line.standing.push(standing);
-                } else if line.yields {
+                } else if line.is_slot {
                     line.room -= 1;
                 }
                 continue;
@@ -260,7 +268,9 @@ impl<'a> Round<'a> {
         let Some(tasks) = self.next_tasks(key.job, group, longest) else {
             return line.advance(key);
         };
-        if !self.leaves_room_for_first(line, (key.job, key.group), tasks.len) {
+        if line.backfill == Backfill::Easy
+            && !self.leaves_room_for_first(line, (key.job, key.group), tasks.len)
+        {
             return line.skip(key);
         }
         // Who claims may never come to it.
@@ -349,7 +359,9 @@ impl<'a> Round<'a> {
                 charge(line)
             };
         }
-        if !self.leaves_room_for_first(line, (key.job, key.group), group.len) {
+        if line.backfill == Backfill::Easy
+            && !self.leaves_room_for_first(line, (key.job, key.group), group.len)
+        {
             return line.skip(key);
         }
         let is_within = line.room >= u64::from(group.len);

@@ -55,7 +55,8 @@ pub(crate) struct Line<'a> {
     skips_max: usize,
     /// Its tasks run for a quantum at a time.
     pub is_sliced: bool,
-    /// It is a slot of a preemptive periodic set.
+    /// It is a slot of a periodic set, on which one runs at a time; and of a preemptive one.
+    pub is_slot: bool,
     pub yields: bool,
     /// Workers take its tasks themselves.
     pub is_claimed: bool,
@@ -306,7 +307,7 @@ fn lines_of<'a>(
             return None;
         }
         let begun = taken.running.get(&id).copied().unwrap_or(0) + slices::resumed(state, taken, queue);
-        let room = queue.room().saturating_sub(begun);
+        let room = state.room_in(queue).saturating_sub(begun);
         let mut line = Line {
             queue: id,
             backfill: queue.policy.backfill,
@@ -323,6 +324,7 @@ fn lines_of<'a>(
             skips_left: skips_max,
             skips_max,
             is_sliced: queue.policy.slices(),
+            is_slot: queue.is_slot(),
             yields: queue.policy.yields,
             is_claimed: queue.policy.mode == Mode::Claim,
             next_standing: VecDeque::new(),

@@ -19,6 +19,7 @@ use model::{ClassId, Elapsed, JobId, Run, SessionId};
 use crate::gang::{self, Sought};
 use crate::place::Round;
 use crate::queues::Line;
+use crate::slices;
 
 /// One worker in so many may drain, and always one.
 const WORKERS_PER_RESERVATION: usize = 4;
@@ -206,7 +207,10 @@ pub(crate) fn place_drained(round: &mut Round<'_>) {
         }
         let Some(queue) = state.job(task.0).and_then(|job| state.queue(job.queue)) else { continue };
         let running = round.taken.running.get(&queue.id).copied().unwrap_or(0);
-        if queue.room() > running && !is_outranked(state, queue, session, task) && place(round, session, task)
+        let running = running + slices::resumed(state, &round.taken, queue);
+        if state.room_in(queue) > running
+            && !is_outranked(state, queue, session, task)
+            && place(round, session, task)
         {
             note_begun(round, queue.id, task, 1);
         }
@@ -269,7 +273,8 @@ fn place_gang(round: &mut Round<'_>, (id, task): (JobId, u32)) {
     };
     let key = ReadyKey { rank: group.rank, job: id, group: place as u32 };
     let running = round.taken.running.get(&job.queue).copied().unwrap_or(0);
-    let has_room = state.queue(job.queue).is_some_and(|queue| queue.room() >= running + u64::from(group.len));
+    let has_room =
+        state.queue(job.queue).is_some_and(|queue| state.room_in(queue) >= running + u64::from(group.len));
     let in_flight = round.taken.tasks.get(&id).is_some_and(|taken| taken.touches(group.numbers()));
     if has_room
         && !in_flight

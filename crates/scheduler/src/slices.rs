@@ -33,10 +33,10 @@ pub(crate) struct Standing {
 impl Standing {
     /// Those of a queue, in order, that no plan in flight lets go on.
     pub fn all_of(state: &State, taken: &Taken, queue: QueueId) -> Vec<Standing> {
-        let yields = state.queue(queue).is_some_and(|queue| queue.policy.yields);
+        let is_slot = state.queue(queue).is_some_and(Queue::is_slot);
         let standing = |(session, allocation): (SessionId, &Allocation)| {
             let behind = allocation.slice?.behind?;
-            let own = if yields { key_of(state, allocation) } else { None };
+            let own = if is_slot { key_of(state, allocation) } else { None };
             Some(Standing { session, seq: allocation.seq, behind, own })
         };
         let in_flight = |standing: &Standing| taken.switched.contains_key(&(standing.session, standing.seq));
@@ -93,7 +93,7 @@ pub(crate) fn turn(session: &Session, taken: &Taken, room: &mut Room) {
 
 /// Of a slot, how many plans in flight let go on.
 pub(crate) fn resumed(state: &State, taken: &Taken, queue: &Queue) -> u64 {
-    if !queue.policy.yields || taken.switched.is_empty() {
+    if !queue.is_slot() || taken.switched.is_empty() {
         return 0;
     }
     let resumes = |(session, row): &(SessionId, &Allocation)| {
@@ -119,26 +119,30 @@ fn allocation(state: &State, standing: Standing) -> Option<&Allocation> {
 }
 
 /// On a slot of a preemptive periodic set, the one that runs stands still from now on if the first that waits comes before it and
-/// finds room then.
-pub(crate) fn give_way(round: &mut Round<'_>, line: &mut Line<'_>) {
+/// finds room then. Whether it does.
+pub(crate) fn give_way(round: &mut Round<'_>, line: &mut Line<'_>) -> bool {
     let state = round.state;
-    let Some((class, first)) = line.head().filter(|_| line.room == 0) else { return };
+    let Some((class, first)) = line.head().filter(|_| line.yields && line.room == 0) else { return false };
     let may_stand = |(session, allocation): &(SessionId, &Allocation)| {
         !round.taken.switched.contains_key(&(*session, allocation.seq))
+            && round.rooms.contains_key(session)
             && may_suspend(state, allocation)
             && key_of(state, allocation).is_some_and(|own| first < own)
     };
-    let Some((session, allocation)) = state.running_slices(line.queue).find(may_stand) else { return };
+    let Some((session, allocation)) = state.running_slices(line.queue).find(may_stand) else { return false };
     let (processor, placed) = (allocation.processor(), round.plan.placements.len());
     round.use_less(session, &processor);
     round.look_again(class);
     line.room = 1;
     round.place_head(line, class, first);
-    if round.plan.placements.len() > placed {
-        return round.switch(session, allocation.seq, Pace::StandsStill);
+    let gives_way = round.plan.placements.len() > placed;
+    if gives_way {
+        round.switch(session, allocation.seq, Pace::StandsStill);
+    } else {
+        line.room = 0;
+        round.use_again(session, &processor);
     }
-    line.room = 0;
-    round.use_again(session, &processor);
+    gives_way
 }
 
 /// Ends slices that are over, each for somebody of its queue that waits. Returns whether any did.

@@ -186,6 +186,12 @@ fn every_policy_runs_the_hpc2n_cluster_soundly() {
         let found = under(&workload, 240, policy);
         assert_eq!(found.tasks, 3_145, "{found:#?}");
     }
+    // As the documentation has it.
+    let learnt = workload.clone().learnt();
+    for (policy, mean) in [("easy", 3_387.9), ("easy-sjf", 2_597.7), ("conservative", 2_956.0)] {
+        let found = under(&learnt, 240, policy);
+        assert!(is(found.mean_wait_s, mean, 0.1) && found.promises_broken > 0, "{found:#?}");
+    }
     // With memory left out of account, as the documentation has it.
     let sliced = under(&workload, 240, "round-robin");
     assert!(is(sliced.mean_wait_s, 2_400.6, 0.1) && sliced.suspensions == 16_435, "{sliced:#?}");

@@ -70,6 +70,10 @@ pub(crate) fn set_job(state: &mut State, id: JobId, change: &JobChange) -> Resul
         None => None,
         Some(name) => {
             refuse_owned(state, name)?;
+            // What runs, or stands still, on a slot is what it was tested with.
+            let present = unfinished(state, id)?.queue;
+            let present = state.queue(present).map(|queue| queue.name.clone());
+            refuse_owned(state, &present.unwrap_or_default())?;
             let queue = state.queue_named(name).map(|queue| queue.id);
             Some(queue.ok_or_else(|| Rejection::UnknownQueue { queue: name.clone() })?)
         }

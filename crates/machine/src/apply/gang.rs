@@ -46,7 +46,7 @@ pub(crate) fn eligible(state: &State, members: &[Placement]) -> Result<(), Ineli
         return Err(Ineligible::NotWhole { members: group.len });
     }
     let queue = state.queue(job.queue).ok_or(Ineligible::QueuePaused)?;
-    if queue.room() < u64::from(group.len) {
+    if state.room_in(queue) < u64::from(group.len) {
         return Err(Ineligible::QueueFull { running_max: queue.running_max.unwrap_or(0) });
     }
     let class = &state.class(group.class).ok_or(Ineligible::UnknownJob)?.key;

@@ -100,7 +100,7 @@ fn disown(state: &mut State, set: &str, slot: u32) {
     let name = queue_of(set, slot);
     let Some(id) = state.queue_named(&name).map(|queue| queue.id) else { return };
     let queue = state.queues.get_mut(&id).expect("looked up by name");
-    queue.owner = None;
+    (queue.owner, queue.policy.yields) = (None, false);
     queue.deleted = queue.unfinished_jobs == 0;
     if queue.deleted && queue.jobs == 0 {
         drop_queue(state, id);

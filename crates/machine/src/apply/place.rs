@@ -86,7 +86,7 @@ pub fn eligible(state: &State, placement: &Placement) -> Result<(), Ineligible> 
         return Err(Ineligible::NotReady);
     }
     let queue = state.queue(job.queue).ok_or(Ineligible::QueuePaused)?;
-    if queue.room() < u64::from(positions.len) {
+    if state.room_in(queue) < u64::from(positions.len) {
         return Err(Ineligible::QueueFull { running_max: queue.running_max.unwrap_or(0) });
     }
     let session = state.session(placement.session).ok_or(Ineligible::SessionEnded)?;
@@ -242,9 +242,7 @@ pub(crate) fn release(state: &mut State, session: SessionId, allocation: &Alloca
         (0..times).for_each(|_| session.give_back(&allocation.takes(), &allocation.units));
         session.reserved_since = now;
     }
-    if is_suspended {
-        state.stands_no_more(allocation.queue);
-    } else {
+    if !is_suspended {
         Uses::of(allocation).end(state);
     }
     state.wake();

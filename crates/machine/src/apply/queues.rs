@@ -40,7 +40,7 @@ pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejectio
     let queue = state.queues.get_mut(&id).expect("found or added above");
     let before = queue.policy;
     queue.settle_deficit(turn);
-    let room = queue.room();
+    let room = queue.room_beside(0);
     if std::mem::take(&mut queue.deleted) {
         // One that comes back is as a new one would be.
         (queue.paused, queue.weight, queue.running_max) = (false, WEIGHT_DEFAULT, None);
@@ -51,7 +51,7 @@ pub(crate) fn put(state: &mut State, spec: &QueueSpec) -> Result<Reply, Rejectio
     }
     queue.weight = spec.weight.unwrap_or(queue.weight);
     queue.running_max = if spec.no_running_max { None } else { spec.running_max.or(queue.running_max) };
-    if room == 0 && queue.room() > 0 {
+    if room == 0 && queue.room_beside(0) > 0 {
         queue.end_rest(turn);
     }
     queue.policy = policy(spec, queue.policy);

@@ -10,7 +10,7 @@ use crate::apply::place::Uses;
 use crate::state::State;
 use crate::state::index::ReadyKey;
 use crate::state::jobs::Job;
-use crate::state::queues::QueueId;
+use crate::state::queues::{Queue, QueueId};
 use crate::state::sessions::{Allocation, Phase, Session, Slice};
 use crate::{Effect, Switch};
 
@@ -44,7 +44,8 @@ pub fn may_suspend(state: &State, allocation: &Allocation) -> bool {
     let is_over = match queue.policy.yields {
         true => {
             let first = state.first_ready(queue.id).zip(key_of(state, allocation));
-            first.is_some_and(|(first, own)| first < own)
+            let is_there = state.job(allocation.job).is_some_and(|job| job.queue == queue.id);
+            is_there && first.is_some_and(|(first, own)| first < own)
         }
         false => queue.policy.slices() && since.plus(queue.policy.quantum) <= state.now(),
     };
@@ -53,7 +54,7 @@ pub fn may_suspend(state: &State, allocation: &Allocation) -> bool {
 
 /// On a slot, whether nobody runs there; elsewhere always.
 fn has_slot(state: &State, allocation: &Allocation) -> bool {
-    state.queue(allocation.queue).is_none_or(|queue| !queue.policy.yields || queue.room() > 0)
+    state.queue(allocation.queue).is_none_or(|queue| !queue.is_slot() || state.room_in(queue) > 0)
 }
 
 /// Its place among those that wait, were it one of them.
@@ -90,10 +91,7 @@ fn turn(state: &mut State, session: SessionId, seq: Seq, to: Pace) {
             state.index.set_slice(session, allocation, true);
             row.give_back(&processor, &[]);
             uses.end(state);
-            let queue = state.queues.get_mut(&queue);
-            queue.into_iter().for_each(|queue| {
-                (queue.suspensions, queue.standing) = (queue.suspensions + 1, queue.standing + 1)
-            });
+            state.queues.get_mut(&queue).into_iter().for_each(|queue| queue.suspensions += 1);
         }
         Pace::Runs => {
             if allocation.expected != Elapsed::MAX {
@@ -104,7 +102,6 @@ fn turn(state: &mut State, session: SessionId, seq: Seq, to: Pace) {
             state.index.set_end(session, allocation, true);
             row.take(&processor, &[]);
             uses.begin(state);
-            state.stands_no_more(queue);
         }
     }
     state.effect(Effect::Switch { session, seq });
@@ -112,9 +109,14 @@ fn turn(state: &mut State, session: SessionId, seq: Seq, to: Pace) {
 }
 
 impl State {
-    pub(crate) fn stands_no_more(&mut self, queue: QueueId) {
-        let queue = self.queues.get_mut(&queue);
-        queue.into_iter().for_each(|queue| queue.standing = queue.standing.saturating_sub(1));
+    /// For how many more tasks the queue's ceiling leaves room. On a slot whoever stands still is in nobody's place; a task that was
+    /// moved to another queue counts there.
+    pub fn room_in(&self, queue: &Queue) -> u64 {
+        if !queue.is_slot() {
+            return queue.room_beside(0);
+        }
+        let is_own = |row: &Allocation| self.job(row.job).is_some_and(|job| job.queue == queue.id);
+        queue.room_beside(self.suspended(queue.id).filter(|(_, row)| is_own(row)).count() as u64)
     }
 
     fn first_ready(&self, queue: QueueId) -> Option<ReadyKey> {

@@ -93,9 +93,9 @@ impl State {
         let of = job.queue;
         let mut late = None;
         let queue = self.queues.get_mut(&of).expect("a job's queue exists");
-        let was_full = queue.room() == 0;
+        let was_full = queue.room_beside(0) == 0;
         move_counts(&mut queue.counts, &before, &after);
-        let begun = begun || (was_full && queue.room() > 0);
+        let begun = begun || (was_full && queue.room_beside(0) > 0);
         if ended > 0
             && let Some(deadline) = job.task_spec(place).timing.as_ref().and_then(|timing| timing.deadline)
         {

@@ -64,9 +64,6 @@ pub struct Queue {
     /// Time slices that ended because others waited.
     #[serde(default)]
     pub suspensions: u64,
-    /// Of its running tasks those that stand still.
-    #[serde(default)]
-    pub standing: u64,
     /// Tasks with a deadline that succeeded or failed within it, and after it.
     #[serde(default)]
     pub deadlines_met: u64,
@@ -184,18 +181,20 @@ impl Queue {
             loosened: false,
             preempted: 0,
             suspensions: 0,
-            standing: 0,
             deadlines_met: 0,
             deadlines_missed: 0,
         }
     }
 
-    /// For how many more tasks its ceiling leaves room.
-    pub fn room(&self) -> u64 {
-        // Where tasks give way to each other, who stands still is in nobody's.
-        let standing = if self.policy.yields { self.standing } else { 0 };
+    /// For how many more tasks its ceiling leaves room, if so many of those that run stand still in nobody's place.
+    pub fn room_beside(&self, standing: u64) -> u64 {
         let running = self.counts.running.saturating_sub(standing);
         self.running_max.map_or(u64::MAX, |max| u64::from(max).saturating_sub(running))
+    }
+
+    /// Whether it is a slot of a periodic set.
+    pub fn is_slot(&self) -> bool {
+        self.owner.is_some()
     }
 }
 

@@ -11,7 +11,6 @@ use machine::eligible::{may_use, members_when_idle};
 use machine::state::index::ReadyKey;
 use machine::state::sessions::{Class, ClassKey};
 use machine::{Group, Promise};
-use model::policy::Backfill;
 use model::validate::GANG_MEMBERS_MAX;
 use model::{ClassId, Elapsed, Resources, SessionId};
 
@@ -161,9 +160,9 @@ impl Round<'_> {
         had_place || was_first
     }
 
-    /// Whether the queue's ceiling leaves room for so many more tasks and the gang that is its first and waits.
+    /// Whether the ceiling of a queue with EASY leaves room for so many more tasks and the gang that is its first and waits.
     pub fn leaves_room_for_first(&self, line: &Line<'_>, whose: Whose, tasks: u32) -> bool {
-        if line.backfill != Backfill::Easy || line.room >= CEILING_IN_REACH {
+        if line.room >= CEILING_IN_REACH {
             return true;
         }
         let of_queue = |other: &&Whose| self.state.job(other.0).is_some_and(|job| job.queue == line.queue);

@@ -123,7 +123,10 @@ fn whoever_comes_before_the_one_that_runs_takes_its_place_and_gives_it_back() {
     assert_eq!(turn(&mut w, 20), (vec![], vec![1]));
     assert_eq!(turn(&mut w, 100), (vec![(2, false)], vec![3]));
     let queue = w.state.queue_named("s.1").unwrap();
-    assert_eq!((queue.counts.running, queue.standing, queue.room()), (2, 1, 0));
+    assert_eq!(
+        (queue.counts.running, w.state.suspended(queue.id).count(), w.state.room_in(queue)),
+        (2, 1, 0)
+    );
     end(&mut w, session, 3, Verdict::Succeeded, 0);
     assert_eq!(turn(&mut w, 120), (vec![(2, true)], vec![]));
     // The one that is released again while it stands still in vain is the next.
@@ -132,7 +135,95 @@ fn whoever_comes_before_the_one_that_runs_takes_its_place_and_gives_it_back() {
     end(&mut w, session, 4, Verdict::Succeeded, 0);
     assert_eq!(turn(&mut w, 220), (vec![(2, true)], vec![]));
     end(&mut w, session, 2, Verdict::Succeeded, 0);
-    assert!(w.state.queue_named("s.1").is_none_or(|queue| queue.standing == 0));
+    assert!(w.state.with_suspended().next().is_none());
+}
+
+/// Three tasks: the first stands still for the second, and both for the third.
+fn two_stand_still() -> (World, SessionId) {
+    let mut w = World::new();
+    let session = w.session("w", 2);
+    put(&mut w, Order::Rms, 1, true, &[(300, 2_000, 2_000, 0), (100, 1_000, 1_000, 0), (20, 500, 500, 0)]);
+    w.apply(Command::Release { first: JobId(1), count: 3 });
+    for job in 1..4 {
+        let placement = machine::Placement {
+            job: JobId(job),
+            tasks: model::Run::new(0, 1),
+            session,
+            held: false,
+            alternative: 0,
+        };
+        let switch = machine::Switch { session, seq: job - 1, to: Pace::StandsStill };
+        let switches = if job > 1 { vec![switch] } else { Vec::new() };
+        w.apply(Command::Place(Plan { placements: vec![placement], switches, ..Plan::default() }));
+    }
+    let seqs: Vec<u64> = w.state.session(session).unwrap().allocations.keys().copied().collect();
+    assert_eq!((seqs, w.state.with_suspended().count()), (vec![1, 2, 3], 1));
+    (w, session)
+}
+
+#[test]
+fn who_is_cancelled_while_it_stands_still_leaves_no_room_for_another() {
+    let (mut w, session) = two_stand_still();
+    w.write(Op::Cancel { targets: vec![machine::Target::job(JobId(1))] });
+    assert!(w.plan().is_empty(), "one runs, and the other stands still for it: {:?}", w.plan());
+    end(&mut w, session, 3, Verdict::Succeeded, 0);
+    assert_eq!(w.plan().switches.len(), 1);
+}
+
+#[test]
+fn who_stands_still_goes_on_beside_nobody_where_the_set_is_not_preemptive_any_more() {
+    let (mut w, session) = two_stand_still();
+    put(&mut w, Order::Rms, 1, false, &[(300, 2_000, 2_000, 0), (100, 1_000, 1_000, 0), (20, 500, 500, 0)]);
+    assert!(w.plan().is_empty(), "{:?}", w.plan());
+    end(&mut w, session, 3, Verdict::Succeeded, 0);
+    let plan = w.plan();
+    assert_eq!(plan.switches.iter().map(|switch| switch.seq).collect::<Vec<_>>(), [2], "{plan:?}");
+}
+
+#[test]
+fn nothing_leaves_a_slot_for_another_queue() {
+    let (mut w, _) = two_stand_still();
+    w.write(Op::PutQueue(QueueSpec { name: "other".to_owned(), ..QueueSpec::default() }));
+    let change = machine::JobChange { queue: Some("other".to_owned()), ..Default::default() };
+    let reply = w.write(Op::SetJob { job: JobId(2), change });
+    assert!(
+        matches!(&reply, machine::Reply::Rejected(why) if matches!(**why, machine::Rejection::QueueOwned { .. })),
+        "{reply:?}"
+    );
+}
+
+/// Who stops on one slot leaves room for whom another slot's stops too.
+#[test]
+fn all_slots_give_way_in_one_round() {
+    let mut w = World::new();
+    let session = w.session("w", 4);
+    let sized = |cores: u64, ms: u64, slot: u32| {
+        let [run_time, period] = [ms / 10, ms].map(Duration::from_millis);
+        let mut one = task(cores);
+        one.timing = Timing::periodic(run_time, period, period).boxed();
+        let queue = machine::state::periodic::queue_of("s", slot);
+        let job = Arc::new(JobSpec::of("t", vec![one]).with(|job| job.queue = queue));
+        PeriodicTaskSpec { name: format!("t{ms}"), run_time, period, deadline: period, slot, job }
+    };
+    let tasks = vec![sized(1, 2_000, 0), sized(2, 1_000, 0), sized(3, 2_100, 1), sized(1, 1_100, 1)];
+    let (name, admitted) = ("s".to_owned(), Vec::new());
+    let spec = PeriodicSpec { name, order: Order::Rms, slots: 2, preemptive: true, admitted, tasks };
+    assert_eq!(w.write(Op::PutPeriodic(Box::new(spec))), machine::Reply::Done);
+    w.apply(Command::Release { first: JobId(1), count: 4 });
+    for job in [1, 3] {
+        let placement = machine::Placement {
+            job: JobId(job),
+            tasks: model::Run::new(0, 1),
+            session,
+            held: false,
+            alternative: 0,
+        };
+        w.apply(Command::Place(Plan { placements: vec![placement], ..Plan::default() }));
+    }
+    let plan = w.plan();
+    assert_eq!((plan.switches.len(), plan.placements.len()), (2, 2), "{plan:?}");
+    w.round();
+    assert!(w.plan().is_empty(), "planning twice adds nothing: {:?}", w.plan());
 }
 
 #[test]
