@@ -307,8 +307,10 @@ fn check_queues(state: &State, found: &mut Vec<String>) {
         }
         if queue.is_slot() {
             let rows = state.sessions().flat_map(|session| session.allocations.values());
+            // One that was moved away before the queue was a slot counts elsewhere.
+            let is_own = |row: &Allocation| state.job(row.job).is_some_and(|job| job.queue == queue.id);
             let runs = |row: &&Allocation| {
-                row.queue == queue.id && row.phase == Phase::Running && !row.is_suspended()
+                row.queue == queue.id && row.phase == Phase::Running && !row.is_suspended() && is_own(row)
             };
             let running = rows.filter(runs).count();
             if running > 1 {
