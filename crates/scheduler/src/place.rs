@@ -214,7 +214,9 @@ impl<'a> Round<'a> {
         let mut pushed = lines.iter().filter(|line| !line.is_claimed);
         // Where not everything may go before what waits, it does not.
         let in_order = |line: &Line<'_>| line.backfill != Backfill::FirstFit || line.is_sliced;
-        let waits = |line: &Line<'_>| line.without_room().next().is_some() || line.skipped().next().is_some();
+        let waits = |line: &Line<'_>| {
+            line.without_room().next().is_some() || (line.room > 0 && line.skipped().next().is_some())
+        };
         if pushed.clone().any(|line| in_order(line) && waits(line)) {
             return false;
         }

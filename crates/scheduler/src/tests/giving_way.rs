@@ -82,7 +82,8 @@ fn run(order: Order, slots: u32, preemptive: bool, tasks: &[Times], until: u64) 
         w.now = now;
         w.apply(Command::Tick);
         begun.end(&mut w);
-        let count = w.state.releases_due(Elapsed(now), 1_000);
+        // Afterwards what is there ends.
+        let count = if now < until * MS { w.state.releases_due(Elapsed(now), 1_000) } else { 0 };
         if count > 0 {
             w.apply(Command::Release { first: JobId(w.state.last_job().0 + 1), count });
         }

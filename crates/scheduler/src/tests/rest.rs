@@ -383,3 +383,26 @@ fn what_goes_on_counts_against_the_ceiling_where_nothing_else_is_ready() {
         wait(1),
     ]);
 }
+
+#[test]
+fn who_would_have_delayed_another_keeps_nothing_back_once_its_queue_is_at_its_ceiling() {
+    is_at_rest(&[
+        submit(ask(2, 0), 0, 2, 1),
+        open(2, 1, 0),
+        submit(ask(3, 0), 0, 0, 4),
+        submit(ask(1, 0), 0, 0, 1),
+        open(1, 1, 0),
+        Event::End { worker: 1 },
+        Event::RunningMax { queue: 0, max: None },
+        finish(0),
+        submit(ask(1, 2), 0, 2, 1),
+        submit(ask(3, 1), 2, 2, 1),
+        open(4, 1, 0),
+        Event::PauseJob { job: 2, on: false },
+        finish(14),
+        policy(2, 3, 3),
+        Event::RunningMax { queue: 2, max: Some(1) },
+        finish(7),
+        open(4, 2, 0),
+    ]);
+}
