@@ -161,7 +161,9 @@ impl Book {
     /// off by the others again and again.
     pub fn awaits_start(&self, whose: Whose, now: Elapsed) -> bool {
         let Some(place) = self.place(whose).filter(|place| place.at > now) else { return false };
-        self.known.get(&whose).is_none_or(|known| known.at > now && place.at <= known.at)
+        let may_be_put_off = self.firsts.len() > 1;
+        let is_ahead = |known: &Promise| known.at > now && (place.at <= known.at || !may_be_put_off);
+        self.known.get(&whose).is_none_or(is_ahead)
     }
 
     /// Whether anybody has a promise by now.

@@ -9,6 +9,8 @@ type Coming = (u64, i32, u64);
 fn starts(ageing: u64, coming: &[Coming]) -> Vec<(u64, u64)> {
     let mut settings = Settings::default();
     settings.limits.credit_per_session_max = 0;
+    // Whoever starves goes before anybody.
+    settings.limits.starve_after_s = 100_000;
     let mut w = World::with(settings);
     let session = w.session("a", 1);
     let ageing = Some(Duration::from_secs(ageing));
