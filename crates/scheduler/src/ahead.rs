@@ -15,8 +15,9 @@ use machine::{Placement, Plan, State};
 use model::{JobId, JobSpec, QueuePolicy, Resources, Run, RunSet, Seq, SessionId, TaskSpec};
 
 use crate::bookings;
+use crate::overlay::room;
 use crate::overlay::{Overlay, Taken};
-use crate::place::{longest_run, room};
+use crate::place::longest_run;
 use crate::reserve;
 use crate::takers::Takers;
 

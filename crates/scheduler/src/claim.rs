@@ -17,7 +17,8 @@ use machine::{CLAIMS_MAX, Group, Placement, Session, State, claimable};
 use model::{ClassId, Run, SessionId};
 
 use crate::overlay::Taken;
-use crate::place::{alike, longest_run, room};
+use crate::overlay::room;
+use crate::place::{alike, longest_run};
 use crate::queues::{Line, claimed_lines, next_turn};
 
 /// Stations that are told apart: with more of them in turn for the first tasks, some wait in vain for a slot.

@@ -12,8 +12,8 @@ use model::views::ReasonView;
 use model::{ClassId, JobId, Run, SessionId, UnitShare};
 
 use crate::explain::reason;
-use crate::overlay::Taken;
-use crate::place::{Round, room};
+use crate::overlay::{Taken, room};
+use crate::place::Round;
 
 /// What came of looking for room for all members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use machine::{Allocation, Group, Session, State};
 use model::{ClassId, Seq, SessionId, Verdict};
 
 use crate::overlay::Overlay;
-use crate::place::{Round, room};
+use crate::overlay::room;
+use crate::place::Round;
 
 /// Only what has shown to be shorter is sent ahead: somebody more urgent may come meanwhile, and then waits for it.
 pub const HELD_RUN_TIME_MAX: Duration = Duration::from_secs(1);

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use machine::state::queues::QueueId;
+use machine::state::sessions::Room;
 use machine::state::users::{EVERYBODY, UserId};
-use machine::{Placement, Plan, Promise, State};
+use machine::{Placement, Plan, Promise, Session, State};
 use model::{Elapsed, JobId, Pace, Resources, RunSet, Seq, SessionId};
 
 use crate::ahead::Asked;
+use crate::slices;
 
 #[derive(Clone, Debug, Default)]
 pub struct Overlay {
@@ -131,4 +133,20 @@ impl Taken {
             }
         }
     }
+}
+
+/// What is left of the session beside what the plans in flight take.
+pub(crate) fn room(state: &State, session: &Session, taken: &Taken) -> Room {
+    let mut room = session.room();
+    // What was sent ahead begins as soon as there is room.
+    state.held(session.id).for_each(|allocation| room.free.subtract(&allocation.resources));
+    if !taken.switched.is_empty() {
+        slices::turn(session, taken, &mut room);
+    }
+    for resources in taken.asked.get(&session.id).into_iter().flatten() {
+        if let Some(units) = room.fit(resources) {
+            room.take(resources, &units);
+        }
+    }
+    room
 }

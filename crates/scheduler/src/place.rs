@@ -8,14 +8,14 @@ use machine::state::bookings::Booked;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use machine::state::sessions::{Class, ClassKey, Room};
-use machine::{Group, Placement, Plan, Session, State};
+use machine::{Group, Placement, Plan, State};
 use model::policy::Backfill;
 use model::{ClassId, JobId, Kind, Pace, Resources, Run, SessionId, UnitShare};
 
 use crate::backfill::{Book, Whose};
 use crate::bookings;
 use crate::gang::{self, Sought};
-use crate::overlay::{Overlay, Taken};
+use crate::overlay::{Overlay, Taken, room};
 use crate::queues::{Line, lines, next_turn};
 use crate::takers::{OrderId, Takers};
 use crate::{Budget, held, preempt, reserve, slices};
@@ -567,21 +567,6 @@ enum Choice {
     NoRoom,
     /// There is room, and whoever took it would delay somebody who was promised it.
     Delays,
-}
-
-pub(crate) fn room(state: &State, session: &Session, taken: &Taken) -> Room {
-    let mut room = session.room();
-    // What was sent ahead begins as soon as there is room.
-    state.held(session.id).for_each(|allocation| room.free.subtract(&allocation.resources));
-    if !taken.switched.is_empty() {
-        slices::turn(session, taken, &mut room);
-    }
-    for resources in taken.asked.get(&session.id).into_iter().flatten() {
-        if let Some(units) = room.fit(resources) {
-            room.take(resources, &units);
-        }
-    }
-    room
 }
 
 /// Noops cost a worker nothing, so that one allocation carries a run of them; everything else goes one by one.

@@ -9,25 +9,22 @@
 //! counted as amounts here: whether single ones are free is seen when the time has come.
 
 mod gangs;
+mod places;
 mod profile;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use machine::eligible::{accepts, may_use};
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use machine::state::sessions::Class;
 use machine::{Promise, Promised, State};
 use model::policy::Backfill;
-use model::{ClassId, Elapsed, JobId, Resources, Run, SessionId};
+use model::{ClassId, Elapsed, JobId, Resources, SessionId};
 use profile::Profile;
 
 use crate::place::Round;
 use crate::queues::Line;
-
-/// By so much a place in time may slip without being lost: longer than an entry takes to be applied.
-const SLIP_MAX: Duration = Duration::from_secs(1);
 
 /// Whose promise.
 pub(crate) type Whose = (JobId, u32);
@@ -257,31 +254,6 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Somebody was placed on the sessions without regard to what was promised there: what cannot be kept is promised anew.
-    pub fn stand_again(&mut self, sessions: &[SessionId]) {
-        let book = &self.book;
-        let all: BTreeSet<Whose> = book.known.keys().chain(book.made.keys()).copied().collect();
-        let is_there = |promise: &&Promise| promise.sessions().any(|session| sessions.contains(&session));
-        let places =
-            all.into_iter().filter_map(|whose| Some((whose, book.place(whose).filter(is_there)?.clone())));
-        let mut places: Vec<(Whose, Promise)> = places.collect();
-        places.retain(|(whose, _)| self.backfill_of(whose.0) == Some(Backfill::Conservative));
-        for (whose, promise) in &places {
-            // What a gang has elsewhere stands.
-            let elsewhere: Vec<SessionId> =
-                promise.sessions().filter(|session| !sessions.contains(session)).collect();
-            if let Some(row) = self.class_of(*whose).filter(|_| !elsewhere.is_empty()) {
-                let estimate = self.estimate(whose.0, whose.1);
-                self.release(&elsewhere, promise.at.max(self.now()), &row.key.resources, estimate);
-            }
-        }
-        for (whose, promise) in places {
-            if !self.keep_place(whose, &promise) {
-                self.book.made.insert(whose, None);
-            }
-        }
-    }
-
     fn class_of(&self, (job, group): Whose) -> Option<&'a Class> {
         let group = self.state.job(job)?.groups.get(group as usize)?;
         self.state.class(group.class)
@@ -290,64 +262,6 @@ impl<'a> Round<'a> {
     fn backfill_of(&self, job: JobId) -> Option<Backfill> {
         let job = self.state.job(job)?;
         self.state.queue(job.queue).map(|queue| queue.policy.backfill)
-    }
-
-    /// Keeps the place in time, if it is there; of a gang all or none.
-    fn keep_place(&mut self, whose: Whose, promise: &Promise) -> bool {
-        let (state, now) = (self.state, self.now());
-        let Some(row) = self.class_of(whose) else { return false };
-        // One that was made under another backfill has no place for each.
-        if promise.sessions().count() != row.key.gang.max(1) as usize {
-            return false;
-        }
-        let estimate = self.estimate(whose.0, whose.1);
-        let (start, asked) = (promise.at.max(now), &row.key.resources);
-        let mut kept = Vec::new();
-        for id in promise.sessions() {
-            let takes = state.session(id).is_some_and(|session| accepts(state, session, &row.key).is_ok());
-            let profile = if takes { self.profile(id) } else { None };
-            let Some(profile) = profile.filter(|profile| profile.fits(start, asked, estimate)) else {
-                self.release(&kept, start, asked, estimate);
-                return false;
-            };
-            profile.block(start, asked, estimate);
-            kept.push(id);
-        }
-        true
-    }
-
-    /// The same place a little later. What a plan starts should end as long after it was made as its entry is applied after that:
-    /// without this, whoever comes after that would lose its place, and go behind all who were promised theirs after it.
-    fn slip(&mut self, whose: Whose, promise: &Promise) -> Option<Promise> {
-        let row = self.class_of(whose)?;
-        let (mut at, estimate) = (promise.at.max(self.now()), self.estimate(whose.0, whose.1));
-        let until = promise.at.plus(SLIP_MAX);
-        let mut members: BTreeMap<SessionId, u32> = BTreeMap::new();
-        promise.sessions().for_each(|session| *members.entry(session).or_default() += 1);
-        let mut before = None;
-        while before != Some(at) {
-            before = Some(at);
-            for (session, members) in &members {
-                let asked = gangs::times(&row.key.resources, *members);
-                at = self.profile(*session)?.earliest(at, &asked, estimate).filter(|at| *at <= until)?;
-            }
-        }
-        let slipped = Promise { at, ..promise.clone() };
-        self.keep_place(whose, &slipped).then_some(slipped)
-    }
-
-    fn release(
-        &mut self,
-        sessions: &[SessionId],
-        start: Elapsed,
-        asked: &Resources,
-        estimate: Option<Duration>,
-    ) {
-        for session in sessions {
-            if let Some(profile) = self.book.profiles.get_mut(session) {
-                profile.release(start, asked, estimate);
-            }
-        }
     }
 
     /// Made at its first use; none of a session that takes nothing.
@@ -528,108 +442,6 @@ impl<'a> Round<'a> {
     /// Whether anybody has left a place in time since this was asked last.
     pub fn has_left(&mut self) -> bool {
         std::mem::take(&mut self.book.has_left)
-    }
-
-    /// Starts the task now, or gives it the earliest place in time that leaves all others where they are.
-    pub fn conserve(
-        &mut self,
-        line: &mut Line<'_>,
-        class: ClassId,
-        row: &Class,
-        key: ReadyKey,
-        tasks: Run,
-    ) -> Option<SessionId> {
-        let (now, whose, asked) = (self.now(), (key.job, key.group), &row.key.resources);
-        let estimate = self.estimate(key.job, key.group);
-        self.order_of(class, row);
-        let place = self.book.place(whose).cloned();
-        let may_move = self.may_move(line.queue, whose);
-        let takers: Vec<SessionId> = match &place {
-            // Nothing has become free that was not counted with: it stays where it is, and starts when it is time.
-            Some(promise) if !may_move && promise.at > now => {
-                line.skip(key);
-                return None;
-            }
-            Some(promise) if !may_move => vec![promise.session],
-            _ => self.takers_of(class, row).collect(),
-        };
-        self.leave_place(whose, asked, estimate);
-        let mut best: Option<Promise> = None;
-        for session in takers {
-            let reserved =
-                self.reserved.get(&session).is_some_and(|kept| !may_use(self.state, *kept, key.job, tasks));
-            let earliest = self.earliest(now, session, whose, asked, estimate);
-            let Some(mut at) = earliest.filter(|_| !reserved) else {
-                continue;
-            };
-            if at <= now && self.is_open(session, row, whose, tasks, estimate) {
-                self.book.has_left |= place.is_some_and(|place| place.at > now || place.session != session);
-                return Some(session);
-            }
-            if at <= now {
-                // There is enough, and not of single units: not before something else ends there.
-                let next = self.profile(session).and_then(|profile| profile.next_after(now));
-                let later = next.and_then(|next| self.earliest(next, session, whose, asked, estimate));
-                let Some(later) = later else { continue };
-                at = later;
-            }
-            if best.as_ref().is_none_or(|best| at < best.at) {
-                best = Some(Promise::new(session, at));
-            }
-        }
-        if let Some(promise) = &best {
-            let profile = self.profile(promise.session).expect("looked at above");
-            profile.block(promise.at, asked, estimate);
-        }
-        self.book.has_left |= place.is_some() && place != best;
-        if best.is_some() {
-            self.book.moved.insert(whose);
-        }
-        self.book.made.insert(whose, best);
-        line.skip(key);
-        None
-    }
-
-    /// The earliest start on the session, not before `from`, that leaves everybody where they are; what is promised to the first of another queue
-    /// comes before.
-    fn earliest(
-        &mut self,
-        mut from: Elapsed,
-        session: SessionId,
-        whose: Whose,
-        asked: &Resources,
-        estimate: Option<Duration>,
-    ) -> Option<Elapsed> {
-        loop {
-            let at = self.profile(session)?.earliest(from, asked, estimate)?;
-            let guards = self.book.guards.get(&session).into_iter().flatten();
-            let mut others = guards.filter(|guard| guard.whose != whose);
-            let Some(first) = others.find(|guard| !guard.allows(whose, asked, end(at, estimate))) else {
-                return Some(at);
-            };
-            let over = end(first.at, self.estimate(first.whose.0, first.whose.1));
-            if over <= at {
-                return Some(at);
-            }
-            // Nobody knows when the first one will be over.
-            if over == Elapsed::MAX {
-                return None;
-            }
-            from = over;
-        }
-    }
-
-    /// Whether something is free that was not counted with when it was promised its place.
-    fn may_move(&self, queue: QueueId, whose: Whose) -> bool {
-        let is_loosened = self.state.queue(queue).is_some_and(|row| row.loosened);
-        is_loosened && !self.taken.compressed.contains(&queue) && !self.book.moved.contains(&whose)
-    }
-
-    /// Its old place is free for itself.
-    fn leave_place(&mut self, whose: Whose, asked: &Resources, estimate: Option<Duration>) {
-        let Some(promise) = self.book.place(whose) else { return };
-        let (start, sessions) = (promise.at.max(self.now()), promise.sessions().collect::<Vec<_>>());
-        self.release(&sessions, start, asked, estimate);
     }
 }
 

@@ -139,6 +139,11 @@ fn whoever_comes_before_the_one_that_runs_takes_its_place_and_gives_it_back() {
     assert!(w.state.with_suspended().next().is_none());
 }
 
+/// The only task of the job, placed there.
+fn on(session: SessionId, job: u64) -> machine::Placement {
+    machine::Placement { job: JobId(job), tasks: model::Run::new(0, 1), session, held: false, alternative: 0 }
+}
+
 /// Three tasks: the first stands still for the second, and both for the third.
 fn two_stand_still() -> (World, SessionId) {
     let mut w = World::new();
@@ -146,13 +151,7 @@ fn two_stand_still() -> (World, SessionId) {
     put(&mut w, Order::Rms, 1, true, &[(300, 2_000, 2_000, 0), (100, 1_000, 1_000, 0), (20, 500, 500, 0)]);
     w.apply(Command::Release { first: JobId(1), count: 3 });
     for job in 1..4 {
-        let placement = machine::Placement {
-            job: JobId(job),
-            tasks: model::Run::new(0, 1),
-            session,
-            held: false,
-            alternative: 0,
-        };
+        let placement = on(session, job);
         let switch = machine::Switch { session, seq: job - 1, to: Pace::StandsStill };
         let switches = if job > 1 { vec![switch] } else { Vec::new() };
         w.apply(Command::Place(Plan { placements: vec![placement], switches, ..Plan::default() }));
@@ -212,13 +211,7 @@ fn all_slots_give_way_in_one_round() {
     assert_eq!(w.write(Op::PutPeriodic(Box::new(spec))), machine::Reply::Done);
     w.apply(Command::Release { first: JobId(1), count: 4 });
     for job in [1, 3] {
-        let placement = machine::Placement {
-            job: JobId(job),
-            tasks: model::Run::new(0, 1),
-            session,
-            held: false,
-            alternative: 0,
-        };
+        let placement = on(session, job);
         w.apply(Command::Place(Plan { placements: vec![placement], ..Plan::default() }));
     }
     let plan = w.plan();
