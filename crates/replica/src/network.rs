@@ -145,6 +145,8 @@ impl Network {
             incarnation: member.incarnation,
             // A heartbeat is tried again soon, a stream costs more to set up.
             silence_max: if lane == Lane::Append { self.silence_max } else { Duration::ZERO },
+            beats: None,
+            only_beats: false,
         }
     }
 }
@@ -157,7 +159,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     }
 
     async fn new_heartbeat_client(&mut self, target: NodeId, node: &Member) -> Client {
-        self.client(target, node, Lane::Control)
+        Client { only_beats: true, ..self.client(target, node, Lane::Control) }
     }
 
     async fn new_snapshot_client(&mut self, target: NodeId, node: &Member) -> Client {
@@ -174,6 +176,31 @@ pub struct Client {
     target: NodeId,
     incarnation: u64,
     silence_max: Duration,
+    /// Of a client that sends heartbeats: the stream that the last one was answered on.
+    beats: Option<Beats>,
+    only_beats: bool,
+}
+
+/// A stream of heartbeats, one in flight at a time. That it goes on spares each of them setting one up, which is most of
+/// what a cluster does that has nothing to do.
+struct Beats {
+    requests: mpsc::Sender<pb::AppendRequest>,
+    answers: tonic::Streaming<pb::AppendResponse>,
+}
+
+impl Beats {
+    async fn exchange(&mut self, beat: pb::AppendRequest) -> Result<pb::AppendResponse, Status> {
+        self.requests.send(beat).await.map_err(|_| Beats::ended())?;
+        self.answer().await
+    }
+
+    async fn answer(&mut self) -> Result<pb::AppendResponse, Status> {
+        self.answers.message().await?.ok_or_else(Beats::ended)
+    }
+
+    fn ended() -> Status {
+        Status::unavailable("the peer ended the stream")
+    }
 }
 
 fn failed(status: &Status) -> RPCError<TypeConfig> {
@@ -192,6 +219,41 @@ impl Client {
         let mut request = Request::new(message);
         address(&mut request, &self.own, self.target, self.incarnation);
         request
+    }
+
+    /// With a first heartbeat under way: it takes no longer than any other.
+    async fn open_beats(&mut self, first: pb::AppendRequest) -> Result<Beats, Status> {
+        let (requests, receiver) = mpsc::channel(1);
+        requests.send(first).await.map_err(|_| Beats::ended())?;
+        let request = self.request(ReceiverStream::new(receiver));
+        let answers = self.bulk.append(request).await?.into_inner();
+        Ok(Beats { requests, answers })
+    }
+
+    /// On the stream that is open, or on a new one where the peer has closed that since.
+    async fn exchange(&mut self, beat: &pb::AppendRequest) -> Result<(Beats, pb::AppendResponse), Status> {
+        if let Some(mut beats) = self.beats.take()
+            && let Ok(answer) = beats.exchange(beat.clone()).await
+        {
+            return Ok((beats, answer));
+        }
+        let mut beats = self.open_beats(beat.clone()).await?;
+        let answer = beats.answer().await?;
+        Ok((beats, answer))
+    }
+
+    /// A stream is kept only with nothing in flight: the answer to a heartbeat that was given up is nobody else's.
+    async fn beat(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        limit: Duration,
+    ) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
+        let beat = convert::append_out(rpc);
+        let (beats, answer) = within(limit, self.exchange(&beat)).await?;
+        let result = convert::appended_in(answer).map_err(|status| failed(&status))?;
+        // After any other answer the peer ends the stream.
+        self.beats = result.is_ok().then_some(beats);
+        Ok(result)
     }
 
     async fn ask(&mut self, rpc: &VoteRequest<TypeConfig>, pre_vote: bool, option: &RPCOption) -> VoteResult {
@@ -249,6 +311,10 @@ impl RaftNetworkV2<TypeConfig> for Client {
             // refuses at once would be tried again at once, for ever.
             let mut input = input;
             let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
+            if self.only_beats {
+                let result = self.beat(first, silence_max).await;
+                return Ok(futures::stream::iter([result]).boxed());
+            }
             // The first is under way from now on, whenever the connection gets to it.
             let sent = Arc::new(AtomicU64::new(1));
             let counter = sent.clone();
@@ -412,43 +478,4 @@ pub async fn read_index(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::env::Real;
-
-    /// It lived on in the connection, and took from the next one what that was to send.
-    #[tokio::test]
-    async fn a_stream_of_appends_that_nobody_answers_is_gone_when_it_is_given_up() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let member = Member { raft_address: listener.local_addr().unwrap().to_string(), ..Member::default() };
-        let own = Identity {
-            cluster: "c".into(),
-            cluster_id: "1".into(),
-            id: 1,
-            name: "n1".into(),
-            incarnation: 1,
-            failover: Default::default(),
-            founders: BTreeMap::new(),
-        };
-        let transport = Arc::new(Transport::new(Arc::new(Real::new()), Handle::current()));
-        let silence_max = Duration::from_millis(50);
-        let network = Network { transport, own: Arc::new(own), silence_max };
-        let mut client = network.client(2, &member, Lane::Append);
-
-        let (held, append) = (Arc::new(()), || AppendEntriesRequest {
-            vote: Vote::new(1, 1),
-            prev_log_id: None,
-            entries: Vec::new(),
-            leader_commit: None,
-        });
-        let holder = held.clone();
-        let requests = futures::stream::repeat_with(move || {
-            let _ = &holder;
-            append()
-        });
-        let option = RPCOption::new(Duration::from_millis(10));
-        let given_up = RaftNetworkV2::stream_append(&mut client, requests, option).await;
-        assert!(given_up.is_err(), "the peer takes connections and says nothing");
-        assert_eq!(Arc::strong_count(&held), 1);
-    }
-}
+mod tests;

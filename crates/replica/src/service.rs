@@ -15,7 +15,7 @@ use openraft::errors::RaftError;
 use parking_lot::Mutex;
 use tonic::metadata::MetadataMap;
 use tonic::transport::server::Router;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use wire::raft as pb;
 use wire::raft::peer_server::{Peer, PeerServer};
 use wire::raft::raft_server::{Raft as RaftService, RaftServer};
@@ -159,9 +159,12 @@ impl RaftService for Services {
             if request.is_ok() {
                 node.led_at_us.store(node.env.now().0, Ordering::Relaxed);
             }
-            futures::future::ready(
-                request.inspect_err(|status| tracing::warn!(%status, "append refused")).ok(),
-            )
+            let request = request.inspect_err(|status| match status.code() {
+                // The leader lets go of a stream when it leads no more, or had no answer in time.
+                Code::Cancelled => tracing::debug!(%status, "a stream of appends is given up"),
+                _ => tracing::warn!(%status, "append refused"),
+            });
+            futures::future::ready(request.ok())
         });
         let results = seeded(async { running.raft.stream_append(readable) }).await;
         let responses = results.map(|result| result.map(convert::appended_out).map_err(stopped));

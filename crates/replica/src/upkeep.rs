@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::join_all;
+use model::Term;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
@@ -101,16 +102,20 @@ impl Upkeep {
         let mut applied = self.shared.applied.subscribe();
         let (mut role, mut published) = (None, self.env.now());
         loop {
-            let metrics = self.metrics();
-            if let Err(fatal) = &metrics.running_state {
+            let (running, state, term, leader) = {
+                // Looked at in place: it changes with every heartbeat, and a copy is of all that is known of the members.
+                let metrics = metrics_changed.borrow_watched();
+                (metrics.running_state.clone(), metrics.state, metrics.current_term, metrics.current_leader)
+            };
+            if let Err(fatal) = running {
                 leadership.send_replace(Leadership::NotLeading);
                 if !matches!(fatal, openraft::errors::Fatal::Stopped) {
                     self.env.stop(&format!("replication has failed: {fatal}"));
                 }
                 return;
             }
-            self.tell(&metrics, &leadership);
-            let current = Some((metrics.state, metrics.current_term, metrics.current_leader));
+            self.tell(state, term, &leadership);
+            let current = Some((state, term, leader));
             let wait = STATUS_EVERY.saturating_sub(self.env.now().since(published));
             let is_due = role != current || wait.is_zero();
             if is_due {
@@ -118,8 +123,7 @@ impl Upkeep {
                 (role, published) = (current, self.env.now());
             }
             // Apply matters only until the first entry of the term is in.
-            let waits_for_apply =
-                metrics.state == ServerState::Leader && leadership.borrow().term().is_none();
+            let waits_for_apply = state == ServerState::Leader && leadership.borrow().term().is_none();
             tokio::select! {
                 biased;
                 changed = metrics_changed.changed() => if changed.is_err() { return },
@@ -129,10 +133,10 @@ impl Upkeep {
         }
     }
 
-    fn tell(&self, metrics: &Metrics, leadership: &watch::Sender<Leadership>) {
+    fn tell(&self, state: ServerState, current: Term, leadership: &watch::Sender<Leadership>) {
         let applied_term = self.shared.applied.borrow().map(|id| *id.leader_id);
-        let leads = metrics.state == ServerState::Leader && applied_term == Some(metrics.current_term);
-        let term = leads.then_some(metrics.current_term);
+        let leads = state == ServerState::Leader && applied_term == Some(current);
+        let term = leads.then_some(current);
         leadership.send_if_modified(|current| {
             if current.term() == term {
                 return false;
