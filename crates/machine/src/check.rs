@@ -41,10 +41,16 @@ pub fn broken(state: &State) -> Vec<String> {
 }
 
 fn check_job(state: &State, job: &Job, found: &mut Vec<String>) {
+    if job.rare.is_idle() {
+        found.push(format!("{}: room is kept for what it does not have", job.id));
+    }
     let mut counts = Counts::default();
     for (place, group) in job.groups.iter().enumerate() {
         let name = format!("{} group {place}", job.id);
         counts.add(&group.counts());
+        if group.rare.is_idle() {
+            found.push(format!("{name}: room is kept for what it does not have"));
+        }
         check_positions(&name, group, found);
         if group.gang {
             check_gang(&name, group, found);
@@ -64,8 +70,8 @@ fn check_job(state: &State, job: &Job, found: &mut Vec<String>) {
     if results != job.results_bytes {
         found.push(format!("{}: {results} bytes of results are kept as {}", job.id, job.results_bytes));
     }
-    if counts != job.counts {
-        found.push(format!("{}: counts {:?} are kept as {:?}", job.id, counts, job.counts));
+    if counts != job.counts() {
+        found.push(format!("{}: counts {:?} are kept as {:?}", job.id, counts, job.counts()));
     }
     let settled = job.groups.iter().filter(|group| group.settled).count() as u32;
     if settled != job.settled {
@@ -286,7 +292,7 @@ fn check_queues(state: &State, found: &mut Vec<String>) {
     for queue in state.queues() {
         let jobs: Vec<&Job> = state.jobs().filter(|job| job.queue == queue.id).collect();
         let mut counts = Counts::default();
-        jobs.iter().for_each(|job| counts.add(&job.counts));
+        jobs.iter().for_each(|job| counts.add(&job.counts()));
         let open = jobs.iter().filter(|job| !job.is_finished()).count() as u64;
         unfinished += open;
         if counts != queue.counts || jobs.len() as u64 != queue.jobs || open != queue.unfinished_jobs {

@@ -62,7 +62,7 @@ impl State {
         marks.numbers(&hold);
         marks.numbers(&[job.waiting, job.reopening, job.settled].map(u64::from));
         marks.numbers(&[job.results_bytes, job.dependents.len() as u64, job.cancelling.len().into()]);
-        marks.counts(&job.counts);
+        marks.counts(&job.counts());
         if let Some(queue) = self.queues.get(&job.queue) {
             marks.numbers(&queue.usage.mark());
             if self.level() >= LEVEL_TURNS {

@@ -2,53 +2,92 @@
 //! afterwards are copied. This is what makes a snapshot of a large state cheap.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 const PAGE: u64 = 64;
 /// Pages of a chapter.
 const CHAPTER: u64 = 64;
 
-/// So many places, each with something or nothing, that copies share.
+/// How a place of a page holds its row.
+pub trait Held<T>: Clone {
+    fn of(row: T) -> Self;
+    fn row(&self) -> &T;
+    /// To change it: a copy of its own, if another shares it.
+    fn row_mut(&mut self) -> &mut T;
+}
+
+/// Shared with the copies of its page.
+impl<T: Clone> Held<T> for Arc<T> {
+    fn of(row: T) -> Arc<T> {
+        Arc::new(row)
+    }
+
+    fn row(&self) -> &T {
+        self
+    }
+
+    fn row_mut(&mut self) -> &mut T {
+        Arc::make_mut(self)
+    }
+}
+
+/// In the page itself, and copied with it: for rows that are small and hardly ever change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inline<T>(T);
+
+impl<T: Clone> Held<T> for Inline<T> {
+    fn of(row: T) -> Inline<T> {
+        Inline(row)
+    }
+
+    fn row(&self) -> &T {
+        &self.0
+    }
+
+    fn row_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+/// So many places, each with something or nothing.
 #[derive(Clone)]
-struct Leaf<T> {
-    places: Vec<Option<Arc<T>>>,
+struct Leaf<H> {
+    places: Vec<Option<H>>,
     used: usize,
 }
 
-type Page<T> = Leaf<T>;
-type Chapter<T> = Leaf<Page<T>>;
+type Page<H> = Leaf<H>;
+type Chapter<H> = Leaf<Arc<Page<H>>>;
 
-impl<T> Leaf<T> {
-    fn empty(places: u64) -> Leaf<T> {
+impl<H> Leaf<H> {
+    fn empty(places: u64) -> Leaf<H> {
         Leaf { places: (0..places).map(|_| None).collect(), used: 0 }
     }
 
-    fn get(&self, place: u64) -> Option<&T> {
-        self.places[place as usize].as_deref()
+    fn get(&self, place: u64) -> Option<&H> {
+        self.places[place as usize].as_ref()
     }
 
-    fn put(&mut self, place: u64, value: T) -> Option<Arc<T>> {
-        let before = self.places[place as usize].replace(Arc::new(value));
+    fn get_mut(&mut self, place: u64) -> Option<&mut H> {
+        self.places[place as usize].as_mut()
+    }
+
+    fn put(&mut self, place: u64, held: H) -> Option<H> {
+        let before = self.places[place as usize].replace(held);
         self.used += usize::from(before.is_none());
         before
     }
 
-    fn take(&mut self, place: u64) -> Option<Arc<T>> {
+    fn take(&mut self, place: u64) -> Option<H> {
         let taken = self.places[place as usize].take();
         self.used -= usize::from(taken.is_some());
         taken
     }
 
-    fn numbered(&self) -> impl DoubleEndedIterator<Item = (u64, &T)> {
+    fn numbered(&self) -> impl DoubleEndedIterator<Item = (u64, &H)> {
         let places = self.places.iter().enumerate();
-        places.filter_map(|(place, value)| Some((place as u64, value.as_deref()?)))
-    }
-}
-
-impl<T: Clone> Leaf<T> {
-    /// To change it: a copy of its own, if another shares it.
-    fn get_mut(&mut self, place: u64) -> Option<&mut T> {
-        self.places[place as usize].as_mut().map(Arc::make_mut)
+        places.filter_map(|(place, held)| Some((place as u64, held.as_ref()?)))
     }
 }
 
@@ -59,20 +98,21 @@ fn locate(number: u64) -> (u64, u64, u64) {
 
 /// Rows by number. Numbers are dense: a page of 64 exists as long as one of its rows does.
 #[derive(Clone)]
-pub struct Paged<T> {
-    chapters: BTreeMap<u64, Arc<Chapter<T>>>,
+pub struct Paged<T, H = Arc<T>> {
+    chapters: BTreeMap<u64, Arc<Chapter<H>>>,
     len: u64,
     /// Rows that may have changed since somebody last asked.
     touched: Vec<u64>,
+    rows: PhantomData<T>,
 }
 
-impl<T> Default for Paged<T> {
-    fn default() -> Paged<T> {
-        Paged { chapters: BTreeMap::new(), len: 0, touched: Vec::new() }
+impl<T, H> Default for Paged<T, H> {
+    fn default() -> Paged<T, H> {
+        Paged { chapters: BTreeMap::new(), len: 0, touched: Vec::new(), rows: PhantomData }
     }
 }
 
-impl<T: Clone> Paged<T> {
+impl<T, H: Held<T>> Paged<T, H> {
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -83,7 +123,7 @@ impl<T: Clone> Paged<T> {
 
     pub fn get(&self, number: u64) -> Option<&T> {
         let (chapter, page, place) = locate(number);
-        self.chapters.get(&chapter)?.get(page)?.get(place)
+        self.chapters.get(&chapter)?.get(page)?.get(place).map(Held::row)
     }
 
     pub fn contains(&self, number: u64) -> bool {
@@ -96,29 +136,30 @@ impl<T: Clone> Paged<T> {
         // Looked at first, so that asking for what is not there copies nothing.
         chapter.get(page)?.get(place)?;
         note(&mut self.touched, number);
-        Arc::make_mut(chapter).get_mut(page)?.get_mut(place)
+        let page = Arc::make_mut(chapter).get_mut(page)?;
+        Arc::make_mut(page).get_mut(place).map(Held::row_mut)
     }
 
-    pub fn insert(&mut self, number: u64, row: T) -> Option<Arc<T>> {
+    pub fn insert(&mut self, number: u64, row: T) -> Option<H> {
         note(&mut self.touched, number);
         let (chapter, page, place) = locate(number);
         let chapter = self.chapters.entry(chapter).or_insert_with(|| Arc::new(Leaf::empty(CHAPTER)));
         let chapter = Arc::make_mut(chapter);
         if chapter.get(page).is_none() {
-            chapter.put(page, Leaf::empty(PAGE));
+            chapter.put(page, Arc::new(Leaf::empty(PAGE)));
         }
-        let before = chapter.get_mut(page)?.put(place, row);
+        let before = Arc::make_mut(chapter.get_mut(page)?).put(place, H::of(row));
         self.len += u64::from(before.is_none());
         before
     }
 
-    pub fn remove(&mut self, number: u64) -> Option<Arc<T>> {
+    pub fn remove(&mut self, number: u64) -> Option<H> {
         let (at, page, place) = locate(number);
         let chapter = self.chapters.get_mut(&at)?;
         chapter.get(page)?.get(place)?;
         note(&mut self.touched, number);
         let chapter = Arc::make_mut(chapter);
-        let rows = chapter.get_mut(page)?;
+        let rows = Arc::make_mut(chapter.get_mut(page)?);
         let row = rows.take(place);
         self.len -= 1;
         if rows.used == 0 {
@@ -132,7 +173,7 @@ impl<T: Clone> Paged<T> {
 
     /// All rows in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &T)> {
-        self.chapters.iter().flat_map(|(at, chapter)| numbered(*at, chapter))
+        self.chapters.iter().flat_map(|(at, chapter)| numbered::<T, H>(*at, chapter))
     }
 
     /// Rows below `number`, the highest first.
@@ -141,8 +182,9 @@ impl<T: Clone> Paged<T> {
         let chapters = self.chapters.range(..=at).rev();
         let pages = chapters.flat_map(|(at, chapter)| pages(*at, chapter).rev());
         let pages = pages.filter(move |(first, _)| *first < number);
-        let rows = pages
-            .flat_map(|(first, page)| page.numbered().rev().map(move |(place, row)| (first + place, row)));
+        let rows = pages.flat_map(|(first, page)| {
+            page.numbered().rev().map(move |(place, held)| (first + place, held.row()))
+        });
         rows.filter(move |(found, _)| *found < number)
     }
 
@@ -167,12 +209,16 @@ fn note(touched: &mut Vec<u64>, number: u64) {
 }
 
 /// The pages of a chapter, each with the number of its first row.
-fn pages<T>(at: u64, chapter: &Chapter<T>) -> impl DoubleEndedIterator<Item = (u64, &Page<T>)> {
-    chapter.numbered().map(move |(page, rows)| ((at * CHAPTER + page) * PAGE, rows))
+fn pages<H>(at: u64, chapter: &Chapter<H>) -> impl DoubleEndedIterator<Item = (u64, &Page<H>)> {
+    chapter.numbered().map(move |(page, rows)| ((at * CHAPTER + page) * PAGE, &**rows))
 }
 
-fn numbered<T>(at: u64, chapter: &Chapter<T>) -> impl DoubleEndedIterator<Item = (u64, &T)> {
-    pages(at, chapter).flat_map(|(first, page)| page.numbered().map(move |(place, row)| (first + place, row)))
+fn numbered<'a, T: 'a, H: Held<T>>(
+    at: u64,
+    chapter: &'a Chapter<H>,
+) -> impl DoubleEndedIterator<Item = (u64, &'a T)> {
+    pages(at, chapter)
+        .flat_map(|(first, page)| page.numbered().map(move |(place, held)| (first + place, held.row())))
 }
 
 #[cfg(test)]
@@ -183,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_copy_keeps_what_it_saw() {
-        let mut table = Paged::default();
+        let mut table: Paged<u64> = Paged::default();
         for number in 0..200 {
             table.insert(number, number * 10);
         }
@@ -203,7 +249,7 @@ mod tests {
 
     #[test]
     fn rows_come_in_order_from_both_ends() {
-        let mut table = Paged::default();
+        let mut table: Paged<()> = Paged::default();
         for number in [300, 5, 64, 63] {
             table.insert(number, ());
         }
@@ -232,36 +278,42 @@ mod tests {
         ]
     }
 
+    fn is_a_map<H: Held<usize>>(steps: &[Step]) -> Result<(), TestCaseError> {
+        let (mut table, mut map) = (Paged::<usize, H>::default(), BTreeMap::new());
+        let mut kept = Vec::new();
+        for (at, step) in steps.iter().enumerate() {
+            match step {
+                Step::Insert(number) => {
+                    let before = table.insert(*number, at).map(|held| *held.row());
+                    prop_assert_eq!(before, map.insert(*number, at));
+                }
+                Step::Change(number) => {
+                    table.get_mut(*number).into_iter().for_each(|row| *row = at);
+                    map.entry(*number).and_modify(|row| *row = at);
+                }
+                Step::Remove(number) => {
+                    prop_assert_eq!(table.remove(*number).map(|held| *held.row()), map.remove(number));
+                }
+                Step::Keep => kept.push((table.clone(), map.clone())),
+            }
+        }
+        kept.push((table, map));
+        for (table, map) in kept {
+            prop_assert!(table.iter().eq(map.iter().map(|(number, row)| (*number, row))));
+            prop_assert_eq!((table.len(), table.first()), (map.len() as u64, map.keys().next().copied()));
+            for end in [0, 64, 4_096, 4_100, 8_192, 9_000] {
+                let below = map.range(..end).rev().map(|(number, row)| (*number, row));
+                prop_assert!(table.below(end).eq(below));
+            }
+        }
+        Ok(())
+    }
+
     proptest! {
         #[test]
         fn a_table_is_a_map_and_so_is_each_copy(steps in prop::collection::vec(step(), 0..300)) {
-            let (mut table, mut map) = (Paged::default(), BTreeMap::new());
-            let mut kept: Vec<(Paged<usize>, BTreeMap<u64, usize>)> = Vec::new();
-            for (at, step) in steps.into_iter().enumerate() {
-                match step {
-                    Step::Insert(number) => {
-                        let before = table.insert(number, at).map(|row| *row);
-                        prop_assert_eq!(before, map.insert(number, at));
-                    }
-                    Step::Change(number) => {
-                        table.get_mut(number).into_iter().for_each(|row| *row = at);
-                        map.entry(number).and_modify(|row| *row = at);
-                    }
-                    Step::Remove(number) => {
-                        prop_assert_eq!(table.remove(number).map(|row| *row), map.remove(&number));
-                    }
-                    Step::Keep => kept.push((table.clone(), map.clone())),
-                }
-            }
-            kept.push((table, map));
-            for (table, map) in kept {
-                prop_assert!(table.iter().eq(map.iter().map(|(number, row)| (*number, row))));
-                prop_assert_eq!((table.len(), table.first()), (map.len() as u64, map.keys().next().copied()));
-                for end in [0, 64, 4_096, 4_100, 8_192, 9_000] {
-                    let below = map.range(..end).rev().map(|(number, row)| (*number, row));
-                    prop_assert!(table.below(end).eq(below));
-                }
-            }
+            is_a_map::<Arc<usize>>(&steps)?;
+            is_a_map::<Inline<usize>>(&steps)?;
         }
     }
 }

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::chores::Chore;
 use crate::mutants::Mutant;
-use crate::paged::Paged;
+use crate::paged::{Inline, Paged};
 use crate::shared::SharedSpecs;
 use crate::state::bookings::Booking;
 use crate::state::jobs::{Job, Tombstone};
 use crate::state::periodic::PeriodicSet;
 use crate::state::queues::{Queue, QueueId};
 use crate::state::rank::Learnt;
-use crate::state::requests::{RequestRow, Requests};
+use crate::state::requests::{RequestRow, RequestRows, Requests};
 use crate::state::sessions::{Class, Session, Worker};
 use crate::state::{Meta, State};
 
@@ -23,9 +23,9 @@ use crate::state::{Meta, State};
 pub struct Frozen {
     meta: Meta,
     jobs: Paged<Job>,
-    tombstones: Paged<Tombstone>,
+    tombstones: Paged<Tombstone, Inline<Tombstone>>,
     sessions: Paged<Session>,
-    requests: Paged<RequestRow>,
+    requests: RequestRows,
     queues: BTreeMap<QueueId, Queue>,
     classes: BTreeMap<ClassId, Class>,
     workers: BTreeMap<String, Worker>,
@@ -82,9 +82,9 @@ impl State {
         }
     }
 
-    fn kept_requests(&self) -> Paged<RequestRow> {
+    fn kept_requests(&self) -> RequestRows {
         if self.has_bug(Mutant::RequestsNotInSnapshot) {
-            Paged::default()
+            RequestRows::default()
         } else {
             self.requests.rows.clone()
         }

@@ -59,7 +59,7 @@ impl State {
             actor: (*job.actor).clone(),
             submitted: job.submitted.wall,
             finished: job.finished.map(|stamp| stamp.wall),
-            counts: held(job, job.counts),
+            counts: held(job, job.counts()),
             groups: (0..job.groups.len()).map(|place| group_view(job, place)).collect(),
             after: (*job.after).clone(),
         }

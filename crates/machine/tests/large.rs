@@ -145,9 +145,9 @@ fn fan(count: usize) -> Vec<TaskSpec> {
 fn a_large_job_opens_by_ticks() {
     let mut world = World::new();
     let job = world.submit(tasks(GROUPS), Vec::new());
-    assert!(world.state.job(job).unwrap().counts.ready < GROUPS as u64);
+    assert!(world.state.job(job).unwrap().counts().ready < GROUPS as u64);
     assert_eq!(world.settle(), 2);
-    assert_eq!(world.state.job(job).unwrap().counts.ready, GROUPS as u64);
+    assert_eq!(world.state.job(job).unwrap().counts().ready, GROUPS as u64);
 }
 
 #[test]
@@ -161,12 +161,12 @@ fn a_large_cancel_is_marked_at_once_and_completed_by_ticks() {
     assert_eq!(applied.replies, [Reply::Changed { tasks: GROUPS as u64 }]);
     assert!(changed(&applied) <= ROWS_PER_APPLY as usize);
     let row = world.state.job(job).unwrap();
-    assert!(row.cancelled && !row.is_finished() && row.counts.ready > 0);
+    assert!(row.cancelled && !row.is_finished() && row.counts().ready > 0);
     assert!(world.state.ready().is_empty(), "nothing of it is to be planned any more");
 
     assert_eq!(world.settle(), 2);
     assert_eq!(world.state_of(job), JobState::Cancelled);
-    assert_eq!(world.state.job(job).unwrap().counts.cancelled, GROUPS as u64);
+    assert_eq!(world.state.job(job).unwrap().counts().cancelled, GROUPS as u64);
     assert_eq!(world.state_of(later), JobState::Failed, "what waited for it is skipped");
 }
 
@@ -198,7 +198,7 @@ fn a_retry_in_the_middle_of_a_cancel_waits_for_it() {
     world.write(Op::Retry { targets: vec![Target::job(job)], failed_only: false });
     world.settle();
     let row = world.state.job(job).unwrap();
-    assert_eq!((row.counts.ready, row.counts.cancelled), (GROUPS as u64, 0));
+    assert_eq!((row.counts().ready, row.counts().cancelled), (GROUPS as u64, 0));
     assert_eq!(world.state.task_view(model::TaskId { job, number: 9_999 }).unwrap().round, 2);
 }
 
@@ -210,11 +210,11 @@ fn a_large_fan_is_skipped_reopened_and_released_by_ticks() {
     let first = RunSet::of(Run::new(0, 1));
     world.write(Op::Cancel { targets: vec![Target { job, tasks: Some(first) }] });
     assert!(world.settle() >= 2);
-    assert_eq!(world.state.job(job).unwrap().counts.skipped, GROUPS as u64 - 1);
+    assert_eq!(world.state.job(job).unwrap().counts().skipped, GROUPS as u64 - 1);
 
     world.write(Op::Retry { targets: vec![Target::job(job)], failed_only: false });
     world.settle();
-    assert_eq!(world.state.job(job).unwrap().counts.blocked, GROUPS as u64 - 1);
+    assert_eq!(world.state.job(job).unwrap().counts().blocked, GROUPS as u64 - 1);
     finish::everything(&mut world.state);
     assert_eq!(world.state_of(job), JobState::Succeeded);
 }
@@ -258,7 +258,7 @@ fn many_tasks_named_one_by_one_are_marked_at_once_and_cancelled_by_ticks() {
 
     assert!(world.settle() >= 1);
     let row = world.state.job(job).unwrap();
-    assert_eq!((row.counts.ready, row.counts.cancelled), (1, GROUPS as u64 - 1));
+    assert_eq!((row.counts().ready, row.counts().cancelled), (1, GROUPS as u64 - 1));
     assert!(row.cancelling.is_empty());
 }
 
@@ -268,7 +268,7 @@ fn what_an_array_has_waiting_to_try_again_is_cancelled_by_ticks() {
     let job = world.submit(arrays(), Vec::new());
     world.settle();
     run_apart(&mut world, job, &every_second(), Verdict::Failed);
-    assert_eq!(world.state.job(job).unwrap().counts.delayed, GROUPS as u64);
+    assert_eq!(world.state.job(job).unwrap().counts().delayed, GROUPS as u64);
 
     let first = RunSet::of(Run::new(0, 2 * GROUPS as u32));
     let applied = world.write(Op::Cancel { targets: vec![Target { job, tasks: Some(first) }] });
@@ -277,7 +277,7 @@ fn what_an_array_has_waiting_to_try_again_is_cancelled_by_ticks() {
     assert!(world.state.ready().is_empty());
     assert!(world.settle() >= 2);
     let row = world.state.job(job).unwrap();
-    assert_eq!((row.counts.cancelled, row.counts.skipped), (2 * GROUPS as u64, 2 * GROUPS as u64));
+    assert_eq!((row.counts().cancelled, row.counts().skipped), (2 * GROUPS as u64, 2 * GROUPS as u64));
     assert_eq!(world.state_of(job), JobState::Cancelled);
 }
 
@@ -291,13 +291,13 @@ fn a_retry_of_a_broken_up_array_is_done_by_ticks_and_begins_as_a_whole() {
     world.write(Op::Cancel { targets: vec![Target::job(job)] });
     world.settle();
     let cancelled = 3 * GROUPS as u64;
-    assert_eq!(world.state.job(job).unwrap().counts.cancelled, cancelled);
+    assert_eq!(world.state.job(job).unwrap().counts().cancelled, cancelled);
 
     let applied = world.write(Op::Retry { targets: vec![Target::job(job)], failed_only: false });
     assert_eq!(applied.replies, [Reply::Changed { tasks: cancelled }]);
     assert!(changed(&applied) <= ROWS_PER_APPLY as usize);
     let row = world.state.job(job).unwrap();
-    assert!(row.counts.cancelled > 0 && row.counts.ready > 0);
+    assert!(row.counts().cancelled > 0 && row.counts().ready > 0);
     assert!(world.state.ready().is_empty(), "nothing begins, and ends, before all have a new round");
     assert!(world.settle() >= 2);
     assert!(!world.state.ready().is_empty());
@@ -344,12 +344,12 @@ fn a_worker_that_held_much_is_taken_back_by_ticks() {
     let placements =
         runs.map(|tasks| Placement { job, tasks, session, held: false, alternative: 0 }).collect();
     world.apply(Command::Place(Plan { placements, ..Plan::default() }));
-    assert_eq!(world.state.job(job).unwrap().counts.running, 2 * GROUPS as u64);
+    assert_eq!(world.state.job(job).unwrap().counts().running, 2 * GROUPS as u64);
 
     let applied = world.apply(Command::EndSession { session });
     assert!(changed(&applied) <= ROWS_PER_APPLY as usize);
     assert!(world.settle() >= 3);
-    assert_eq!(world.state.job(job).unwrap().counts.running, 0);
+    assert_eq!(world.state.job(job).unwrap().counts().running, 0);
     assert!(world.state.session(session).is_none());
 }
 
@@ -413,14 +413,14 @@ fn a_million_tasks_that_wait_too_long_have_one_timer_and_end_at_once_by_one_tick
     tasks[0].array = Some("0-999999".parse().unwrap());
     tasks[1].after.push(Dependency::Task("t0".to_owned()));
     let job = world.submit(tasks, Vec::new());
-    assert_eq!(world.state.job(job).unwrap().counts.ready, 1_000_000);
+    assert_eq!(world.state.job(job).unwrap().counts().ready, 1_000_000);
     world.wait(LIMIT - Duration::from_millis(1));
     assert_eq!(world.end_waits(), 0);
     world.wait(Duration::from_millis(1));
     let applied = world.apply(Command::Tick);
     assert_eq!(changed(&applied), 2);
     let row = world.state.job(job).unwrap();
-    assert_eq!((row.counts.cancelled, row.counts.skipped), (1_000_000, 1));
+    assert_eq!((row.counts().cancelled, row.counts().skipped), (1_000_000, 1));
     assert_eq!(row.groups[0].outcomes_kept(), 1, "why is kept once for all");
     assert_eq!(world.end_waits(), 0);
 }
@@ -434,11 +434,11 @@ fn an_array_in_many_pieces_that_waits_too_long_ends_by_ticks() {
     world.settle();
     // The second array has become ready meanwhile, one task after the other.
     let ready = 2 * GROUPS as u64;
-    assert_eq!(world.state.job(job).unwrap().counts.ready, ready);
+    assert_eq!(world.state.job(job).unwrap().counts().ready, ready);
     world.wait(LIMIT);
     assert!(world.end_waits() >= 4);
     let row = world.state.job(job).unwrap();
-    assert_eq!((row.counts.ready, row.counts.cancelled, row.counts.skipped), (0, ready, GROUPS as u64));
+    assert_eq!((row.counts().ready, row.counts().cancelled, row.counts().skipped), (0, ready, GROUPS as u64));
     assert_eq!(world.state_of(job), JobState::Cancelled);
 
     world.write(Op::Retry { targets: vec![Target::job(job)], failed_only: false });

@@ -65,7 +65,23 @@ impl<T: Collection> DerefMut for Lean<T> {
     }
 }
 
+impl<T> Lean<T> {
+    pub const EMPTY: Lean<T> = Lean(None);
+}
+
 impl<T: Collection> Lean<T> {
+    /// Whether there is room for a collection, and nothing in it.
+    pub fn is_idle(&self) -> bool {
+        self.0.as_ref().is_some_and(|all| all.is_empty())
+    }
+
+    /// Lets go of a collection that was emptied.
+    pub fn tidy(&mut self) {
+        if self.is_idle() {
+            self.0 = None;
+        }
+    }
+
     /// Nothing was ever put in: cheaper to ask than whether it is empty.
     pub fn is_untouched(&self) -> bool {
         self.0.is_none()

@@ -265,7 +265,7 @@ impl World {
             let open: Vec<String> = state
                 .jobs()
                 .filter(|job| !job.is_finished())
-                .map(|job| format!("{} {} {:?}", job.id, job.state, job.counts))
+                .map(|job| format!("{} {} {:?}", job.id, job.state, job.counts()))
                 .collect();
             return Some(format!("jobs are not finished: {}", open.join("; ")));
         }

@@ -429,7 +429,7 @@ fn a_batch_that_changes_much_is_spread_over_entries_and_acknowledged_once() {
     let heard = world.heard(1);
     let acked = heard.iter().filter(|message| matches!(message, ToWorker::Acked { number: 1, .. }));
     assert_eq!(acked.count(), 1, "{heard:?}");
-    assert_eq!(world.state.job(job).unwrap().counts.running, 0);
+    assert_eq!(world.state.job(job).unwrap().counts().running, 0);
 }
 
 #[test]

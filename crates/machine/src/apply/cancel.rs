@@ -93,7 +93,8 @@ fn cancel(state: &mut State, id: JobId, tasks: Option<&RunSet>) -> u64 {
         match tasks {
             Some(tasks) => job.cancelling.extend(tasks.runs()),
             None => {
-                job.cancelling.insert(Run::new(0, job.tasks_count()));
+                let all = Run::new(0, job.tasks_count());
+                job.cancelling.insert(all);
                 job.cancelled = true;
                 hold = std::mem::take(&mut job.hold);
             }
@@ -167,7 +168,9 @@ pub(crate) fn cancel_positions(state: &mut State, id: JobId, place: usize, posit
             gone.insert(*run);
             group.note_stopping(*run, live.attempt);
         }
-        group.cancelled.extend(gone.runs());
+        if !gone.is_empty() {
+            group.cancelled.extend(gone.runs());
+        }
         (live, timers)
     });
     for (position, at) in timers {

@@ -3,8 +3,9 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::lean::Collection;
 use model::views::{JobState, TaskState};
-use model::{Dependency, JobId, Run, RunSet};
+use model::{Dependency, JobId, Lean, Run, RunSet};
 
 use crate::apply::cancel::{TARGETS_MAX, unknown};
 use crate::apply::deps::{recount_group, recount_job, tell};
@@ -61,7 +62,8 @@ fn unfinished(state: &State, id: JobId) -> Result<&Job, Rejection> {
 
 /// Tasks that have not begun.
 fn waiting(job: &Job) -> u64 {
-    job.counts.blocked + job.counts.delayed + job.counts.ready
+    let counts = job.counts();
+    counts.blocked + counts.delayed + counts.ready
 }
 
 pub(crate) fn set_job(state: &mut State, id: JobId, change: &JobChange) -> Result<Reply, Rejection> {
@@ -115,7 +117,7 @@ fn ranks(state: &State, id: JobId, queue: Option<u32>, priority: i32) -> Vec<i64
 
 fn move_to_queue(state: &mut State, id: JobId, to: u32) -> u64 {
     let Some(job) = state.job(id) else { return 0 };
-    let (from, counts, places) = (job.queue, job.counts, job.places());
+    let (from, counts, places) = (job.queue, job.counts(), job.places());
     let (actor, before) = (job.actor.clone(), job.user);
     let ranks = ranks(state, id, Some(to), job.priority);
     let user = state.join(to, &actor.user);
@@ -381,8 +383,10 @@ fn remove_edge(state: &mut State, id: JobId, edge: &Resolved) {
     };
     let Some(job) = state.jobs.get_mut(id.0) else { return };
     let (list_had, group) = match (edge.group, edge.on) {
-        (None, On::Job(other)) => (take_out(&mut job.after, &other), None),
-        (Some(group), on) => (take_out(&mut job.groups[group].after, &on), Some(group as u32)),
+        (None, On::Job(other)) => (take_out(&mut job.rare, |rare| &mut rare.after, &other), None),
+        (Some(group), on) => {
+            (take_out(&mut job.groups[group].rare, |rare| &mut rare.after, &on), Some(group as u32))
+        }
         (None, On::Group(_)) => (false, None),
     };
     // The other end may be in the middle of telling those that wait for it, or about to: it is heard out first.
@@ -402,12 +406,13 @@ pub(crate) fn drop_edge(
     match on {
         On::Job(other) => {
             if let Some(earlier) = state.jobs.get_mut(other.0) {
-                take_out(&mut earlier.dependents, &Dependent { job: id, group });
+                let dependent = Dependent { job: id, group };
+                take_out(&mut earlier.rare, |rare| &mut rare.dependents, &dependent);
             }
         }
         On::Group(other) => {
             if let (Some(group), Some(job)) = (group, state.jobs.get_mut(id.0)) {
-                take_out(&mut job.groups[other as usize].dependents, &group);
+                take_out(&mut job.groups[other as usize].rare, |rare| &mut rare.dependents, &group);
             }
         }
     }
@@ -421,8 +426,17 @@ pub(crate) fn drop_edge(
     }
 }
 
-fn take_out<T: PartialEq>(list: &mut Vec<T>, item: &T) -> bool {
-    let Some(place) = list.iter().position(|other| other == item) else { return false };
-    list.remove(place);
-    true
+fn take_out<R: Collection, T: PartialEq + 'static>(
+    rare: &mut Lean<R>,
+    list: impl FnOnce(&mut R) -> &mut Lean<Vec<T>>,
+    item: &T,
+) -> bool {
+    if rare.is_untouched() {
+        return false;
+    }
+    let list = list(rare);
+    let place = list.iter().position(|other| other == item);
+    place.map(|place| list.remove(place));
+    rare.tidy();
+    place.is_some()
 }

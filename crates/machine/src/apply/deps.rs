@@ -121,6 +121,7 @@ pub(crate) fn recount_job(state: &mut State, id: JobId, less: u32, budget: &mut 
     let waiting = counted(open, job.waiting.saturating_sub(less));
     let Some(job) = state.jobs.get_mut(id.0) else { return };
     job.waiting = waiting;
+    job.rare.tidy();
     open_if_free(state, id);
 }
 

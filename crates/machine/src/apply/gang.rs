@@ -91,6 +91,9 @@ pub(crate) fn arrive(group: &mut Group, position: Run) -> bool {
 
 /// Those that have arrived wait no longer, and their attempt has led to nothing.
 pub(crate) fn depart(group: &mut Group) -> RunSet {
+    if group.arrived.is_empty() {
+        return RunSet::new();
+    }
     let arrived: RunSet = (*group.arrived).clone();
     for position in arrived.numbers() {
         let attempt = group.attempts(position);

@@ -52,6 +52,7 @@ pub(crate) fn result_bytes(outcome: &Outcome) -> i64 {
 pub(crate) fn results_changed(state: &mut State, id: JobId, bytes: i64) {
     let Some(job) = state.jobs.get_mut(id.0).filter(|_| bytes != 0) else { return };
     job.results_bytes = job.results_bytes.saturating_add_signed(bytes);
+    job.rare.tidy();
     state.meta.results_bytes = state.meta.results_bytes.saturating_add_signed(bytes);
 }
 

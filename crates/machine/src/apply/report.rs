@@ -303,7 +303,10 @@ fn succeed(state: &mut State, id: JobId, place: usize, positions: Run, outcome: 
         } else {
             group.succeeded.insert(positions);
         }
-        if let Some(row) = group.rows.get_mut(&positions.first) {
+        // Most have none, and to borrow what is not there would make it.
+        if !group.rows.is_empty()
+            && let Some(row) = group.rows.get_mut(&positions.first)
+        {
             row.attempts = outcome.attempt;
         }
         record(group, positions, outcome, &limits.limits)

@@ -151,7 +151,8 @@ fn reopen(state: &mut State, id: JobId, place: usize, positions: &RunSet) {
         for run in positions.runs() {
             group.next_round(run);
             group.begin_rows(run);
-            for set in [&mut group.failed, &mut group.cancelled, &mut group.skipped] {
+            let rare = &mut *group.rare;
+            for set in [&mut rare.failed, &mut rare.cancelled, &mut rare.skipped] {
                 set.remove(run);
             }
             group.blocked.insert(run);

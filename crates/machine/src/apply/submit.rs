@@ -12,6 +12,7 @@ use crate::chores::{Change, Chore};
 use crate::eligible::members_when_all_idle;
 use crate::state::jobs::{Cause, Dependent, Group, Hold, Job, On};
 use crate::state::rank::{self, Ranked};
+use crate::state::rare::{GroupRare, JobCounts, JobRare};
 use crate::state::sessions::ClassKey;
 use crate::state::{LEVEL_TURNS, State};
 use crate::{Event, Rejection, Reply};
@@ -44,6 +45,12 @@ pub(crate) fn apply(
     state.meta.last_job = id;
     let mut groups = groups(state, spec, &earlier);
     rank_groups(state, queue, spec, &mut groups);
+    let rare = JobRare {
+        after: spec.after.clone(),
+        waiting: earlier.waiting(&spec.after),
+        hold: hold(state, spec),
+        ..JobRare::default()
+    };
     let job = Job {
         id,
         spec: spec.clone(),
@@ -54,20 +61,13 @@ pub(crate) fn apply(
         priority: spec.priority,
         paused: false,
         cancelled: false,
-        cancelling: RunSet::new(),
-        cancels: 0,
-        reopening: 0,
-        after: spec.after.clone(),
-        waiting: earlier.waiting(&spec.after),
-        hold: hold(state, spec),
         open: false,
-        counts: Counts::default(),
-        settled: 0,
         state: JobState::Waiting,
-        finished: None,
-        dependents: Lean::default(),
-        results_bytes: 0,
         groups: groups.into(),
+        settled: 0,
+        counts: JobCounts::default(),
+        finished: None,
+        rare: rare.into(),
     };
     accept(state, job, &earlier);
     Ok(Reply::Submitted { job: id })
@@ -107,9 +107,11 @@ fn rank_groups(state: &State, queue: u32, spec: &JobSpec, groups: &mut [Group]) 
 
 fn accept(state: &mut State, mut job: Job, earlier: &EarlierJobs) {
     let id = job.id;
-    job.groups.iter().for_each(|group| job.counts.add(&group.counts()));
+    let mut counts = Counts::default();
+    job.groups.iter().for_each(|group| counts.add(&group.counts()));
+    job.counts = counts.into();
     let queue = state.queues.get_mut(&job.queue).expect("looked up above");
-    queue.counts.add(&job.counts);
+    queue.counts.add(&counts);
     queue.jobs += 1;
     queue.unfinished_jobs += 1;
     state.meta.unfinished_jobs += 1;
@@ -258,36 +260,23 @@ fn group(
     };
     let waiting = after.iter().filter(unsatisfied).count() as u32;
     let len = task.count();
+    let rare = GroupRare { after: after.into(), each: each.into(), ..GroupRare::default() };
     Group {
         first,
         len,
         class: state.intern(ClassKey::of(task, spec.placement)),
         gang: task.gang,
-        after: after.into(),
-        each: each.into(),
+        settled: false,
         waiting,
-        dependents: Lean::default(),
-        each_dependents: Lean::default(),
+        live_len: 0,
         blocked: RunSet::of(model::Run::new(0, len)),
         ready: RunSet::new(),
-        delayed: Lean::default(),
         live: Lean::default(),
-        live_len: 0,
-        stopping: Lean::default(),
-        arrived: Lean::default(),
         succeeded: RunSet::new(),
-        failed: RunSet::new(),
-        cancelled: RunSet::new(),
-        skipped: RunSet::new(),
         rank: 0,
         ready_since: state.now(),
         passed_since: state.now(),
-        settled: false,
-        cause: None,
-        later: Lean::default(),
-        began: Lean::default(),
-        rows: Lean::default(),
         outcomes: Lean::default(),
-        earlier_len: 0,
+        rare: rare.into(),
     }
 }

@@ -79,6 +79,7 @@ fn fire(state: &mut State, timer: Timer, share: &mut Budget) {
 fn end_hold(state: &mut State, id: JobId) {
     if let Some(job) = state.jobs.get_mut(id.0) {
         job.hold = Hold::None;
+        job.rare.tidy();
         open_if_free(state, id);
     }
 }
@@ -130,7 +131,7 @@ fn evict_job(state: &mut State, id: JobId) {
     state.leave(job.queue, job.user);
     let queue = state.queues.get_mut(&job.queue).expect("a job's queue exists");
     queue.jobs -= 1;
-    subtract(&mut queue.counts, &job.counts);
+    subtract(&mut queue.counts, &job.counts());
     if queue.deleted && queue.jobs == 0 {
         drop_queue(state, job.queue);
     }

@@ -34,6 +34,7 @@ impl State {
         }
         let queue = job.queue;
         let result = change(job);
+        job.rare.tidy();
         were_listed &= job.queue == queue;
         let (mut turned, mut leaving, mut begun) = (false, Vec::new(), None);
         for (place, was_ready) in before {
@@ -74,6 +75,7 @@ impl State {
         let before_due = job.start_by(place);
         let before = job.groups[place].counts();
         let result = change(&mut job.groups[place]);
+        job.groups[place].rare.tidy();
         let after = job.groups[place].counts();
         if after.ready > before.ready {
             more_ready(job, place, before.ready == 0, now);
@@ -87,7 +89,9 @@ impl State {
         let ended = (after.succeeded + after.failed).saturating_sub(before.succeeded + before.failed);
         let settled = after.unfinished() == 0;
         let turned = std::mem::replace(&mut group.settled, settled) != settled;
-        move_counts(&mut job.counts, &before, &after);
+        let mut counts = job.counts();
+        move_counts(&mut counts, &before, &after);
+        job.counts = counts.into();
         let ready = is_ready(job, &job.groups[place]);
         let begun = ready != was_ready && self.index.set_ready(job, place, ready);
         let of = job.queue;
@@ -149,6 +153,7 @@ impl State {
     pub(crate) fn refresh_job(&mut self, id: JobId) {
         let stamp = self.meta.stamp;
         let job = self.jobs.get_mut(id.0).expect("the caller has looked the job up");
+        job.rare.tidy();
         let state = job_state(job);
         if state == job.state {
             return;
@@ -206,7 +211,7 @@ fn move_counts(counts: &mut Counts, before: &Counts, after: &Counts) {
 
 /// The state of a job as its tasks have it.
 fn job_state(job: &Job) -> JobState {
-    let counts = &job.counts;
+    let counts = job.counts();
     if counts.unfinished() == 0 {
         return match (counts.failed + counts.skipped > 0, counts.cancelled > 0) {
             // A job that was cancelled as a whole is that, whatever had failed before.

@@ -10,15 +10,15 @@ use model::{
     Actor, ClassId, Elapsed, JobId, JobSpec, Lean, Outcome, Run, RunSet, Seq, SessionId, TaskSpec, Timestamp,
     Token,
 };
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::Stamp;
 use crate::state::queues::QueueId;
+use crate::state::rare::{GroupRare, JobCounts, JobRare};
 use crate::state::users::UserId;
 
-/// What is empty is not written: a snapshot of a million waiting jobs would else be mostly the names of what they lack.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A row of a million waiting jobs is paid for a million times, so that what few jobs have is apart: [`JobRare`].
+#[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     pub id: JobId,
     pub spec: Arc<JobSpec>,
@@ -26,73 +26,20 @@ pub struct Job {
     pub submitted: Stamp,
     pub queue: QueueId,
     /// Whose share of the queue it counts for.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub user: UserId,
-    #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i32,
-    #[serde(default, skip_serializing_if = "is_default")]
     pub paused: bool,
     /// Cancelled as a whole, and not retried since.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub cancelled: bool,
-    /// Tasks that cancels were answered for whose chores are not through yet, by number.
-    #[serde(default, skip_serializing_if = "RunSet::is_empty")]
-    pub cancelling: RunSet,
-    /// Those chores. Only after the last of them is nothing marked any more: a retry between two of them lifts nothing.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub cancels: u32,
-    /// Chores of retries that are not through yet. Nothing is placed before they are, so that nothing that has a new round
-    /// already ends, and settles, before the rest has one too.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub reopening: u32,
-    /// Earlier jobs that this one waits for as a whole.
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub after: Lean<Vec<JobId>>,
-    /// How many of them have not succeeded yet.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub waiting: u32,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub hold: Hold,
     /// Nothing of the whole job's holds its tasks back any more.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub open: bool,
+    pub state: JobState,
     pub groups: Box<[Group]>,
     /// Groups that are wholly final.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub settled: u32,
-    #[serde(default, serialize_with = "without_zeros")]
-    pub counts: Counts,
-    pub state: JobState,
-    #[serde(default, skip_serializing_if = "is_default")]
+    pub counts: JobCounts,
     pub finished: Option<Stamp>,
-    /// Later jobs that wait for this one.
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub dependents: Lean<Vec<Dependent>>,
-    /// Bytes of results kept.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub results_bytes: u64,
-}
-
-fn without_zeros<S: Serializer>(counts: &Counts, s: S) -> Result<S::Ok, S::Error> {
-    let Counts { blocked, delayed, ready, running, succeeded, failed, cancelled, skipped } = *counts;
-    let all = [
-        ("blocked", blocked),
-        ("delayed", delayed),
-        ("ready", ready),
-        ("running", running),
-        ("succeeded", succeeded),
-        ("failed", failed),
-        ("cancelled", cancelled),
-        ("skipped", skipped),
-    ];
-    let some = || all.iter().filter(|(_, count)| *count > 0);
-    let mut map = s.serialize_map(Some(some().count()))?;
-    some().try_for_each(|(name, count)| map.serialize_entry(name, count))?;
-    map.end()
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
+    pub rare: Lean<JobRare>,
 }
 
 /// Until when the whole job waits.
@@ -130,81 +77,34 @@ pub enum Cause {
 
 /// The tasks of one entry of `tasks`. Sets hold positions, 0 to `len`; each position is in exactly one of `blocked`,
 /// `ready`, `delayed`, `live`, `arrived`, `succeeded`, `failed`, `cancelled` and `skipped`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+///
+/// What few groups have is apart: [`GroupRare`].
+#[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     /// Number of its first task in the job.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub first: u32,
     pub len: u32,
     pub class: ClassId,
     /// Its tasks start together or not at all.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub gang: bool,
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub after: Lean<Vec<On>>,
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub each: Lean<Vec<u32>>,
+    pub settled: bool,
     /// How many of `after` have not succeeded yet.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub waiting: u32,
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub dependents: Lean<Vec<u32>>,
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub each_dependents: Lean<Vec<u32>>,
-
-    #[serde(default, skip_serializing_if = "RunSet::is_empty")]
-    pub blocked: RunSet,
-    #[serde(default, skip_serializing_if = "RunSet::is_empty")]
-    pub ready: RunSet,
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub delayed: Lean<BTreeMap<u32, Elapsed>>,
-    /// Placed, by first position.
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub live: Lean<BTreeMap<u32, Live>>,
-    #[serde(default, skip_serializing_if = "is_default")]
     pub live_len: u32,
-    /// Cancelled while their attempt ran, and its worker has not said yet that it is over: whatever became of the task
-    /// since, it is not placed anew before. Beside those sets, not one of them.
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub stopping: Lean<RunSet>,
-    /// Members of a gang that have ended well, while others have not ended yet. They count as running.
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub arrived: Lean<RunSet>,
-    #[serde(default, skip_serializing_if = "RunSet::is_empty")]
+    pub blocked: RunSet,
+    pub ready: RunSet,
+    /// Placed, by first position.
+    pub live: Lean<BTreeMap<u32, Live>>,
     pub succeeded: RunSet,
-    #[serde(default, skip_serializing_if = "RunSet::is_empty")]
-    pub failed: RunSet,
-    #[serde(default, skip_serializing_if = "RunSet::is_empty")]
-    pub cancelled: RunSet,
-    #[serde(default, skip_serializing_if = "RunSet::is_empty")]
-    pub skipped: RunSet,
-
     /// Where it comes in the order of its queue; the lower first.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub rank: i64,
     /// Since when it has had something ready; with a `start_within`, since it last had more.
     pub ready_since: Elapsed,
     /// Since when it has had something ready and got nothing.
     pub passed_since: Elapsed,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub settled: bool,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub cause: Option<Box<Cause>>,
-    /// `later[r]`: positions whose round is above r + 1.
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub later: Lean<Vec<RunSet>>,
-    /// Without a row, but their first attempt began: it was cancelled.
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub began: Lean<RunSet>,
-    /// Of tasks that did not simply succeed at once.
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
-    pub rows: Lean<BTreeMap<u32, TaskRow>>,
     /// The last outcomes, by first position.
-    #[serde(default, skip_serializing_if = "Lean::is_empty")]
     pub outcomes: Lean<BTreeMap<u32, OutcomeRun>>,
-    /// How many earlier outcomes its rows hold together.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub earlier_len: u32,
+    pub rare: Lean<GroupRare>,
 }
 
 /// A run of positions in one allocation.
@@ -237,6 +137,11 @@ pub struct OutcomeRun {
 }
 
 impl Job {
+    /// Of all its tasks.
+    pub fn counts(&self) -> Counts {
+        self.counts.into()
+    }
+
     /// The group that has the task of this number.
     pub fn group_of(&self, number: u32) -> Option<(usize, &Group)> {
         let place = self.groups.partition_point(|group| group.first <= number).checked_sub(1)?;
@@ -506,11 +411,11 @@ mod tests {
     fn the_rows_of_a_waiting_job_stay_small() {
         // The counts of an `Arc`.
         let shared = 2 * size_of::<usize>();
-        assert!(size_of::<Job>() + shared <= 256, "{}", size_of::<Job>());
-        assert!(size_of::<Group>() <= 256, "{}", size_of::<Group>());
+        assert!(size_of::<Job>() + shared <= 160, "{}", size_of::<Job>());
+        assert!(size_of::<Group>() <= 128, "{}", size_of::<Group>());
         assert!(size_of::<JobSpec>() + shared <= 80, "{}", size_of::<JobSpec>());
         assert!(size_of::<TaskSpec>() <= 64, "{}", size_of::<TaskSpec>());
-        assert!(size_of::<RequestRow>() + shared <= 64, "{}", size_of::<RequestRow>());
+        assert!(size_of::<Option<RequestRow>>() <= 48, "{}", size_of::<Option<RequestRow>>());
         assert!(size_of::<RunSet>() <= 16, "{}", size_of::<RunSet>());
     }
 }

@@ -2,12 +2,14 @@
 
 pub mod bookings;
 pub mod deficit;
+mod form;
 mod groups;
 pub mod index;
 pub mod jobs;
 pub mod periodic;
 pub mod queues;
 pub mod rank;
+pub mod rare;
 pub mod requests;
 pub mod sessions;
 pub mod users;
@@ -25,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chores::Chore;
 use crate::eligible::patience_ends;
-use crate::paged::Paged;
+use crate::paged::{Inline, Paged};
 use crate::state::bookings::Booking;
 use crate::state::deficit::Turn;
 use crate::state::index::{Index, ReadyKey, ReadyList};
@@ -74,7 +76,7 @@ pub struct Meta {
 pub struct State {
     pub(crate) meta: Meta,
     pub(crate) jobs: Paged<Job>,
-    pub(crate) tombstones: Paged<Tombstone>,
+    pub(crate) tombstones: Paged<Tombstone, Inline<Tombstone>>,
     pub(crate) sessions: Paged<Session>,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
     pub(crate) classes: BTreeMap<ClassId, Class>,

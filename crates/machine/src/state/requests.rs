@@ -3,16 +3,16 @@
 //! Rows are kept in the order of their arrival and leave by age and by count. The floor is the newest time part
 //! that has left: an id at or below it that is not in the table may have been done, so it is refused.
 
-#![allow(clippy::disallowed_types)]
-
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
+
+use hashbrown::HashTable;
 
 use model::settings::Limits;
 use model::{Elapsed, RequestId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::paged::Paged;
+use crate::paged::{Inline, Paged};
 use crate::{Rejection, Reply, Stamp};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,13 +23,79 @@ pub struct RequestRow {
     pub at: Elapsed,
 }
 
+/// Written once and never changed.
+pub(crate) type RequestRows = Paged<RequestRow, Inline<RequestRow>>;
+
 #[derive(Clone, Default)]
 pub struct Requests {
-    pub(crate) rows: Paged<RequestRow>,
+    pub(crate) rows: RequestRows,
     pub(crate) next: u64,
     pub(crate) floor_ms: u64,
-    // Looked up by key only; its order is never seen.
-    places: HashMap<RequestId, u64>,
+    places: Places,
+}
+
+/// Where the row of an id is. Looked up by id only; its order is never seen.
+#[derive(Clone)]
+struct Places {
+    /// Many small tables: one that grows moves all that it holds, and whatever is being applied waits for it.
+    /// A place is its lowest 32 bits; its id is in the row.
+    tables: Vec<HashTable<u32>>,
+    // Of the process alone: nobody can choose ids that meet in one table.
+    hasher: RandomState,
+}
+
+const TABLES: usize = 256;
+
+impl Default for Places {
+    fn default() -> Places {
+        Places { tables: Vec::new(), hasher: RandomState::new() }
+    }
+}
+
+impl Places {
+    fn table_of(hash: u64) -> usize {
+        // Within a table the highest and the lowest bits are what is looked at.
+        (hash >> 32) as usize % TABLES
+    }
+
+    fn get(&self, id: RequestId, rows: &Rows<'_>) -> Option<u64> {
+        let hash = self.hasher.hash_one(id);
+        let table = self.tables.get(Places::table_of(hash))?;
+        table.find(hash, |low| rows.id(*low) == Some(id)).map(|low| rows.place(*low))
+    }
+
+    fn put(&mut self, id: RequestId, place: u64, rows: &Rows<'_>) {
+        if self.tables.is_empty() {
+            self.tables.resize_with(TABLES, HashTable::new);
+        }
+        let hash = self.hasher.hash_one(id);
+        let hasher = |low: &u32| self.hasher.hash_one(rows.id(*low).unwrap_or_default());
+        self.tables[Places::table_of(hash)].insert_unique(hash, place as u32, hasher);
+    }
+
+    fn remove(&mut self, id: RequestId, rows: &Rows<'_>) {
+        let hash = self.hasher.hash_one(id);
+        let table = self.tables.get_mut(Places::table_of(hash));
+        let found = table.and_then(|table| table.find_entry(hash, |low| rows.id(*low) == Some(id)).ok());
+        found.into_iter().for_each(|entry| drop(entry.remove()));
+    }
+}
+
+/// The rows that places are of: fewer than 2^32, the last of them just below `next`.
+struct Rows<'a> {
+    rows: &'a RequestRows,
+    next: u64,
+}
+
+impl Rows<'_> {
+    fn place(&self, low: u32) -> u64 {
+        let last = self.next.wrapping_sub(1);
+        last.wrapping_sub((last as u32).wrapping_sub(low).into())
+    }
+
+    fn id(&self, low: u32) -> Option<RequestId> {
+        self.rows.get(self.place(low)).map(|row| row.id)
+    }
 }
 
 impl Requests {
@@ -54,7 +120,8 @@ impl Requests {
         wall: Timestamp,
         limits: &Limits,
     ) -> Option<Reply> {
-        if let Some(row) = self.places.get(&id).and_then(|place| self.rows.get(*place)) {
+        let rows = Rows { rows: &self.rows, next: self.next };
+        if let Some(row) = self.places.get(id, &rows).and_then(|place| self.rows.get(place)) {
             let same = row.body_hash == body_hash;
             return Some(if same {
                 row.reply.clone()
@@ -75,9 +142,10 @@ impl Requests {
     }
 
     pub(crate) fn restore(&mut self, place: u64, row: RequestRow) {
-        self.places.insert(row.id, place);
+        let id = row.id;
         self.rows.insert(place, row);
         self.next = self.next.max(place + 1);
+        self.places.put(id, place, &Rows { rows: &self.rows, next: self.next });
     }
 
     /// Lets go of at most `budget` rows that are too old or too many. An id stamped in the future goes to the back
@@ -91,12 +159,12 @@ impl Requests {
                 return;
             }
             let row = row.clone();
+            self.places.remove(row.id, &Rows { rows: &self.rows, next: self.next });
             self.rows.remove(place);
             if row.id.unix_ms() > now.wall.0 / 1000 {
                 self.restore(self.next, row);
             } else {
                 self.floor_ms = self.floor_ms.max(row.id.unix_ms());
-                self.places.remove(&row.id);
             }
         }
     }

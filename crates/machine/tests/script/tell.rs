@@ -64,7 +64,7 @@ pub fn rows(state: &State) -> BTreeMap<String, String> {
     let mut lines = BTreeMap::new();
     for job in state.jobs() {
         let key = format!("j{:06}", job.id.0);
-        lines.insert(key, format!("{} {}: {}", job.id, job.state, counts(&job.counts)));
+        lines.insert(key, format!("{} {}: {}", job.id, job.state, counts(&job.counts())));
     }
     for session in state.sessions() {
         let (used, total) = (&session.used, &session.capacity.total);

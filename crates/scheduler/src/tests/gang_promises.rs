@@ -315,7 +315,7 @@ fn keeps_promises(workers: &[u64], jobs: &[Asked], backfill: Backfill) {
             }
         }
         for (job, at) in &first {
-            let waits = w.state.job(*job).is_some_and(|job| job.counts.ready > 0);
+            let waits = w.state.job(*job).is_some_and(|job| job.counts().ready > 0);
             let is_late = w.now >= *at && waits;
             assert!(!is_late, "{backfill}: {job} was promised {at} and waits at {}", w.now);
         }

@@ -18,7 +18,7 @@ fn end_job(w: &mut World, job: JobId) {
 }
 
 pub(super) fn counts(w: &World, job: JobId) -> (u64, u64) {
-    let counts = w.state.job(job).unwrap().counts;
+    let counts = w.state.job(job).unwrap().counts();
     (counts.ready, counts.running)
 }
 

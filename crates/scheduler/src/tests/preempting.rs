@@ -57,11 +57,11 @@ fn who_makes_room_is_stopped_and_who_waits_gets_it_and_nobody_else() {
     let small = w.submit(of(1, 1));
     w.round();
     assert!(w.plan().is_empty(), "once is enough");
-    assert_eq!(w.state.job(low).unwrap().counts.blocked, 1);
+    assert_eq!(w.state.job(low).unwrap().counts().blocked, 1);
     assert_eq!(w.reserved("a"), Some((high, 0)));
     end(&mut w, session, 1, Verdict::Failed, 1);
     assert_eq!(w.round(), [format!("{high}.0@a")]);
-    assert_eq!(w.state.job(low).unwrap().counts.ready, 1, "it waits again");
+    assert_eq!(w.state.job(low).unwrap().counts().ready, 1, "it waits again");
     end(&mut w, session, 2, Verdict::Succeeded, 1_000);
     assert_eq!(w.round(), [format!("{small}.0@a")]);
     assert_eq!(w.state.queue_named("default").unwrap().preempted, 1);

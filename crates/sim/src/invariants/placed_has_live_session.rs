@@ -18,7 +18,7 @@ impl Invariant for PlacedHasLiveSession {
     fn applied(&mut self, step: &Step, found: &mut Found) {
         let state = step.state;
         let is_busy = state.next_due().is_some_and(|due| due.elapsed == Some(Elapsed(0)));
-        for job in state.jobs().filter(|job| job.counts.running > 0) {
+        for job in state.jobs().filter(|job| job.counts().running > 0) {
             for live in job.groups.iter().flat_map(|group| group.live.values()) {
                 self.looked += 1;
                 let session = state.session(live.session).filter(|session| !session.ended || is_busy);
