@@ -3,10 +3,10 @@
 //! Rows are kept in the order of their arrival and leave by age and by count. The floor is the newest time part
 //! that has left: an id at or below it that is not in the table may have been done, so it is refused.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::time::Duration;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use model::settings::Limits;
 use model::{Elapsed, RequestId, Timestamp};
@@ -41,14 +41,14 @@ struct Places {
     /// A place is its lowest 32 bits; its id is in the row.
     tables: Vec<HashTable<u32>>,
     // Of the process alone: nobody can choose ids that meet in one table.
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 const TABLES: usize = 256;
 
 impl Default for Places {
     fn default() -> Places {
-        Places { tables: Vec::new(), hasher: RandomState::new() }
+        Places { tables: vec![HashTable::new(); TABLES], hasher: DefaultHashBuilder::default() }
     }
 }
 
@@ -60,14 +60,11 @@ impl Places {
 
     fn get(&self, id: RequestId, rows: &Rows<'_>) -> Option<u64> {
         let hash = self.hasher.hash_one(id);
-        let table = self.tables.get(Places::table_of(hash))?;
+        let table = &self.tables[Places::table_of(hash)];
         table.find(hash, |low| rows.id(*low) == Some(id)).map(|low| rows.place(*low))
     }
 
     fn put(&mut self, id: RequestId, place: u64, rows: &Rows<'_>) {
-        if self.tables.is_empty() {
-            self.tables.resize_with(TABLES, HashTable::new);
-        }
         let hash = self.hasher.hash_one(id);
         let hasher = |low: &u32| self.hasher.hash_one(rows.id(*low).unwrap_or_default());
         self.tables[Places::table_of(hash)].insert_unique(hash, place as u32, hasher);
@@ -75,9 +72,10 @@ impl Places {
 
     fn remove(&mut self, id: RequestId, rows: &Rows<'_>) {
         let hash = self.hasher.hash_one(id);
-        let table = self.tables.get_mut(Places::table_of(hash));
-        let found = table.and_then(|table| table.find_entry(hash, |low| rows.id(*low) == Some(id)).ok());
-        found.into_iter().for_each(|entry| drop(entry.remove()));
+        let table = &mut self.tables[Places::table_of(hash)];
+        if let Ok(found) = table.find_entry(hash, |low| rows.id(*low) == Some(id)) {
+            found.remove();
+        }
     }
 }
 
