@@ -15,8 +15,7 @@ use super::backend::{ChunkKey, Loaded, LogBackend};
 use super::slots::Slots;
 use crate::disk;
 
-// What is read again soon is in memory beside it (`held`), and what waits is in the state: pages of sled serve nobody.
-const CACHE_BYTES: u64 = 16 << 20;
+const CACHE_BYTES: u64 = 64 << 20;
 // Its garbage collection runs in the flusher only, so the flusher must stay on.
 const FLUSH_EVERY_MS: u64 = 1000;
 
