@@ -10,7 +10,7 @@ const PAGE: u64 = 64;
 const CHAPTER: u64 = 64;
 
 /// How a place of a page holds its row.
-pub trait Held<T>: Clone {
+pub trait Kept<T>: Clone {
     fn of(row: T) -> Self;
     fn row(&self) -> &T;
     /// To change it: a copy of its own, if another shares it.
@@ -18,7 +18,7 @@ pub trait Held<T>: Clone {
 }
 
 /// Shared with the copies of its page.
-impl<T: Clone> Held<T> for Arc<T> {
+impl<T: Clone> Kept<T> for Arc<T> {
     fn of(row: T) -> Arc<T> {
         Arc::new(row)
     }
@@ -36,7 +36,7 @@ impl<T: Clone> Held<T> for Arc<T> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inline<T>(T);
 
-impl<T: Clone> Held<T> for Inline<T> {
+impl<T: Clone> Kept<T> for Inline<T> {
     fn of(row: T) -> Inline<T> {
         Inline(row)
     }
@@ -52,42 +52,42 @@ impl<T: Clone> Held<T> for Inline<T> {
 
 /// So many places, each with something or nothing.
 #[derive(Clone)]
-struct Leaf<H> {
-    places: Vec<Option<H>>,
+struct Leaf<K> {
+    places: Vec<Option<K>>,
     used: usize,
 }
 
-type Page<H> = Leaf<H>;
-type Chapter<H> = Leaf<Arc<Page<H>>>;
+type Page<K> = Leaf<K>;
+type Chapter<K> = Leaf<Arc<Page<K>>>;
 
-impl<H> Leaf<H> {
-    fn empty(places: u64) -> Leaf<H> {
+impl<K> Leaf<K> {
+    fn empty(places: u64) -> Leaf<K> {
         Leaf { places: (0..places).map(|_| None).collect(), used: 0 }
     }
 
-    fn get(&self, place: u64) -> Option<&H> {
+    fn get(&self, place: u64) -> Option<&K> {
         self.places[place as usize].as_ref()
     }
 
-    fn get_mut(&mut self, place: u64) -> Option<&mut H> {
+    fn get_mut(&mut self, place: u64) -> Option<&mut K> {
         self.places[place as usize].as_mut()
     }
 
-    fn put(&mut self, place: u64, held: H) -> Option<H> {
-        let before = self.places[place as usize].replace(held);
+    fn put(&mut self, place: u64, kept: K) -> Option<K> {
+        let before = self.places[place as usize].replace(kept);
         self.used += usize::from(before.is_none());
         before
     }
 
-    fn take(&mut self, place: u64) -> Option<H> {
+    fn take(&mut self, place: u64) -> Option<K> {
         let taken = self.places[place as usize].take();
         self.used -= usize::from(taken.is_some());
         taken
     }
 
-    fn numbered(&self) -> impl DoubleEndedIterator<Item = (u64, &H)> {
+    fn numbered(&self) -> impl DoubleEndedIterator<Item = (u64, &K)> {
         let places = self.places.iter().enumerate();
-        places.filter_map(|(place, held)| Some((place as u64, held.as_ref()?)))
+        places.filter_map(|(place, kept)| Some((place as u64, kept.as_ref()?)))
     }
 }
 
@@ -98,21 +98,21 @@ fn locate(number: u64) -> (u64, u64, u64) {
 
 /// Rows by number. Numbers are dense: a page of 64 exists as long as one of its rows does.
 #[derive(Clone)]
-pub struct Paged<T, H = Arc<T>> {
-    chapters: BTreeMap<u64, Arc<Chapter<H>>>,
+pub struct Paged<T, K = Arc<T>> {
+    chapters: BTreeMap<u64, Arc<Chapter<K>>>,
     len: u64,
     /// Rows that may have changed since somebody last asked.
     touched: Vec<u64>,
     rows: PhantomData<T>,
 }
 
-impl<T, H> Default for Paged<T, H> {
-    fn default() -> Paged<T, H> {
+impl<T, K> Default for Paged<T, K> {
+    fn default() -> Paged<T, K> {
         Paged { chapters: BTreeMap::new(), len: 0, touched: Vec::new(), rows: PhantomData }
     }
 }
 
-impl<T, H: Held<T>> Paged<T, H> {
+impl<T, K: Kept<T>> Paged<T, K> {
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -123,7 +123,7 @@ impl<T, H: Held<T>> Paged<T, H> {
 
     pub fn get(&self, number: u64) -> Option<&T> {
         let (chapter, page, place) = locate(number);
-        self.chapters.get(&chapter)?.get(page)?.get(place).map(Held::row)
+        self.chapters.get(&chapter)?.get(page)?.get(place).map(Kept::row)
     }
 
     pub fn contains(&self, number: u64) -> bool {
@@ -137,10 +137,10 @@ impl<T, H: Held<T>> Paged<T, H> {
         chapter.get(page)?.get(place)?;
         note(&mut self.touched, number);
         let page = Arc::make_mut(chapter).get_mut(page)?;
-        Arc::make_mut(page).get_mut(place).map(Held::row_mut)
+        Arc::make_mut(page).get_mut(place).map(Kept::row_mut)
     }
 
-    pub fn insert(&mut self, number: u64, row: T) -> Option<H> {
+    pub fn insert(&mut self, number: u64, row: T) -> Option<K> {
         note(&mut self.touched, number);
         let (chapter, page, place) = locate(number);
         let chapter = self.chapters.entry(chapter).or_insert_with(|| Arc::new(Leaf::empty(CHAPTER)));
@@ -148,12 +148,12 @@ impl<T, H: Held<T>> Paged<T, H> {
         if chapter.get(page).is_none() {
             chapter.put(page, Arc::new(Leaf::empty(PAGE)));
         }
-        let before = Arc::make_mut(chapter.get_mut(page)?).put(place, H::of(row));
+        let before = Arc::make_mut(chapter.get_mut(page)?).put(place, K::of(row));
         self.len += u64::from(before.is_none());
         before
     }
 
-    pub fn remove(&mut self, number: u64) -> Option<H> {
+    pub fn remove(&mut self, number: u64) -> Option<K> {
         let (at, page, place) = locate(number);
         let chapter = self.chapters.get_mut(&at)?;
         chapter.get(page)?.get(place)?;
@@ -173,7 +173,7 @@ impl<T, H: Held<T>> Paged<T, H> {
 
     /// All rows in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &T)> {
-        self.chapters.iter().flat_map(|(at, chapter)| numbered::<T, H>(*at, chapter))
+        self.chapters.iter().flat_map(|(at, chapter)| numbered::<T, K>(*at, chapter))
     }
 
     /// Rows below `number`, the highest first.
@@ -183,7 +183,7 @@ impl<T, H: Held<T>> Paged<T, H> {
         let pages = chapters.flat_map(|(at, chapter)| pages(*at, chapter).rev());
         let pages = pages.filter(move |(first, _)| *first < number);
         let rows = pages.flat_map(|(first, page)| {
-            page.numbered().rev().map(move |(place, held)| (first + place, held.row()))
+            page.numbered().rev().map(move |(place, kept)| (first + place, kept.row()))
         });
         rows.filter(move |(found, _)| *found < number)
     }
@@ -209,16 +209,16 @@ fn note(touched: &mut Vec<u64>, number: u64) {
 }
 
 /// The pages of a chapter, each with the number of its first row.
-fn pages<H>(at: u64, chapter: &Chapter<H>) -> impl DoubleEndedIterator<Item = (u64, &Page<H>)> {
+fn pages<K>(at: u64, chapter: &Chapter<K>) -> impl DoubleEndedIterator<Item = (u64, &Page<K>)> {
     chapter.numbered().map(move |(page, rows)| ((at * CHAPTER + page) * PAGE, &**rows))
 }
 
-fn numbered<'a, T: 'a, H: Held<T>>(
+fn numbered<'a, T: 'a, K: Kept<T>>(
     at: u64,
-    chapter: &'a Chapter<H>,
+    chapter: &'a Chapter<K>,
 ) -> impl DoubleEndedIterator<Item = (u64, &'a T)> {
     pages(at, chapter)
-        .flat_map(|(first, page)| page.numbered().map(move |(place, held)| (first + place, held.row())))
+        .flat_map(|(first, page)| page.numbered().map(move |(place, kept)| (first + place, kept.row())))
 }
 
 #[cfg(test)]
@@ -278,13 +278,13 @@ mod tests {
         ]
     }
 
-    fn is_a_map<H: Held<usize>>(steps: &[Step]) -> Result<(), TestCaseError> {
-        let (mut table, mut map) = (Paged::<usize, H>::default(), BTreeMap::new());
+    fn is_a_map<K: Kept<usize>>(steps: &[Step]) -> Result<(), TestCaseError> {
+        let (mut table, mut map) = (Paged::<usize, K>::default(), BTreeMap::new());
         let mut kept = Vec::new();
         for (at, step) in steps.iter().enumerate() {
             match step {
                 Step::Insert(number) => {
-                    let before = table.insert(*number, at).map(|held| *held.row());
+                    let before = table.insert(*number, at).map(|kept| *kept.row());
                     prop_assert_eq!(before, map.insert(*number, at));
                 }
                 Step::Change(number) => {
@@ -292,7 +292,7 @@ mod tests {
                     map.entry(*number).and_modify(|row| *row = at);
                 }
                 Step::Remove(number) => {
-                    prop_assert_eq!(table.remove(*number).map(|held| *held.row()), map.remove(number));
+                    prop_assert_eq!(table.remove(*number).map(|kept| *kept.row()), map.remove(number));
                 }
                 Step::Keep => kept.push((table.clone(), map.clone())),
             }
