@@ -40,7 +40,7 @@ struct Places {
     /// Many small tables: one that grows moves all that it holds, and whatever is being applied waits for it.
     /// A place is its lowest 32 bits; its id is in the row.
     tables: Vec<HashTable<u32>>,
-    // Of the process alone: nobody can choose ids that meet in one table.
+    // Of the process alone: nobody can choose ids that collide within a table.
     hasher: DefaultHashBuilder,
 }
 
