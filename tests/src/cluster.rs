@@ -94,11 +94,13 @@ pub struct Layout {
     pub failover: &'static str,
     /// Cores that each worker says it has.
     pub cpu: &'static str,
+    /// The behaviour level that replicas know at most; `None`: what this version knows.
+    pub level_max: Option<&'static str>,
 }
 
 impl Layout {
     pub fn of(replicas: usize, workers: usize) -> Layout {
-        Layout { replicas, workers, failover: "fast", cpu: "4" }
+        Layout { replicas, workers, failover: "fast", cpu: "4", level_max: None }
     }
 
     /// For what must not lose a lease, however busy the machine is.
@@ -167,6 +169,7 @@ impl Cluster {
         let mut args = vec!["server", "--cluster", "test", "--name", &name, "--data-dir", plain(&data)];
         args.extend(["--listen", &self.addresses[place], "--peer-listen", &self.peers[place]]);
         args.extend(["--http", &self.http[place], "--peers", &peers, "--failover", self.layout.failover]);
+        args.extend(self.layout.level_max.iter().flat_map(|level| ["--level-max", level]));
         Process::new(&name, &args, self.folder())
     }
 

@@ -395,6 +395,12 @@ impl Client {
         self.write(message, |mut stub: Stub, request| async move { stub.put_setting(request).await }).await
     }
 
+    /// Raises the behaviour level of the cluster, if every replica knows it: for good.
+    pub async fn upgrade(&self, level: u32) -> Result<Changed, Error> {
+        let message = |header| v1::UpgradeRequest { header: Some(header), level };
+        self.write(message, |mut stub: Stub, request| async move { stub.upgrade(request).await }).await
+    }
+
     /// Returns the name of the new leader. `to` absent: the replica chooses the most up to date.
     pub async fn transfer_leader(&self, to: Option<&str>) -> Result<String, Error> {
         let message = v1::TransferLeaderRequest { to: to.unwrap_or_default().to_owned() };

@@ -44,6 +44,8 @@ pub struct Config {
     pub settings: Settings,
     /// The first node id that no replica has.
     pub next_node: NodeId,
+    /// The behaviour level that a cluster is founded with.
+    pub level: u32,
     pub election_timeout_max: Duration,
 }
 

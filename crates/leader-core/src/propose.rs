@@ -316,9 +316,9 @@ impl Leader {
             return;
         }
         batch.leaps = true;
-        let Config { cluster, settings, next_node, .. } = self.config.clone();
+        let Config { cluster, settings, next_node, level, .. } = self.config.clone();
         batch.push(
-            Command::Bootstrap(Bootstrap { cluster, settings, epoch: 0, next_node, level: machine::LEVEL }),
+            Command::Bootstrap(Bootstrap { cluster, settings, epoch: 0, next_node, level }),
             Item::Bootstrap,
         );
     }

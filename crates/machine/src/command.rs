@@ -132,6 +132,10 @@ pub enum Op {
     UndoAdapt {
         queue: String,
     },
+    /// Raises the behaviour version of the cluster; every replica has to know it.
+    Upgrade {
+        level: u32,
+    },
     Cordon {
         worker: String,
     },

@@ -7,9 +7,10 @@ use model::{JobId, Run, SessionId};
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::level::LEVEL_TURNS;
+use crate::state::State;
 use crate::state::jobs::{Cause, Group, Hold, Job};
 use crate::state::users::EVERYBODY;
-use crate::state::{LEVEL_TURNS, State};
 use crate::{Applied, Entry};
 
 impl State {

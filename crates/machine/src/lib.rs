@@ -8,6 +8,7 @@ pub mod chores;
 pub mod command;
 mod digest;
 pub mod eligible;
+pub mod level;
 mod mutants;
 pub mod paged;
 pub mod reply;
@@ -27,6 +28,7 @@ pub use command::{
     Reservation, Stamp, Switch, Target, Write,
 };
 pub use eligible::Ineligible;
+pub use level::LEVEL;
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
 pub use reply::{Applied, Effect, Event, Opened, Rejection, Reply};
@@ -36,5 +38,5 @@ pub use state::jobs::{Group, Job};
 pub use state::queues::Promise;
 pub use state::rank::Learnt;
 pub use state::sessions::{Allocation, Phase, Session, Worker};
-pub use state::{Due, LEVEL, State};
+pub use state::{Due, State};
 pub use views::JobFilter;

@@ -123,6 +123,12 @@ pub enum Rejection {
         "request {request} is stamped {ahead:?} ahead of the cluster's clock; correct the client's clock"
     )]
     RequestAhead { request: RequestId, ahead: Duration },
+    #[error(
+        "the cluster is at behaviour level {now} and cannot go back to {level}: what was written since means something else there"
+    )]
+    LevelBack { level: u32, now: u32 },
+    #[error("behaviour level {level} is unknown; the highest that this version knows is {max}")]
+    LevelUnknown { level: u32, max: u32 },
     #[error("an id that is not above the last one")]
     StaleId,
 }

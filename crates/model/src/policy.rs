@@ -283,7 +283,12 @@ impl QueuePolicy {
 
     /// Whether estimates decide anything.
     pub fn asks_estimates(&self) -> bool {
-        self.promises() || matches!(self.order, Order::Sjf | Order::Hrrn | Order::CriticalPath)
+        self.promises() || self.ranks_by_estimates()
+    }
+
+    /// Whether the place of a task among others follows from how long it is expected to take.
+    pub fn ranks_by_estimates(&self) -> bool {
+        matches!(self.order, Order::Sjf | Order::Hrrn | Order::CriticalPath)
     }
 
     /// Whether tasks that wait get a time by which they start.

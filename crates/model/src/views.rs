@@ -459,6 +459,9 @@ pub struct MemberView {
     pub role: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matched: Option<LogIndex>,
+    /// The highest behaviour level that it knows; absent when it did not answer, or does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level_max: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -473,6 +476,8 @@ pub struct ClusterView {
     pub applied: LogIndex,
     pub snapshot: LogIndex,
     pub level: u32,
+    /// The highest that the replica that answered knows; 0: it does not say.
+    pub level_max: u32,
     pub digest: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,

@@ -61,6 +61,8 @@ pub struct Config {
     pub peers: Vec<Peer>,
     pub failover: Failover,
     pub snapshots: SnapshotThresholds,
+    /// The highest behaviour level that this replica applies: what the code knows, or less in a test. It stops at what is above.
+    pub level_max: u32,
 }
 
 impl Config {
@@ -76,6 +78,7 @@ impl Config {
             peers: Vec::new(),
             failover: Failover::Default,
             snapshots: SnapshotThresholds::default(),
+            level_max: machine::LEVEL,
         }
     }
 }

@@ -169,8 +169,13 @@ async fn run(
     let tail = log.check_tail(covered);
     tail.map_err(|source| StartError::Log { dir: config.data_dir.clone(), source })?;
     let shared = Arc::new(Shared::default());
-    let machine =
-        StateMachine::new(shared.clone(), snapshots.clone(), log.clone(), env.clone(), hooks.clone());
+    let machine = StateMachine::new(
+        shared.clone(),
+        snapshots.clone(),
+        log.clone(),
+        env.clone(),
+        (hooks.clone(), config.level_max),
+    );
     let election = own.failover.election();
     let network =
         Network { transport: transport.clone(), own: own.clone(), silence_max: election.timeout_max };

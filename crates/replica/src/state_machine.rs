@@ -60,6 +60,8 @@ pub struct StateMachine {
     log: LogStore,
     env: Arc<dyn Env>,
     hooks: Hooks,
+    /// What is above must not be applied here.
+    level_max: u32,
     last_applied: Option<LogId>,
     membership: StoredMembership,
     /// Of what was decoded here.
@@ -72,7 +74,7 @@ impl StateMachine {
         snapshots: Arc<SnapshotStore>,
         log: LogStore,
         env: Arc<dyn Env>,
-        hooks: Hooks,
+        (hooks, level_max): (Hooks, u32),
     ) -> StateMachine {
         if snapshots.current().is_none() {
             let mut state = shared.state.write();
@@ -85,6 +87,7 @@ impl StateMachine {
             log,
             env,
             hooks,
+            level_max,
             last_applied: None,
             membership: StoredMembership::default(),
             specs: SharedSpecs::default(),
@@ -113,6 +116,9 @@ impl StateMachine {
     fn apply_entry(&mut self, id: LogId, proposal: &Proposal) -> io::Result<Vec<machine::Reply>> {
         let index = id.index;
         let entry = proposal.entry_with(|entry| self.specs.share_entry(entry))?;
+        if let Some(level) = machine::level::asked_by(entry) {
+            self.check_level(level)?;
+        }
         let hash = xxh3_64(proposal.bytes());
         let asked = self.env.now();
         let (applied, began) = {
@@ -136,6 +142,20 @@ impl StateMachine {
         let replies = applied.replies.clone();
         self.shared.feed.publish(Feed::Applied { index, applied: Arc::new(applied) });
         Ok(replies)
+    }
+
+    /// The others know what this one does not: from there on it would make another state of the same log.
+    fn check_level(&self, level: u32) -> io::Result<()> {
+        if level <= self.level_max {
+            return Ok(());
+        }
+        let max = self.level_max;
+        let why = format!(
+            "the cluster is at behaviour level {level} and this version of baton knows none above {max}; start this replica with the \
+             version of the others: its data is as it was"
+        );
+        self.env.stop(&why);
+        Err(io::Error::other(why))
     }
 
     fn keep_checkpoint(&self, index: u64) {
@@ -204,6 +224,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         })
         .await?;
         let index = meta.last_log_id.map_or(0, |id| id.index);
+        self.check_level(state.level())?;
         self.hooks.arm(&mut state);
         self.hooks.loaded(index, &state);
         self.shared.digest.store(state.digest(), Ordering::Release);

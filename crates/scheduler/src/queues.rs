@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use machine::State;
-use machine::state::LEVEL_TURNS;
+use machine::level::LEVEL_TURNS;
 use machine::state::deficit::CHARGED_US;
 use machine::state::index::{ReadyKey, ReadyList};
 use machine::state::queues::{Queue, QueueId};

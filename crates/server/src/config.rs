@@ -34,6 +34,8 @@ pub struct Config {
     pub snapshot_log_bytes: u64,
     /// Whether addresses other than loopback may be listened on without TLS.
     pub insecure: bool,
+    /// The highest behaviour level that this replica knows, and that it founds a cluster with; less than the code's in a test.
+    pub level_max: u32,
     /// Takes this replica off its peers' network; `None` in production.
     pub cut: Option<Cut>,
     pub limits: Limits,
@@ -65,6 +67,7 @@ impl Config {
             failover: Failover::default(),
             snapshot_log_bytes: SnapshotThresholds::LOG_BYTES_DEFAULT,
             insecure: false,
+            level_max: machine::LEVEL,
             cut: None,
             limits: Limits::default(),
             #[cfg(feature = "chaos")]

@@ -163,6 +163,7 @@ fn replica_config(
             .collect(),
         failover: config.failover,
         snapshots: SnapshotThresholds::of_log_bytes(config.snapshot_log_bytes),
+        level_max: config.level_max,
         ..replica::Config::new(&config.cluster, &config.name, config.data_dir.clone())
     })
 }
@@ -210,6 +211,7 @@ async fn bring_up(
     let config = lead::Config {
         cluster: shared.config.cluster.clone(),
         failover: shared.config.failover,
+        level: shared.config.level_max,
         #[cfg(feature = "chaos")]
         mutant: shared.config.chaos.leader,
     };

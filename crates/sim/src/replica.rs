@@ -336,6 +336,7 @@ impl World {
             cluster: "sim".to_owned(),
             settings: self.settings.clone(),
             next_node: self.replicas.len() as u64 + 1,
+            level: machine::LEVEL,
             election_timeout_max: failover.election().timeout_max,
         };
         let mutants = self.options.mutants;

@@ -38,6 +38,8 @@ fn kind(rejection: &Rejection) -> (&'static str, Code) {
         | Rejection::NothingToUndo { .. }
         | Rejection::QueueOwned { .. }
         | Rejection::QueueChanged { .. }
+        | Rejection::LevelBack { .. }
+        | Rejection::LevelUnknown { .. }
         | Rejection::TaskBegun { .. } => (code::CONFLICT, Code::FailedPrecondition),
         Rejection::QueueDefault | Rejection::Tenant { .. } => (code::NOT_ALLOWED, Code::PermissionDenied),
         Rejection::Limit { .. } => (code::LIMIT, Code::ResourceExhausted),
@@ -71,6 +73,10 @@ fn fix(rejection: &Rejection) -> String {
         Rejection::QueueInUse { queue, .. } => format!("see `baton ps --queue {queue}`"),
         Rejection::NothingToUndo { queue } => {
             format!("set what you want with `baton queue put {queue}`; `--no-auto` stops further changes")
+        }
+        Rejection::LevelBack { .. } => "`baton cluster status` says the level".to_owned(),
+        Rejection::LevelUnknown { .. } => {
+            "start all replicas with a version that knows it, or name a lower level".to_owned()
         }
         Rejection::QueueChanged { queue } => format!("look at it again: `baton advise {queue}`"),
         // What is fixed cannot be raised.

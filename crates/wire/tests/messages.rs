@@ -205,6 +205,7 @@ fn queue_worker_and_cluster_views_read_back() {
         api_address: "a:2".to_owned(),
         role: "leader".to_owned(),
         matched: Some(9),
+        level_max: Some(3),
     };
     let view = ClusterView {
         cluster: "c".to_owned(),
@@ -216,6 +217,7 @@ fn queue_worker_and_cluster_views_read_back() {
         applied: 4,
         snapshot: 5,
         level: 6,
+        level_max: 7,
         digest: "7".to_owned(),
         alarms: vec!["clock".to_owned()],
         members: vec![member],

@@ -13,6 +13,7 @@ mod periodic;
 mod policies;
 mod run;
 mod slices;
+mod upgrading;
 
 use std::process::Stdio;
 

@@ -332,7 +332,7 @@ impl Row for MemberView {
     }
 
     fn columns(is_wide: bool) -> Vec<&'static str> {
-        columns(&["replica", "role", "api", "raft", "matched"], &["id"], is_wide)
+        columns(&["replica", "role", "api", "raft", "matched"], &["id", "level max"], is_wide)
     }
 
     fn cells(&self, view: View) -> Vec<Cell> {
@@ -350,6 +350,7 @@ impl Row for MemberView {
         ];
         if view.is_wide {
             cells.push(self.id.to_string().into());
+            cells.push(self.level_max.map_or_else(|| "-".to_owned(), |level| level.to_string()).into());
         }
         cells
     }

@@ -116,21 +116,22 @@ pub async fn cancel(args: &CancelArgs, app: &App) -> Result<Exit, Fault> {
 
 /// Says what will be hit; asks where somebody can answer.
 fn confirm(app: &App, targets: &[Target]) -> Result<(), Fault> {
-    app.face.note(&format!(
-        "this cancels {}: {}",
-        counted(targets.len() as u64, "job"),
-        names(targets).join(", ")
-    ));
+    let what =
+        format!("this cancels {}: {}", counted(targets.len() as u64, "job"), names(targets).join(", "));
+    ask(app, &what, "say --yes to cancel jobs that are not named one by one", "nothing was cancelled")
+}
+
+/// The same of anything: `told` is how to say yes beforehand, `stopped` what became of it after a no.
+pub(super) fn ask(app: &App, what: &str, told: &str, stopped: &str) -> Result<(), Fault> {
+    app.face.note(what);
     if !std::io::stdin().is_terminal() {
-        return Err(Fault::usage(
-            "not asked and not told: say --yes to cancel jobs that are not named one by one",
-        ));
+        return Err(Fault::usage(format!("not asked and not told: {told}")));
     }
     app.face.note("go on? [y/N]");
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     let is_yes = matches!(answer.trim(), "y" | "Y" | "yes");
-    if is_yes { Ok(()) } else { Err(Fault::new("stopped", Exit::FAILED, "nothing was cancelled")) }
+    if is_yes { Ok(()) } else { Err(Fault::new("stopped", Exit::FAILED, stopped)) }
 }
 
 /// A cancelled attempt has an outcome once its worker has said that it is gone.

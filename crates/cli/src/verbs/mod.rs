@@ -28,6 +28,7 @@ pub mod run;
 pub mod server;
 pub mod simulate;
 pub mod submit;
+mod upgrade;
 pub mod wait;
 pub mod watch;
 pub mod worker;

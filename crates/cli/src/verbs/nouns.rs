@@ -9,6 +9,7 @@ use model::views::{ClusterView, QueueView};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::upgrade::{UpgradeArgs, highest, upgrade};
 use super::watch::{Watch, WatchArgs, draw};
 use crate::app::{App, WriteArgs};
 use crate::config::duration;
@@ -220,6 +221,7 @@ pub enum ClusterArgs {
         /// Name of a replica; absent: the most up to date
         to: Option<String>,
     },
+    Upgrade(UpgradeArgs),
 }
 
 pub async fn cluster(args: &ClusterArgs, app: &App) -> Result<Exit, Fault> {
@@ -229,6 +231,7 @@ pub async fn cluster(args: &ClusterArgs, app: &App) -> Result<Exit, Fault> {
             let text = |app: &App, view: &ClusterView| app.face.list_text(&view.members, None);
             look(args, app, text).await.map(|_| Exit::DONE)
         }
+        ClusterArgs::Upgrade(args) => upgrade(args, app).await,
         ClusterArgs::TransferLeader { to } => {
             let leader = app.client.transfer_leader(to.as_deref()).await;
             // It has no request id: who leads is no count, so to ask for it twice is to ask for it once.
@@ -278,6 +281,7 @@ fn status_text(app: &App, view: &ClusterView) -> Result<String, Fault> {
             "log {} · committed {} · applied {} · snapshot {} · digest {}\n",
             view.last_log, view.committed, view.applied, view.snapshot, view.digest
         );
+        text += &format!("level {}{}\n", view.level, can_be_raised(view));
         text += &format!("workers {} live of {} known\n", view.workers_live, view.workers_known);
         text += &format!("jobs {} unfinished · tasks {}\n", view.unfinished_jobs, counts_text(&view.counts));
         for alarm in &view.alarms {
@@ -285,6 +289,15 @@ fn status_text(app: &App, view: &ClusterView) -> Result<String, Fault> {
         }
         format!("{text}\n{}", app.face.table(&view.members))
     })
+}
+
+fn can_be_raised(view: &ClusterView) -> String {
+    match highest(view) {
+        level if level > view.level => {
+            format!(" · replicas know level {level}: baton cluster upgrade --check")
+        }
+        _ => String::new(),
+    }
 }
 
 #[derive(Debug, clap::Subcommand)]

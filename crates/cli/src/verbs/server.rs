@@ -65,6 +65,9 @@ struct Flags {
     /// Listen beyond loopback without TLS, where the network itself is private
     #[arg(long, env = "BATON_INSECURE", num_args = 0..=1, default_missing_value = "true")]
     insecure: Option<bool>,
+    /// Know no behaviour level above this one: to found a cluster that replicas of an older version join, or to try an upgrade
+    #[arg(long, env = "BATON_LEVEL_MAX", value_name = "LEVEL")]
+    level_max: Option<u32>,
 }
 
 impl Flags {
@@ -81,6 +84,7 @@ impl Flags {
             failover: self.failover.or(file.failover),
             snapshot_log_bytes: self.snapshot_log_bytes.or(file.snapshot_log_bytes),
             insecure: self.insecure.or(file.insecure),
+            level_max: self.level_max.or(file.level_max),
         }
     }
 
@@ -98,6 +102,11 @@ impl Flags {
             let least = "at least 64KiB of log lie between two snapshots";
             return Err(Fault::usage(format!("--snapshot-log-bytes: {snapshot_log_bytes} bytes: {least}")));
         }
+        let level_max = self.level_max.unwrap_or(config.level_max);
+        if !(1..=config.level_max).contains(&level_max) {
+            let known = format!("this version knows levels 1 to {}", config.level_max);
+            return Err(Fault::usage(format!("--level-max: {level_max}: {known}")));
+        }
         Ok(server::Config {
             listen,
             peer_listen: self.peer_listen.unwrap_or_else(|| ":7170".to_owned()),
@@ -107,6 +116,7 @@ impl Flags {
             failover: self.failover.unwrap_or_default(),
             snapshot_log_bytes,
             insecure: self.insecure.unwrap_or(false),
+            level_max,
             ..config
         })
     }

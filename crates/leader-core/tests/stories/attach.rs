@@ -207,6 +207,7 @@ fn who_comes_before_the_leader_is_ready_is_greeted_when_it_is() {
         cluster: "c".to_owned(),
         settings: Default::default(),
         next_node: 4,
+        level: machine::LEVEL,
         election_timeout_max: ELECTION,
     };
     world.leader = Leader::new(config, 2, &world.state, world.now);

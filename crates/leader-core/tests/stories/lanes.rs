@@ -215,6 +215,7 @@ fn a_leader_that_never_confirms_its_lead_refuses_who_waits() {
         cluster: "c".to_owned(),
         settings: Default::default(),
         next_node: 4,
+        level: machine::LEVEL,
         election_timeout_max: ELECTION,
     };
     world.leader = Leader::new(config, 2, &world.state, world.now);

@@ -34,7 +34,13 @@ pub struct World {
 
 fn config() -> Config {
     let settings = Settings::default();
-    Config { cluster: "c".to_owned(), settings, next_node: 4, election_timeout_max: ELECTION }
+    Config {
+        cluster: "c".to_owned(),
+        settings,
+        next_node: 4,
+        level: machine::LEVEL,
+        election_timeout_max: ELECTION,
+    }
 }
 
 impl World {

@@ -28,9 +28,10 @@ use std::time::Duration;
 use model::{Elapsed, JobId, LogIndex};
 
 use crate::chores::Budget;
+use crate::level::LEVEL;
 use crate::state::deficit::Turn;
 use crate::state::queues::Queue;
-use crate::state::{LEVEL, Out, State};
+use crate::state::{Out, State};
 use crate::{Applied, Bootstrap, Command, Entry, Rejection, Reply, Stamp};
 
 /// How much faster than the cluster's own clock the wall clock may run within one entry.

@@ -10,11 +10,12 @@ use model::{Actor, Dependency, JobId, JobSpec, Lean, QueuePolicy, RunSet, TaskSp
 use crate::apply::write::within;
 use crate::chores::{Change, Chore};
 use crate::eligible::members_when_all_idle;
+use crate::level::LEVEL_TURNS;
+use crate::state::State;
 use crate::state::jobs::{Cause, Dependent, Group, Hold, Job, On};
 use crate::state::rank::{self, Ranked};
 use crate::state::rare::{GroupRare, JobCounts, JobRare};
 use crate::state::sessions::ClassKey;
-use crate::state::{LEVEL_TURNS, State};
 use crate::{Event, Rejection, Reply};
 
 pub(crate) fn apply(

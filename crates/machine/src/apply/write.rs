@@ -2,7 +2,7 @@
 
 use crate::apply::{adapt, bookings, cancel, change, claim, periodic, queues, retry, sessions, submit};
 use crate::state::State;
-use crate::{Op, Rejection, Reply, Write};
+use crate::{Op, Rejection, Reply, Write, level};
 
 pub(crate) fn apply(state: &mut State, write: &Write) -> Reply {
     // A repeated claim is another one, and loses what the first has won: it takes no room from what has to be known.
@@ -50,6 +50,7 @@ fn done(state: &mut State, write: &Write) -> Result<Reply, Rejection> {
         Op::ForgetWorker { worker } => sessions::forget(state, worker),
         Op::PutSettings(settings) => queues::put_settings(state, settings),
         Op::PutSetting { path, value } => queues::put_setting(state, path, value),
+        Op::Upgrade { level } => level::upgrade(state, *level),
         Op::PutBooking(spec) => bookings::put(state, spec),
         Op::DeleteBooking { name } => bookings::delete(state, name),
         Op::PutPeriodic(spec) => periodic::put(state, spec, &write.actor),

@@ -40,12 +40,6 @@ use crate::state::sessions::{Allocation, Class, ClassKey, Session, Worker};
 use crate::state::users::{EVERYBODY, Moment, UserId};
 use crate::{Effect, Event, Stamp};
 
-/// The behaviour version that this code implements; apply switches on `State::level`, never on this.
-pub const LEVEL: u32 = 2;
-
-/// From this level on queues take turns by what is due to them, and a gang that is larger than the cluster is refused.
-pub const LEVEL_TURNS: u32 = 2;
-
 /// The figures of the state that are not rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Meta {

@@ -8,6 +8,7 @@ use model::time::micros;
 use model::{Dependency, Elapsed, JobId, JobSpec, TaskSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::level::LEVEL_CUT;
 use crate::state::State;
 use crate::state::jobs::Job;
 
@@ -135,10 +136,12 @@ fn name(spec: &JobSpec, task: &TaskSpec) -> Option<String> {
 }
 
 impl State {
-    /// How long an attempt will take: as given, else as its last runs took, else at most its timeout.
+    /// How long an attempt will take: as given, else as its last runs took, but at most its timeout, else the timeout.
     pub fn estimate(&self, spec: &JobSpec, task: &TaskSpec) -> Option<Duration> {
         let given = task.timing.as_ref().and_then(|timing| timing.estimate);
-        let learnt = || self.learnt.get(&name(spec, task)?).map(Learnt::estimate);
+        // The last runs may have had a longer timeout than this one (Tsafrir, Etsion & Feitelson 2007 cut there too).
+        let most = task.timeout.filter(|_| self.level() >= LEVEL_CUT).unwrap_or(Duration::MAX);
+        let learnt = || self.learnt.get(&name(spec, task)?).map(|learnt| learnt.estimate().min(most));
         given.or_else(learnt).or(task.timeout)
     }
 

@@ -61,13 +61,16 @@ pub fn line(world: &mut World, line: &str) -> Read<Step> {
 }
 
 fn bootstrap(rest: &str) -> Read<Command> {
-    let settings = changed_settings(Settings::default(), rest)?;
+    let (levels, limits): (Vec<&str>, Vec<&str>) =
+        rest.split_whitespace().partition(|word| word.starts_with("level="));
+    let level = levels.first().map(|word| pair(word).1.parse().map_err(|_| "level=2"));
+    let settings = changed_settings(Settings::default(), &limits.join(" "))?;
     Ok(Command::Bootstrap(Bootstrap {
         cluster: "story".to_owned(),
         settings,
         epoch: 0,
         next_node: 4,
-        level: machine::LEVEL,
+        level: level.transpose()?.unwrap_or(machine::LEVEL),
     }))
 }
 
@@ -307,6 +310,7 @@ fn op(world: &World, verb: &str, rest: &str) -> Read<Op> {
         "periodic" => periodic(rest)?,
         "no-periodic" => Op::DeletePeriodic { name: text },
         "undo" => Op::UndoAdapt { queue: text },
+        "upgrade" => Op::Upgrade { level: rest.parse().map_err(|_| "upgrade 3")? },
         "cordon" => Op::Cordon { worker: text },
         "uncordon" => Op::Uncordon { worker: text },
         "drain" => Op::Drain { worker: text },

@@ -58,6 +58,7 @@ fn task(text: &str) -> Result<TaskSpec, String> {
             }
             "gang" => task.set_gang(value.parse().map_err(|_| "gang")?),
             "estimate" => timing.estimate = Some(model::time::parse_duration(value)?),
+            "timeout" => task.timeout = Some(model::time::parse_duration(value)?),
             "deadline" => timing.deadline = Some(model::time::parse_duration(value)?),
             "start_within" => timing.start_within = Some(model::time::parse_duration(value)?),
             "period" => timing.period = Some(model::time::parse_duration(value)?),

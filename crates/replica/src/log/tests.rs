@@ -77,7 +77,13 @@ pub(super) fn open_with(backend: impl LogBackend, hooks: &Hooks) -> Result<LogSt
 
 fn machine(dir: &Path, log: &LogStore) -> StateMachine {
     let snapshots = SnapshotStore::open(dir.join("snapshots")).unwrap();
-    StateMachine::new(Arc::new(Shared::default()), Arc::new(snapshots), log.clone(), real(), Hooks::default())
+    StateMachine::new(
+        Arc::new(Shared::default()),
+        Arc::new(snapshots),
+        log.clone(),
+        real(),
+        (Hooks::default(), machine::LEVEL),
+    )
 }
 
 struct OnSled;

@@ -1,6 +1,6 @@
 //! The cluster itself: how it stands, as seen from here, and who leads it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::NodeId;
@@ -14,6 +14,14 @@ use crate::api::call::Call;
 use crate::api::forward::{marked, silent, told};
 use crate::api::{Api, Running};
 
+/// What the other members said when they were asked; by default nobody was.
+#[derive(Default)]
+pub struct Answers {
+    silent: BTreeSet<NodeId>,
+    /// The highest behaviour level that each knows, of those that say.
+    levels: BTreeMap<NodeId, u32>,
+}
+
 /// Within which a living replica answers what costs nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -26,15 +34,15 @@ impl Api {
         let call = Call::of(self, request.metadata());
         let result = match self.running() {
             // Who is asked by another replica does not ask the others in turn.
-            Ok(running) if call.forwarded => Ok(self.cluster_view(running, &BTreeSet::new())),
-            Ok(running) => Ok(self.cluster_view(running, &self.silent_members(running).await)),
+            Ok(running) if call.forwarded => Ok(self.cluster_view(running, &Answers::default())),
+            Ok(running) => Ok(self.cluster_view(running, &self.ask_members(running).await)),
             Err(failure) => Err(failure),
         };
         self.answer(result.map(|view| (&view).into()))
     }
 
-    /// Members that do not answer.
-    pub async fn silent_members(&self, running: &Running) -> BTreeSet<NodeId> {
+    /// Asks all other members at once.
+    pub async fn ask_members(&self, running: &Running) -> Answers {
         let status = running.replica.status();
         let others = status.members.iter().filter(|member| member.id != status.id);
         let asked = others.map(|member| async move {
@@ -43,10 +51,18 @@ impl Api {
                 there.cluster_status(marked(v1::ReadRequest { stale: true }, None)).await.ok()
             };
             let answer = tokio::time::timeout(ANSWER_TIMEOUT, answers).await;
-            (member.id, matches!(answer, Ok(Some(_))))
+            (member.id, answer.ok().flatten().map(|reply| reply.into_inner().level_max))
         });
-        let answers = futures::future::join_all(asked).await;
-        answers.into_iter().filter(|(_, answered)| !answered).map(|(id, _)| id).collect()
+        let mut answers = Answers::default();
+        for (id, answer) in futures::future::join_all(asked).await {
+            match answer {
+                None => drop(answers.silent.insert(id)),
+                Some(0) => {}
+                Some(level) => drop(answers.levels.insert(id, level)),
+            }
+        }
+        answers.levels.insert(status.id, self.shared.config.level_max);
+        answers
     }
 
     pub async fn transfer_leader(
@@ -155,14 +171,14 @@ fn refused(error: TransferError) -> Failure {
 
 impl Api {
     /// The cluster as this replica sees it. A leader that does not answer is none.
-    pub fn cluster_view(&self, running: &Running, silent: &BTreeSet<NodeId>) -> ClusterView {
+    pub fn cluster_view(&self, running: &Running, answers: &Answers) -> ClusterView {
         let status = running.replica.status();
         let (unfinished_jobs, counts, level, known, live) = running.replica.read(|state| {
             let live = state.workers().filter(|worker| worker.session.is_some()).count();
             (state.unfinished_jobs(), state.counts(), state.level(), state.workers().count(), live)
         });
         let skew_max_s = running.replica.read(|state| state.limits().clock_skew_max_s);
-        let leader = status.leader.as_ref().filter(|leader| !silent.contains(&leader.id));
+        let leader = status.leader.as_ref().filter(|leader| !answers.silent.contains(&leader.id));
         ClusterView {
             cluster: status.cluster.clone(),
             answered_by: status.name.clone(),
@@ -173,9 +189,10 @@ impl Api {
             applied: status.applied,
             snapshot: status.snapshot,
             level,
+            level_max: self.shared.config.level_max,
             digest: format!("{:016x}", status.digest),
             alarms: alarms(&status, skew_max_s, self.readiness().err()),
-            members: status.members.iter().map(|member| member_view(&status, member, silent)).collect(),
+            members: status.members.iter().map(|member| member_view(&status, member, answers)).collect(),
             workers_live: live as u64,
             workers_known: known as u64,
             unfinished_jobs,
@@ -196,9 +213,9 @@ fn alarms(status: &Standing, skew_max_s: u64, unready: Option<String>) -> Vec<St
     status.digest_alarm.clone().into_iter().chain(clock).chain(unready).collect()
 }
 
-fn member_view(status: &Standing, member: &replica::MemberStatus, silent: &BTreeSet<NodeId>) -> MemberView {
+fn member_view(status: &Standing, member: &replica::MemberStatus, answers: &Answers) -> MemberView {
     let leads = status.leader.as_ref().is_some_and(|leader| leader.id == member.id);
-    let role = match (silent.contains(&member.id), leads, member.voter) {
+    let role = match (answers.silent.contains(&member.id), leads, member.voter) {
         (true, ..) => "unreachable",
         (false, true, _) => "leader",
         (false, false, true) => "follower",
@@ -211,5 +228,6 @@ fn member_view(status: &Standing, member: &replica::MemberStatus, silent: &BTree
         api_address: member.api_addr.clone(),
         role: role.to_owned(),
         matched: status.matched.get(&member.id).copied(),
+        level_max: answers.levels.get(&member.id).copied(),
     }
 }

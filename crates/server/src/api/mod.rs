@@ -12,6 +12,7 @@ mod read;
 mod readiness;
 mod service;
 mod submit;
+mod upgrade;
 mod watch;
 mod workers;
 mod write;

@@ -216,6 +216,10 @@ impl Baton for Api {
         Api::transfer_leader(self, request).await
     }
 
+    async fn upgrade(&self, request: Request<v1::UpgradeRequest>) -> Reply<v1::ChangeReply> {
+        Api::upgrade(self, request, send!(upgrade)).await
+    }
+
     async fn get_settings(&self, request: Request<v1::ReadRequest>) -> Reply<v1::SettingsReply> {
         Api::get_settings(self, request).await
     }

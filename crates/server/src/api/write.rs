@@ -68,6 +68,7 @@ headed!(
     PeriodicRequest,
     ClaimRequest,
     WorkerRequest,
+    UpgradeRequest,
     PutSettingsRequest,
     PutSettingRequest
 );

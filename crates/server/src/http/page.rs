@@ -45,8 +45,7 @@ pub async fn render(api: &Api) -> String {
 }
 
 async fn overview(api: &Api, running: &Running) -> String {
-    let silent = api.silent_members(running).await;
-    let view = api.cluster_view(running, &silent);
+    let view = api.cluster_view(running, &api.ask_members(running).await);
     let (queues, workers) = running.replica.read(|state| (state.queue_views(), state.worker_views()));
     let newest = |state: &State| state.list_jobs(&JobFilter::default(), None, JOBS_SHOWN).0;
     let jobs = running.replica.read(newest);
@@ -136,6 +135,7 @@ fn cluster(view: &ClusterView) -> String {
         ("failed", counts.failed.to_string()),
         ("workers", format!("{} of {}", view.workers_live, view.workers_known)),
         ("version", text(&view.version)),
+        ("behaviour level", view.level.to_string()),
     ];
     html.push_str("<dl>");
     for (name, value) in figures {

@@ -44,6 +44,8 @@ const MESSAGES_WAITING_MAX: usize = 8_192;
 pub struct Config {
     pub cluster: String,
     pub failover: Failover,
+    /// The behaviour level that a cluster is founded with.
+    pub level: u32,
     #[cfg(feature = "chaos")]
     pub mutant: Option<leader_core::leases::Mutant>,
 }

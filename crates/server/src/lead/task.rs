@@ -291,6 +291,7 @@ impl Task {
         leader_core::Config {
             cluster: self.config.cluster.clone(),
             settings: model::Settings::preset(failover),
+            level: self.config.level,
             next_node: members.iter().map(|member| member.id).max().unwrap_or(0) + 1,
             // Never shorter than what Raft itself waits.
             election_timeout_max: failover.election().timeout_max.max(founded.election().timeout_max),

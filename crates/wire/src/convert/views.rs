@@ -422,6 +422,7 @@ impl From<&MemberView> for v1::Member {
             api_address: member.api_address.clone(),
             role: member.role.clone(),
             matched: member.matched,
+            level_max: member.level_max,
         }
     }
 }
@@ -435,6 +436,7 @@ impl From<v1::Member> for MemberView {
             api_address: member.api_address,
             role: member.role,
             matched: member.matched,
+            level_max: member.level_max,
         }
     }
 }
@@ -459,6 +461,7 @@ impl From<&ClusterView> for v1::ClusterStatusReply {
             unfinished_jobs: view.unfinished_jobs,
             counts: Some((&view.counts).into()),
             version: view.version.clone(),
+            level_max: view.level_max,
         }
     }
 }
@@ -475,6 +478,7 @@ impl From<v1::ClusterStatusReply> for ClusterView {
             applied: reply.applied,
             snapshot: reply.snapshot,
             level: reply.level,
+            level_max: reply.level_max,
             digest: reply.digest,
             alarms: reply.alarms,
             members: reply.members.into_iter().map(MemberView::from).collect(),
