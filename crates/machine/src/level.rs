@@ -14,7 +14,7 @@ pub const LEVEL: u32 = 3;
 /// From this level on queues take turns by what is due to them, and a gang that is larger than the cluster is refused.
 pub const LEVEL_TURNS: u32 = 2;
 
-/// From this level on no learnt estimate is above the timeout.
+/// From this level on no learnt estimate is above the timeout, and promises remember what was promised first.
 pub const LEVEL_CUT: u32 = 3;
 
 /// What begins with a level, for people. `None`: this code does not know it.
@@ -25,7 +25,7 @@ pub fn begins_with(level: u32) -> Option<&'static str> {
             "queues take turns by weighted deficit round robin, all starting even, and a gang that is larger than all workers is refused"
         }
         LEVEL_CUT => {
-            "a learnt estimate is at most the task's timeout, and what waits in queues that go by estimates is put in that order"
+            "a learnt estimate is at most the task's timeout, and what waits in queues that go by estimates is put in that order; whoever is promised a start may have a worker drain for it once the first time that it was promised has passed"
         }
         _ => return None,
     })

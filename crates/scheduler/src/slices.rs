@@ -75,6 +75,10 @@ pub(crate) fn resume(round: &mut Round<'_>, standing: Standing) -> bool {
         return false;
     }
     round.use_more(standing.session, whose, &processor, left);
+    if let Some(left) = left {
+        // What it has kept while it stood still is given back then too.
+        round.book.note_placed(standing.session, round.now().plus(left), allocation.takes());
+    }
     round.switch(standing.session, standing.seq, Pace::Runs);
     true
 }

@@ -37,6 +37,10 @@ impl World {
     }
 
     fn with(settings: Settings) -> World {
+        World::founded(settings, machine::LEVEL)
+    }
+
+    fn founded(settings: Settings, level: u32) -> World {
         let mut world = World {
             state: State::default(),
             now: 0,
@@ -45,8 +49,7 @@ impl World {
             requests: 1 << 80,
             user: "u".to_owned(),
         };
-        let bootstrap =
-            Bootstrap { cluster: "test".to_owned(), settings, epoch: 0, next_node: 4, level: machine::LEVEL };
+        let bootstrap = Bootstrap { cluster: "test".to_owned(), settings, epoch: 0, next_node: 4, level };
         world.apply(Command::Bootstrap(bootstrap));
         world
     }

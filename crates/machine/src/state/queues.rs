@@ -79,12 +79,20 @@ pub struct Promise {
     /// Where the other members of a gang have their place in time, one each; empty where no places are kept (`easy`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<SessionId>,
+    /// What was promised first, if it was sooner: after that time whoever waits may starve. From level 3 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Elapsed>,
 }
 
 impl Promise {
     /// Of a single task, or of all of a gang where no places are kept.
     pub fn new(session: SessionId, at: Elapsed) -> Promise {
-        Promise { session, at, others: Vec::new() }
+        Promise { session, at, others: Vec::new(), first: None }
+    }
+
+    /// The soonest time that it was ever promised.
+    pub fn first(&self) -> Elapsed {
+        self.first.unwrap_or(self.at)
     }
 
     /// Of all who have a place in time.

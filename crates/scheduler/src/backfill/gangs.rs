@@ -144,7 +144,7 @@ impl Round<'_> {
             self.profile(session).expect("looked at above").block(at, &asked, estimate);
             members.extend(std::iter::repeat_n(session, count as usize));
         }
-        Promise { session: members[0], at, others: members.split_off(1) }
+        Promise { others: members.split_off(1), ..Promise::new(members[0], at) }
     }
 
     /// Whatever it was promised, it is nobody's now. Whether it was anything.

@@ -15,6 +15,7 @@ mod profile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use machine::level::LEVEL_CUT;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use machine::state::sessions::Class;
@@ -51,6 +52,8 @@ pub(crate) struct Book {
     moved: BTreeSet<Whose>,
     /// A place in time is free that others may have wanted.
     has_left: bool,
+    /// Whether promises remember what was promised first.
+    keeps_first: bool,
     /// When what was placed and not applied yet should end.
     placed: BTreeMap<SessionId, Vec<(Elapsed, Resources)>>,
 }
@@ -83,7 +86,7 @@ pub(crate) fn end(now: Elapsed, estimate: Option<Duration>) -> Elapsed {
 impl Book {
     /// Empty where no queue promises anything.
     pub fn of(state: &State, in_flight: &BTreeMap<Whose, Option<Promise>>) -> Book {
-        let mut book = Book::default();
+        let mut book = Book { keeps_first: state.level() >= LEVEL_CUT, ..Book::default() };
         for queue in state.queues().filter(|queue| queue.policy.promises() && !queue.paused) {
             book.known.extend(queue.promises.iter().map(|(whose, promise)| (*whose, promise.clone())));
         }
@@ -154,10 +157,13 @@ impl Book {
         self.profiles.extend(profile.map(|profile| (session, profile)));
     }
 
-    /// Whether it was promised a start whose time has not come, and not a later one by now: of several queues one could be put
-    /// off by the others again and again.
+    /// Whether it is promised a start, and none that it was promised before has come in vain: it could be put off again and
+    /// again, by other queues or by what takes longer than it should.
     pub fn awaits_start(&self, whose: Whose, now: Elapsed) -> bool {
         let Some(place) = self.place(whose).filter(|place| place.at > now) else { return false };
+        if self.keeps_first {
+            return self.first(whose, place) > now;
+        }
         let may_be_put_off = self.firsts.len() > 1;
         let is_ahead = |known: &Promise| known.at > now && (place.at <= known.at || !may_be_put_off);
         self.known.get(&whose).is_none_or(is_ahead)
@@ -209,10 +215,21 @@ impl Book {
         self.made.get(&whose).map_or_else(|| self.known.get(&whose), Option::as_ref)
     }
 
+    /// The soonest start that it was promised and that was not kept, or that of this promise.
+    fn first(&self, whose: Whose, promise: &Promise) -> Elapsed {
+        let known = self.known.get(&whose).map(Promise::first);
+        promise.first.or(known).map_or(promise.at, |first| first.min(promise.at))
+    }
+
     /// What of the promises is new.
-    pub fn changes(self) -> Vec<Promised> {
-        let known = self.known;
-        let changed = self.made.into_iter().filter(|(whose, promise)| known.get(whose) != promise.as_ref());
+    pub fn changes(mut self) -> Vec<Promised> {
+        let mut made = std::mem::take(&mut self.made);
+        for (whose, promise) in &mut made {
+            let Some(promise) = promise else { continue };
+            let first = self.first(*whose, promise);
+            promise.first = (self.keeps_first && first < promise.at).then_some(first);
+        }
+        let changed = made.into_iter().filter(|(whose, promise)| self.known.get(whose) != promise.as_ref());
         changed.map(|((job, group), promise)| Promised { job, group, promise }).collect()
     }
 }
@@ -379,6 +396,10 @@ impl<'a> Round<'a> {
         for (_, whose, class) in firsts {
             if let Some(row) = self.state.class(class) {
                 self.promise_first(class, row, whose);
+            }
+            // One that could start now, but on a worker that drains for another, is promised nothing: nothing is held for it.
+            if self.book.place(whose).is_none() {
+                self.book.withdraw_guard(whose);
             }
         }
         self.book.guards.retain(|_, guards| !guards.is_empty());

@@ -84,7 +84,9 @@ impl Round<'_> {
                 at = self.profile(*session)?.earliest(at, &asked, estimate).filter(|at| *at <= until)?;
             }
         }
-        let slipped = Promise { at, ..promise.clone() };
+        // Nobody has put it off.
+        let first = Some(promise.first().plus(at.since(promise.at)));
+        let slipped = Promise { at, first, ..promise.clone() };
         self.keep_place(whose, &slipped).then_some(slipped)
     }
 

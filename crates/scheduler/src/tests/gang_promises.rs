@@ -153,6 +153,8 @@ fn a_place_that_is_missed_by_the_time_that_a_plan_takes_is_not_lost_to_those_beh
         w.apply(Command::Place(plan));
         rest(&mut w);
         assert_eq!([one, two].map(|job| promised(&w, job)), [Some(100), Some(110)], "{members}");
+        let first = |job| w.state.queues().find_map(|queue| queue.promises.get(&(job, 0))?.first);
+        assert_eq!([one, two].map(first), [None, None], "nobody was put off: {members}");
     }
 }
 
@@ -187,6 +189,29 @@ fn who_is_put_off_again_and_again_by_another_queue_has_a_worker_drain() {
         rest(&mut w);
     }
     assert!(w.now < 100 * SECOND, "it has waited until {}", w.now / SECOND);
+}
+
+/// What runs takes longer than it should, so that the promise comes in vain and is followed by a later one.
+#[test]
+fn what_was_promised_first_is_remembered_from_level_3_on() {
+    for level in [2, 3] {
+        let mut w = World::founded(Settings::default(), level);
+        w.session("w", 4);
+        w.policy(Order::Fifo, Backfill::Easy);
+        w.submit(timed(&exact(0, 3, 10)));
+        rest(&mut w);
+        w.now = 5 * SECOND;
+        let wide = w.submit(timed(&exact(0, 4, 10)));
+        rest(&mut w);
+        assert_eq!((promised(&w, wide), w.reserved("w")), (Some(10), None));
+        w.now = 70 * SECOND;
+        w.apply(Command::Tick);
+        w.round();
+        assert_eq!((promised(&w, wide), w.reserved("w")), (Some(80), Some((wide, 0))), "level {level}");
+        assert!(w.plan().is_empty(), "{:?}", w.plan());
+        let row = w.state.queues().find_map(|queue| queue.promises.get(&(wide, 0)));
+        assert_eq!(row.and_then(|promise| promise.first), (level == 3).then_some(Elapsed(10 * SECOND)));
+    }
 }
 
 #[test]

@@ -406,3 +406,48 @@ fn who_would_have_delayed_another_keeps_nothing_back_once_its_queue_is_at_its_ce
         open(4, 2, 0),
     ]);
 }
+
+#[test]
+fn nothing_is_held_for_a_gang_that_could_start_but_for_a_worker_that_drains_for_another() {
+    is_at_rest(&[
+        submit(Ask { gpus: 5000, ..ask(1, 0) }, 0, 0, 1),
+        submit(Ask { gpus: 20000, parity: Some(false), ..ask(1, 0) }, 0, 2, 1),
+        submit(ask(1, 2), 1, 2, 4),
+        submit(Ask { gpus: 20000, ..ask(3, 0) }, 1, 0, 1),
+        wait(60),
+        submit(ask(3, 1), 2, 0, 2),
+        submit(Ask { parity: Some(true), ..ask(3, 3) }, 0, 2, 1),
+        open(4, 2, 2),
+        open(3, 3, 1),
+        finish(3),
+        submit(ask(1, 3), 0, 0, 1),
+        policy(1, 0, 2),
+        open(3, 3, 0),
+        submit(ask(1, 2), 1, 1, 2),
+        finish(1),
+    ]);
+}
+
+#[test]
+fn what_goes_on_gives_back_what_it_had_kept_too_and_is_promised_to_others() {
+    is_at_rest(&[
+        submit(ask(1, 0), 0, 0, 1),
+        open(3, 1, 0),
+        open(3, 4, 0),
+        submit(ask(1, 0), 0, 0, 4),
+        submit(ask(3, 1), 0, 2, 3),
+        finish(0),
+        submit(Ask { gpus: 5000, ..ask(1, 0) }, 0, 0, 1),
+        policy(2, 2, 0),
+        finish(0),
+        finish(1),
+        finish(1),
+        wait(1),
+        submit(ask(1, 4), 0, 2, 1),
+        finish(2),
+        policy(2, 1, 2),
+        submit(ask(1, 1), 0, 0, 1),
+        finish(3),
+        submit(ask(1, 0), 0, 0, 1),
+    ]);
+}
