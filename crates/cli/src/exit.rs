@@ -34,7 +34,7 @@ impl Exit {
             | code::UNKNOWN_BOOKING
             | code::UNKNOWN_WORKER
             | code::NOT_FOUND => Exit::NOT_FOUND,
-            code::CONFLICT | code::JOB_FINISHED | code::REQUEST_EXPIRED => Exit::CONFLICT,
+            code::CONFLICT | code::REPLICAS | code::JOB_FINISHED | code::REQUEST_EXPIRED => Exit::CONFLICT,
             code::NOT_ALLOWED => Exit::NOT_ALLOWED,
             code::NO_LEADER | code::NOT_LEADER | code::UNAVAILABLE | code::OVERLOADED => Exit::UNREACHABLE,
             code::INVALID_SPEC => Exit::USAGE,

@@ -222,7 +222,8 @@ impl Shared {
         }
         // A definite answer speaks for all tries, since they had one request id; a passing failure does not.
         // That an id is expired speaks for it, but not for what was done with it before it did.
-        let is_of_last_try = is_passing(&failure) || failure.code == code::REQUEST_EXPIRED;
+        let is_of_last_try =
+            is_passing(&failure) || matches!(failure.code.as_str(), code::REQUEST_EXPIRED | code::REPLICAS);
         if is_of_last_try && journey.maybe_happened {
             failure.happened = Happened::Maybe;
         }

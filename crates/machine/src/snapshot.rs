@@ -145,6 +145,11 @@ impl State {
 }
 
 impl Frozen {
+    /// The behaviour version of the state.
+    pub fn level(&self) -> u32 {
+        self.meta.level
+    }
+
     pub fn index(&self) -> model::LogIndex {
         self.meta.index
     }

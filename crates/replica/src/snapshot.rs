@@ -19,6 +19,9 @@ use crate::disk;
 use crate::types::SnapshotMeta;
 
 const MAGIC: &[u8; 8] = b"BATONSN1";
+/// Of a state above level 2, so that versions from before there were levels in snapshots pass none of it over.
+const MAGIC_LEVELS: &[u8; 8] = b"BATONSN2";
+const LEVEL_UNSAID: u32 = 2;
 const HEADER: u8 = 1;
 const PAGE: u8 = 2;
 const FOOTER: u8 = 3;
@@ -33,6 +36,13 @@ struct Header {
     meta: SnapshotMeta,
     /// Of the chain over everything applied.
     digest: u64,
+    /// Of the state's behaviour; up to 2 it is only in the state.
+    #[serde(default, skip_serializing_if = "is_unsaid")]
+    level: u32,
+}
+
+fn is_unsaid(level: &u32) -> bool {
+    *level <= LEVEL_UNSAID
 }
 
 #[derive(Serialize, Deserialize)]
@@ -121,8 +131,9 @@ impl SnapshotStore {
         let path = self.path(meta);
         let writing = with_suffix(&path, SUFFIX_WRITING);
         let mut writer = Writer { out: BufWriter::new(File::create(&writing)?), hash: Xxh3::new(), rows: 0 };
-        writer.out.write_all(MAGIC)?;
-        writer.frame(HEADER, &codec::encode(&Header { meta: meta.clone(), digest }))?;
+        let level = frozen.level();
+        writer.out.write_all(if is_unsaid(&level) { MAGIC } else { MAGIC_LEVELS })?;
+        writer.frame(HEADER, &codec::encode(&Header { meta: meta.clone(), digest, level }))?;
         let mut page = Vec::new();
         for row in frozen.rows() {
             row.serialize(&mut rmp_serde::Serializer::new(&mut page).with_struct_map())
@@ -269,7 +280,7 @@ impl Reader {
         let mut input = BufReader::with_capacity(1 << 20, Offset { file: file.file.clone(), offset: 0 });
         let mut magic = [0; 8];
         input.read_exact(&mut magic)?;
-        if &magic != MAGIC {
+        if &magic != MAGIC && &magic != MAGIC_LEVELS {
             return Err(corrupt(format!("{} is not a snapshot of this version", file.path.display())));
         }
         let (kind, content) = read_frame(&mut input)?;
@@ -330,6 +341,11 @@ impl Read for Offset {
 
 fn corrupt(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the snapshot is corrupt: {what}"))
+}
+
+/// The level of the state in it, before any of that is read; 0: it is not said, and at most 2.
+pub fn level(file: &SnapshotFile) -> io::Result<u32> {
+    Ok(Reader::new(file)?.header.level)
 }
 
 /// Rebuilds the state that a snapshot holds. Blocks. Rows are decoded on a thread beside: a start waits for this, and the
@@ -413,7 +429,7 @@ impl Iterator for Rows {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::types;
 
@@ -425,7 +441,17 @@ mod tests {
         state
     }
 
-    fn meta(index: u64) -> SnapshotMeta {
+    pub fn founded(level: u32) -> machine::State {
+        let settings = model::Settings::default();
+        let bootstrap =
+            machine::Bootstrap { cluster: "c".to_owned(), settings, epoch: 0, next_node: 2, level };
+        let commands = vec![machine::Command::Bootstrap(bootstrap)];
+        let mut state = machine::State::default();
+        state.apply(1, &machine::Entry { stamp: Default::default(), commands });
+        state
+    }
+
+    pub fn meta(index: u64) -> SnapshotMeta {
         SnapshotMeta { last_log_id: Some(types::log_id(1, index)), ..Default::default() }
     }
 
@@ -443,6 +469,18 @@ mod tests {
         assert_eq!(found, meta(9));
         assert_eq!(thaw(&file).unwrap().digest(), state(9).digest());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "only the newest is kept");
+    }
+
+    #[test]
+    fn a_snapshot_says_its_level_first_and_below_3_is_as_it_was() {
+        for (level, magic, said) in [(2, MAGIC, 0), (3, MAGIC_LEVELS, 3)] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = SnapshotStore::open(dir.path().into()).unwrap();
+            let state = founded(level);
+            let file = store.write(&meta(1), state.digest(), &state.freeze()).unwrap();
+            assert_eq!(file.read_at(0, 8).unwrap()[..], magic[..]);
+            assert_eq!((super::level(&file).unwrap(), thaw(&file).unwrap().level()), (said, level));
+        }
     }
 
     #[test]

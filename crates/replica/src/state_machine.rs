@@ -146,16 +146,17 @@ impl StateMachine {
 
     /// The others know what this one does not: from there on it would make another state of the same log.
     fn check_level(&self, level: u32) -> io::Result<()> {
-        if level <= self.level_max {
-            return Ok(());
-        }
+        if level <= self.level_max { Ok(()) } else { Err(self.too_high(level)) }
+    }
+
+    fn too_high(&self, level: u32) -> io::Error {
         let max = self.level_max;
         let why = format!(
             "the cluster is at behaviour level {level} and this version of baton knows none above {max}; start this replica with the \
              version of the others: its data is as it was"
         );
         self.env.stop(&why);
-        Err(io::Error::other(why))
+        io::Error::other(why)
     }
 
     fn keep_checkpoint(&self, index: u64) {
@@ -217,14 +218,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: SnapshotFile) -> Result<(), io::Error> {
         let (snapshots, covers) = (self.snapshots.clone(), meta.clone());
-        let mut state = offload(&self.env, move || {
-            let state = snapshot::thaw(&file)?;
-            snapshots.install(&covers, &file)?;
-            Ok::<_, io::Error>(state)
+        let level_max = self.level_max;
+        let read = offload(&self.env, move || {
+            let level = snapshot::level(&file)?;
+            let state = if level <= level_max { Some(snapshot::thaw(&file)?) } else { None };
+            match state.filter(|state| state.level() <= level_max) {
+                Some(state) => snapshots.install(&covers, &file).map(|()| Ok(state)),
+                None => Ok(Err(level)),
+            }
         })
         .await?;
+        let mut state = read.map_err(|level| self.too_high(level))?;
         let index = meta.last_log_id.map_or(0, |id| id.index);
-        self.check_level(state.level())?;
         self.hooks.arm(&mut state);
         self.hooks.loaded(index, &state);
         self.shared.digest.store(state.digest(), Ordering::Release);
@@ -263,5 +268,48 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let snapshot = offload(&self.env, move || snapshots.write(&meta, digest, &frozen)).await?;
         self.hooks.built(self.meta.last_log_id.map_or(0, |id| id.index));
         Ok(Snapshot { meta: self.meta.clone(), snapshot })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::env::Real;
+    use crate::log::SledBackend;
+    use crate::snapshot::tests::{founded, meta};
+
+    /// What a leader of a newer version sends.
+    #[tokio::test]
+    async fn a_snapshot_above_the_highest_level_is_not_installed_and_stops_the_replica() {
+        let (theirs, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let newer = founded(3);
+        let store = SnapshotStore::open(theirs.path().into()).unwrap();
+        let meta = meta(9);
+        let sent = store.write(&meta, newer.digest(), &newer.freeze()).unwrap();
+        let log = Box::new(SledBackend::open(&own.path().join("log")).unwrap());
+        let (real, handle): (Arc<dyn Env>, _) = (Arc::new(Real::new()), Handle::current());
+        let log = LogStore::open(log, 1 << 20, &real, &handle, &Hooks::default()).unwrap();
+        for (level_max, is_taken) in [(2, false), (3, true)] {
+            let (says, said) = std::sync::mpsc::channel();
+            let env: Arc<dyn Env> =
+                Arc::new(Real::with_stop_hook(move |why| says.send(why.to_owned()).unwrap()));
+            let snapshots = Arc::new(SnapshotStore::open(own.path().join("snapshots")).unwrap());
+            let shared = Arc::new(Shared::default());
+            let mut machine =
+                StateMachine::new(shared, snapshots.clone(), log.clone(), env, (Hooks::default(), level_max));
+            let mut incoming = snapshots.receive().unwrap();
+            incoming.write(&sent.read_at(0, usize::MAX).unwrap()).unwrap();
+            let (meta, file) = incoming.finish().unwrap();
+            assert_eq!(machine.install_snapshot(&meta, file).await.is_ok(), is_taken);
+            assert_eq!(snapshots.current().is_some(), is_taken, "its own is still there, which is none");
+            let why = said.try_recv().unwrap_or_default();
+            assert_eq!(
+                why.contains("level 3 and this version of baton knows none above 2"),
+                !is_taken,
+                "{why}"
+            );
+        }
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn resume(round: &mut Round<'_>, standing: Standing) -> bool {
         return false;
     }
     round.use_more(standing.session, whose, &processor, left);
-    if let Some(left) = left {
+    if let Some(left) = left.filter(|_| allocation.is_suspended()) {
         // What it has kept while it stood still is given back then too.
         round.book.note_placed(standing.session, round.now().plus(left), allocation.takes());
     }

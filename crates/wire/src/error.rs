@@ -23,6 +23,8 @@ pub mod code {
     pub const UNKNOWN_PERIODIC: &str = "unknown-periodic-set";
     pub const UNKNOWN_BOOKING: &str = "unknown-booking";
     pub const CONFLICT: &str = "conflict";
+    /// Some replica stands in the way: it says nothing of an earlier try.
+    pub const REPLICAS: &str = "replicas";
     pub const REQUEST_EXPIRED: &str = "request-expired";
     pub const LIMIT: &str = "limit";
     pub const JOB_FINISHED: &str = "job-finished";

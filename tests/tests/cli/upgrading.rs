@@ -25,7 +25,7 @@ async fn the_level_is_raised_once_every_replica_knows_it_and_never_goes_back() {
     let upgrade = ["cluster", "upgrade"];
     assert!(cli.ok(&upgrade).await.contains("level 2 already"));
     let said = cli.run(&[&upgrade[..], &["--level", "3", "--yes"]].concat()).await;
-    assert_says(&said, 4, &["error[conflict]", "n1 knows 2 at the most", "n3", "The level is as it was"]);
+    assert_says(&said, 4, &["error[replicas]", "n1 knows 2 at the most", "n3", "The level is as it was"]);
     assert_says(&cli.run(&[&upgrade[..], &["--level", "0"]].concat()).await, 2, &["1.."]);
 
     restart(&mut cluster, 1, "3").await;
@@ -40,6 +40,9 @@ async fn the_level_is_raised_once_every_replica_knows_it_and_never_goes_back() {
             &["level 3 needs every replica to know it: n1 knows 2 at the most", "start n1 with"],
         );
     }
+    let checked = cli.run(&[&upgrade[..], &["--check"]].concat()).await;
+    assert_eq!(checked.status, 4, "a script can go by it: {checked:?}");
+    assert!(checked.stdout.contains("do not answer: n1"), "{checked:?}");
     cluster.replicas[0].kill();
     cluster.leader().await;
     let through = Cli::to(&cluster.addresses[1]);
@@ -61,7 +64,7 @@ async fn the_level_is_raised_once_every_replica_knows_it_and_never_goes_back() {
     assert_says(&said, 2, &["the level from 2 to 3, for good", "--yes"]);
     assert_eq!(levels(&cluster).await, [2, 2, 2]);
 
-    // The leader dies while it is asked: one request id, done once.
+    // Nothing is raised while the leader is gone; asked again with one request id, it is done once.
     let (killed, _) = cluster.kill_leader_now().await;
     let raise = [&upgrade[..], &["--level", "3", "--yes"]].concat();
     let said = cli.run(&raise).await;
@@ -80,6 +83,10 @@ async fn the_level_is_raised_once_every_replica_knows_it_and_never_goes_back() {
     assert_eq!(levels(&cluster).await, [3, 3, 3]);
     let said = cli.run(&[&upgrade[..], &["--level", "2", "--yes"]].concat()).await;
     assert_says(&said, 4, &["cannot go back to 2"]);
+    let said = cli.run(&[&upgrade[..], &["--level", "2", "--check"]].concat()).await;
+    assert_says(&said, 4, &["error[conflict]", "cannot go back to 2"]);
+    let said = cli.run(&[&upgrade[..], &["--level", "4294967295", "--yes"]].concat()).await;
+    assert_says(&said, 4, &["error[replicas]", "n2 knows 3 at the most"]);
 
     // A replica of the older version does not come back, and its data is none the worse for it.
     assert!(cluster.replicas[0].terminate().await.success());

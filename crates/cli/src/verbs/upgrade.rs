@@ -15,7 +15,7 @@ pub struct UpgradeArgs {
     /// The level; absent: the highest that any replica knows
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     level: Option<u32>,
-    /// Change nothing: say what would begin, and which replicas stand in the way
+    /// Change nothing: say what would begin, and which replicas stand in the way; exit status 4 if any does
     #[arg(long, conflicts_with = "yes")]
     check: bool,
     /// Do not ask first
@@ -47,10 +47,9 @@ struct Begins {
 
 impl Told {
     fn of(view: &ClusterView, level: u32) -> Told {
-        let begins = (view.level + 1..=level).map(|level| {
-            let what =
-                begins_with(level).unwrap_or("what a later version of baton does than this command is of");
-            Begins { level, what: what.to_owned() }
+        let begins = (view.level + 1..=level).map_while(|level| {
+            let what = begins_with(level)?.to_owned();
+            Some(Begins { level, what })
         });
         let lacking = view.members.iter().filter(|member| member.level_max.is_none_or(|max| max < level));
         let lacking = lacking.map(|member| member.name.clone()).collect();
@@ -61,6 +60,9 @@ impl Told {
         let mut text = String::new();
         for Begins { level, what } in &self.begins {
             text += &format!("from level {level} on: {what}\n");
+        }
+        if self.level > machine::LEVEL {
+            text += "this command is of a version that knows nothing of what is above\n";
         }
         text
     }
@@ -78,9 +80,19 @@ pub async fn upgrade(args: &UpgradeArgs, app: &App) -> Result<Exit, Fault> {
     let mut told = Told::of(&view, level);
     let name = level.to_string();
     if args.level.is_none() && level == view.level {
-        let text = format!("level {level} already, the highest that a replica knows\n");
+        let unsaid = view.members.iter().filter(|member| member.level_max.is_none());
+        let unsaid: Vec<&str> = unsaid.map(|member| member.name.as_str()).collect();
+        let beside = match unsaid[..] {
+            [] => String::new(),
+            _ => format!("; {} did not say, or did not answer", unsaid.join(", ")),
+        };
+        let text = format!("level {level} already, the highest that a replica knows{beside}\n");
         app.face.one(&told, &name, || text)?;
         return Ok(Exit::DONE);
+    }
+    if args.check && level < view.level {
+        let what = format!("the cluster is at level {} and cannot go back to {level}", view.level);
+        return Err(Fault::new(client::code::CONFLICT, Exit::CONFLICT, what));
     }
     if args.check {
         let stand = if told.lacking.is_empty() {
@@ -90,7 +102,7 @@ pub async fn upgrade(args: &UpgradeArgs, app: &App) -> Result<Exit, Fault> {
         };
         let text = format!("level {} to {level}: {stand}\n{}", view.level, told.text());
         app.face.one(&told, &name, || text)?;
-        return Ok(Exit::DONE);
+        return Ok(if told.lacking.is_empty() { Exit::DONE } else { Exit::CONFLICT });
     }
     if !args.yes && level > view.level {
         let what = format!("this raises the level from {} to {level}, for good", view.level);

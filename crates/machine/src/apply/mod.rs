@@ -28,7 +28,6 @@ use std::time::Duration;
 use model::{Elapsed, JobId, LogIndex};
 
 use crate::chores::Budget;
-use crate::level::LEVEL;
 use crate::state::deficit::Turn;
 use crate::state::queues::Queue;
 use crate::state::{Out, State};
@@ -115,7 +114,7 @@ impl State {
         if !errors.is_empty() {
             return Err(Rejection::Invalid { errors });
         }
-        self.meta.level = bootstrap.level.min(LEVEL);
+        self.meta.level = bootstrap.level.max(1);
         self.meta.cluster = bootstrap.cluster.clone();
         self.meta.settings = Arc::new(bootstrap.settings.clone());
         self.meta.epoch = bootstrap.epoch;

@@ -90,6 +90,11 @@ impl Promise {
         Promise { session, at, others: Vec::new(), first: None }
     }
 
+    /// Whether it is the same start on the same sessions.
+    pub fn is_at(&self, other: &Promise) -> bool {
+        (self.session, self.at, &self.others) == (other.session, other.at, &other.others)
+    }
+
     /// The soonest time that it was ever promised.
     pub fn first(&self) -> Elapsed {
         self.first.unwrap_or(self.at)

@@ -14,6 +14,7 @@ use machine::{Group, Promise};
 use model::validate::GANG_MEMBERS_MAX;
 use model::{ClassId, Elapsed, Resources, SessionId};
 
+use super::places::remember_first;
 use super::profile::Profile;
 use super::{Guard, Whose};
 use crate::place::Round;
@@ -89,8 +90,10 @@ impl Round<'_> {
                 sessions.iter().filter_map(|session| self.book.profiles.get(session)?.next_after(now)).min();
             start = next.and_then(|next| self.start_of(&sessions, next, row, whose));
         }
-        let best = start.map(|(at, seats)| self.take_places(at, seats, row, estimate));
-        self.book.has_left |= place.is_some() && place != best;
+        let mut best = start.map(|(at, seats)| self.take_places(at, seats, row, estimate));
+        remember_first(&mut best, place.as_ref());
+        self.book.has_left |=
+            place.as_ref().is_some_and(|place| best.as_ref().is_none_or(|best| !best.is_at(place)));
         let is_known = best.is_some();
         if is_known {
             self.book.moved.insert(whose);

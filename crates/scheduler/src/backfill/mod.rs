@@ -394,16 +394,25 @@ impl<'a> Round<'a> {
         let mut firsts: Vec<_> = firsts.collect();
         firsts.sort();
         for (_, whose, class) in firsts {
-            if let Some(row) = self.state.class(class) {
-                self.promise_first(class, row, whose);
-            }
-            // One that could start now, but on a worker that drains for another, is promised nothing: nothing is held for it.
-            if self.book.place(whose).is_none() {
+            let Some(row) = self.state.class(class) else { continue };
+            self.promise_first(class, row, whose);
+            // One that could start now, but for a worker that drains for another or what others were promised, is promised
+            // nothing: nothing is held for it. What lacks whole units keeps what there is until they are.
+            if self.book.place(whose).is_none() && !self.lacks_units(row, whose) {
                 self.book.withdraw_guard(whose);
             }
         }
         self.book.guards.retain(|_, guards| !guards.is_empty());
         self.book.guards != self.book.seen
+    }
+
+    /// Whether where it is to start there is enough, but not of single units.
+    fn lacks_units(&self, row: &Class, whose: Whose) -> bool {
+        let guards = self.book.guards.iter();
+        let mut own = guards.filter(|(_, guards)| guards.iter().any(|guard| guard.whose == whose));
+        own.any(|(session, _)| {
+            self.rooms.get(session).is_some_and(|room| room.fit(&row.key.resources).is_none())
+        })
     }
 
     /// All are looked at from now on with what is promised by now.

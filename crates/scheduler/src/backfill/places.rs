@@ -151,11 +151,13 @@ impl Round<'_> {
                 best = Some(Promise::new(session, at));
             }
         }
+        remember_first(&mut best, place.as_ref());
         if let Some(promise) = &best {
             let profile = self.profile(promise.session).expect("looked at above");
             profile.block(promise.at, asked, estimate);
         }
-        self.book.has_left |= place.is_some() && place != best;
+        self.book.has_left |=
+            place.as_ref().is_some_and(|place| best.as_ref().is_none_or(|best| !best.is_at(place)));
         if best.is_some() {
             self.book.moved.insert(whose);
         }
@@ -204,5 +206,12 @@ impl Round<'_> {
         let Some(promise) = self.book.place(whose) else { return };
         let (start, sessions) = (promise.at.max(self.now()), promise.sessions().collect::<Vec<_>>());
         self.release(&sessions, start, asked, estimate);
+    }
+}
+
+/// Whoever gets another place goes on from what it was promised before.
+pub(super) fn remember_first(promise: &mut Option<Promise>, before: Option<&Promise>) {
+    if let (Some(promise), Some(before)) = (promise, before) {
+        promise.first = Some(before.first());
     }
 }

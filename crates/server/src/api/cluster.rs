@@ -45,13 +45,19 @@ impl Api {
     pub async fn ask_members(&self, running: &Running) -> Answers {
         let status = running.replica.status();
         let others = status.members.iter().filter(|member| member.id != status.id);
+        let status = &status;
         let asked = others.map(|member| async move {
             let answers = async {
                 let mut there = self.shared.leaders.at(&member.api_addr).ok()?;
                 there.cluster_status(marked(v1::ReadRequest { stale: true }, None)).await.ok()
             };
             let answer = tokio::time::timeout(ANSWER_TIMEOUT, answers).await;
-            (member.id, answer.ok().flatten().map(|reply| reply.into_inner().level_max))
+            let answer = answer.ok().flatten().map(Response::into_inner);
+            // Whoever else listens there by now speaks for himself.
+            let own = |reply: &v1::ClusterStatusReply| {
+                reply.cluster == status.cluster && reply.answered_by == member.name
+            };
+            (member.id, answer.filter(own).map(|reply| reply.level_max))
         });
         let mut answers = Answers::default();
         for (id, answer) in futures::future::join_all(asked).await {

@@ -56,5 +56,5 @@ fn too_old(view: &ClusterView, level: u32) -> Option<Failure> {
     let names: Vec<&str> = lacking.iter().map(|member| member.name.as_str()).collect();
     let message = format!("behaviour level {level} needs every replica to know it: {}", said.join(", "));
     let fix = format!("start {} with a version that knows level {level}, and try again", names.join(", "));
-    Some(Failure::new(code::CONFLICT, Code::FailedPrecondition, message).fix(fix))
+    Some(Failure::new(code::REPLICAS, Code::FailedPrecondition, message).fix(fix))
 }

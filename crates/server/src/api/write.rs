@@ -265,8 +265,8 @@ fn is_passing(failure: &Failure) -> bool {
 /// since they had one request id.
 fn after_unknown(failure: Failure) -> Failure {
     // What is expired was forgotten, done or not.
-    let is_of_this_try =
-        is_passing(&failure) || failure.code == code::OVERLOADED || failure.code == code::REQUEST_EXPIRED;
+    let is_of_this_try = is_passing(&failure)
+        || matches!(failure.code.as_str(), code::OVERLOADED | code::REQUEST_EXPIRED | code::REPLICAS);
     if is_of_this_try { failure.maybe_happened() } else { failure }
 }
 
@@ -324,6 +324,7 @@ mod tests {
             Failure::overloaded(RETRY_AFTER, "a full lane"),
             Failure::no_leader("none"),
             Failure::not_leader(None),
+            Failure::new(code::REPLICAS, tonic::Code::FailedPrecondition, "one is too old"),
         ];
         for failure in of_this_try {
             assert_eq!(failure.happened, Happened::No);
