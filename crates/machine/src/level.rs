@@ -89,7 +89,7 @@ mod tests {
     }
 
     fn upgraded(state: &mut State, level: u32) -> Reply {
-        let (request, actor) = (RequestId(u128::from(state.index())), Actor::new("u", "test"));
+        let (request, actor) = (RequestId(u128::from(state.index()) << 80), Actor::new("u", "test"));
         let write = Write { request, body_hash: level.into(), actor, op: Op::Upgrade { level } };
         let entry = entry(vec![Command::Write(write)]);
         assert_eq!(asked_by(&entry), Some(level));
