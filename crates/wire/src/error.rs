@@ -183,18 +183,29 @@ impl From<Failure> for Status {
     }
 }
 
+/// What a server says of a call that it has never heard of: nothing.
+fn is_unknown_call(status: &Status) -> bool {
+    status.code() == Code::Unimplemented && status.message().is_empty()
+}
+
 impl From<&Status> for Failure {
     fn from(status: &Status) -> Failure {
         let metadata = status.metadata();
         let known = get(metadata, trailer::CODE);
+        let (message, fix) = if known.is_none() && is_unknown_call(status) {
+            let unknown = "the replica is of a version that does not know this call";
+            (unknown, "start all replicas with a version that is no older than this client's")
+        } else {
+            (status.message(), "")
+        };
         let happened = match get(metadata, trailer::HAPPENED) {
             Some(word) => Happened::read(&word),
             None => guess_happened(status),
         };
         Failure {
             code: known.unwrap_or_else(|| guess_code(status.code()).to_owned()),
-            message: status.message().to_owned(),
-            fix: get(metadata, trailer::FIX).unwrap_or_default(),
+            message: message.to_owned(),
+            fix: get(metadata, trailer::FIX).unwrap_or_else(|| fix.to_owned()),
             happened,
             retry_after: get(metadata, trailer::RETRY_AFTER_MS)
                 .and_then(|ms| ms.parse().ok())

@@ -387,6 +387,12 @@ fn a_status_that_is_not_ours_may_have_happened_unless_it_cannot() {
     assert_eq!(Failure::from(&Status::unavailable("gone")).happened, Happened::Maybe);
     assert_eq!(Failure::from(&Status::deadline_exceeded("late")).happened, Happened::Maybe);
     assert_eq!(Failure::from(&Status::invalid_argument("bad")).happened, Happened::No);
+    // As an older server answers a call that it has never heard of.
+    let unknown = Failure::from(&Status::unimplemented(""));
+    assert_eq!((unknown.code.as_str(), unknown.happened), (code::NOT_ALLOWED, Happened::No));
+    assert!(
+        unknown.message.contains("does not know this call") && unknown.fix.contains("start all replicas")
+    );
 }
 
 #[test]
