@@ -100,6 +100,11 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
+    /// Whether nobody has it stand still.
+    pub fn runs_on(&self, session: SessionId, seq: Seq) -> bool {
+        self.switched.is_empty() || self.switched.get(&(session, seq)) != Some(&Pace::StandsStill)
+    }
+
     fn add(&mut self, placement: &Placement, asked: &BTreeMap<JobId, Asked>, state: &State) {
         let Placement { job, tasks, session, held, alternative } = *placement;
         self.tasks.entry(job).or_default().insert(tasks);

@@ -59,7 +59,14 @@ impl<'a> Round<'a> {
         }
         let mut book = Book::of(state, &taken.promised);
         for (session, (end, resources)) in &taken.ends {
-            book.note_placed(*session, *end, resources.clone());
+            book.note_end(*session, *end, resources.clone());
+        }
+        for ((session, seq), _) in taken.switched.iter().filter(|(_, to)| **to == Pace::Runs) {
+            let row = state.session(*session).and_then(|row| row.allocations.get(seq));
+            if let Some((row, end)) = row.and_then(|row| Some((row, row.resumed_end(state.stamp().elapsed)?)))
+            {
+                book.note_end(*session, end, row.resources.clone());
+            }
         }
         let (takers, orders, full) = Default::default();
         let booked = bookings::of_sessions(state);
@@ -87,19 +94,11 @@ impl<'a> Round<'a> {
         slices::resume_left(self);
         let mut lines = lines(self.state, &self.taken, budget.skips_max);
         self.stand_by_promises(&lines);
+        reserve::place_drained_gangs(self, &mut lines);
         self.give_way(&mut lines);
         self.take_turns(&mut lines, budget);
         self.settle(&mut lines, budget);
-        let mut has_turned = false;
-        for line in lines.iter_mut().filter(|line| line.is_sliced) {
-            has_turned |= slices::rotate(self, line);
-        }
-        if has_turned {
-            // What stands still now gave room to more than it was stopped for.
-            self.full.clear();
-            lines.iter_mut().for_each(Line::retry);
-            self.take_turns(&mut lines, budget);
-        }
+        self.rotate(&mut lines, budget);
         if reserve::place_outranked(self, &mut lines) {
             self.settle_promises();
             lines.iter_mut().for_each(Line::retry);
@@ -139,6 +138,21 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Ends slices that are over, until nobody waits who would have room by that.
+    fn rotate(&mut self, lines: &mut Vec<Line<'a>>, budget: Budget) {
+        for _ in 0..SETTLES_MAX {
+            let sliced = lines.iter_mut().filter(|line| line.is_sliced);
+            if !sliced.fold(false, |any, line| slices::rotate(self, line) | any) {
+                break;
+            }
+            // What stands still now gave room to more than it was stopped for.
+            self.full.clear();
+            lines.iter_mut().for_each(Line::retry);
+            self.take_turns(lines, budget);
+            self.settle(lines, budget);
+        }
+    }
+
     /// Brings promises, and who has waited too long for them, into line with each other.
     fn settle(&mut self, lines: &mut Vec<Line<'a>>, budget: Budget) {
         for _ in 0..SETTLES_MAX {
@@ -146,6 +160,7 @@ impl<'a> Round<'a> {
             let has_settled = self.settle_promises();
             // Who was passed over is forgotten once all are looked at again.
             let has_placed = self.book.has_promised() && reserve::for_starving(self, lines);
+            let has_placed = reserve::place_drained_gangs(self, lines) | has_placed;
             if !has_settled && !has_moved && !has_placed {
                 break;
             }
@@ -190,7 +205,7 @@ impl<'a> Round<'a> {
                 Some((class, key)) => self.place_head(line, class, key),
                 None => {
                     let line = lines.swap_remove(turn);
-                    if line.room == 0 {
+                    if line.room == 0 && line.kept == 0 {
                         self.release_reserved(line.queue);
                     }
                     done.push(line);
@@ -487,13 +502,6 @@ impl<'a> Round<'a> {
     pub fn allows(&self, session: SessionId, whose: Whose, more: &Resources, left: Option<Duration>) -> bool {
         let fits = self.rooms.get(&session).is_some_and(|room| room.free.covers(more));
         fits && (self.is_open_to_all() || self.heeds(session, whose, more, left))
-    }
-
-    pub fn use_more(&mut self, session: SessionId, whose: Whose, more: &Resources, left: Option<Duration>) {
-        if self.taken.promises {
-            self.book.take(session, whose, more, self.now(), left);
-        }
-        self.use_again(session, more);
     }
 
     pub fn use_again(&mut self, session: SessionId, more: &Resources) {

@@ -54,12 +54,18 @@ fn make_room(round: &mut Round<'_>, class: ClassId, row: &Class, task: (JobId, u
             && round.is_unbooked_when_idle(*id, task.0, &row.key.resources, estimate)
     };
     let open = round.takers_of(class, row).filter(is_open).take(SESSIONS_MAX);
-    let cheap = open.filter_map(|id| Some((victims(round, id, row, task.0, 0)?.cost, id)));
+    let victims = |id: SessionId, steps_max: usize| {
+        let victims = victims(round, id, row, task.0, steps_max)?;
+        let leaves = |row: &&Allocation| row.preempted || victims.seqs.contains(&row.seq);
+        let leaves = round.state.session(id)?.allocations.values().filter(leaves);
+        round.keeps_places(id, leaves, asked, estimate).then_some(victims)
+    };
+    let cheap = open.filter_map(|id| Some((victims(id, 0)?.cost, id)));
     let mut cheap: Vec<_> = cheap.collect();
     cheap.sort();
     // A search for each would take too long.
     let best = cheap.into_iter().take(SEARCHED_MAX);
-    let best = best.filter_map(|(_, id)| Some((victims(round, id, row, task.0, STEPS_MAX)?, id)));
+    let best = best.filter_map(|(_, id)| Some((victims(id, STEPS_MAX)?, id)));
     let best = best.min_by_key(|(victims, id)| (victims.cost, *id));
     let Some((Victims { seqs, .. }, session)) = best else { return false };
     round.reserved.insert(session, task);

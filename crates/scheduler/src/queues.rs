@@ -37,6 +37,8 @@ pub(crate) struct Line<'a> {
     due: i64,
     /// Tasks that its ceiling still allows.
     pub room: u64,
+    /// What it allows beside that, were it not for what gives way.
+    pub kept: u64,
     /// The first group of each class, in order.
     heads: BTreeMap<Place, Head<'a>>,
     turns: Turns<'a>,
@@ -308,11 +310,15 @@ fn lines_of<'a>(
         }
         let begun = taken.running.get(&id).copied().unwrap_or(0) + slices::resumed(state, taken, queue);
         let room = state.room_in(queue).saturating_sub(begun);
+        // Nobody begins in the place of what gives way before it has ended, but the one it makes room for.
+        let kept = if queue.running_max.is_some() { state.leaving(id).min(room) } else { 0 };
+        let room = room - kept;
         let mut line = Line {
             queue: id,
             backfill: queue.policy.backfill,
             weight: queue.weight.max(1).into(),
             due: due(state, queue),
+            kept,
             room,
             heads: BTreeMap::new(),
             turns: Turns::of(state, queue, taken),

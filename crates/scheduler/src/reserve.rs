@@ -5,6 +5,7 @@
 //! whoever is promised a start: what goes before it ends by then. Once that time has come in vain, it may.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use machine::eligible::{accepts, goes_before, still_waits};
@@ -12,10 +13,11 @@ use machine::state::index::ReadyKey;
 use machine::state::queues::{Queue, QueueId};
 use machine::state::sessions::Class;
 use machine::state::users::EVERYBODY;
-use machine::{Group, Reservation, Session, State};
+use machine::{Group, Job, Reservation, Session, State};
 use model::policy::Backfill;
 use model::{ClassId, Elapsed, JobId, Run, SessionId};
 
+use crate::backfill::Whose;
 use crate::gang::{self, Sought};
 use crate::place::Round;
 use crate::queues::Line;
@@ -24,8 +26,9 @@ use crate::slices;
 /// One worker in so many may drain, and always one.
 const WORKERS_PER_RESERVATION: usize = 4;
 
-/// Reserves for those of the groups that were passed over that have waited long enough. Whether any could be placed at once:
-/// there was room, and promised to somebody who does not come before it any more.
+/// Reserves for those of the groups that were passed over that have waited long enough. Whether all are to be looked at again: one could
+/// be placed at once, since there was room, and promised to somebody who does not come before it any more; or who could have had
+/// room where somebody drains from now on may have others give way for it elsewhere.
 pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> bool {
     let late: Vec<(ReadyKey, ClassId)> =
         lines.iter().flat_map(|line| first_without_room_by_now(round, line)).collect();
@@ -34,7 +37,7 @@ pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> boo
         passed_over.filter(|(key, _)| !round.book.awaits_start((key.job, key.group), round.now()));
     let mut starving: Vec<(Elapsed, ReadyKey, ClassId)> =
         passed_over.filter_map(|(key, class)| Some((since(round, key)?, key, class))).collect();
-    let mut has_placed = false;
+    let (mut has_placed, before) = (false, round.plan.reservations.len());
     starving.sort();
     let reservations_max = (round.rooms.len() / WORKERS_PER_RESERVATION).max(1);
     for (_, key, class) in starving {
@@ -47,7 +50,8 @@ pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> boo
                 continue;
             }
             gang::reserve(round, class, row, key, group);
-            has_placed |= place_promised_gang(round, lines, class, row, key, group);
+            has_placed |=
+                round.book.has_promised() && place_drained_gang(round, lines, class, row, key, group);
             continue;
         }
         if round.reserved.len() >= reservations_max {
@@ -57,7 +61,8 @@ pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> boo
             has_placed |= place_promised(round, lines, session, task);
         }
     }
-    has_placed
+    let gives_way = || round.state.queues().any(|queue| queue.policy.preempt);
+    has_placed || (round.plan.reservations.len() > before && gives_way())
 }
 
 /// Places the task on the session that drains for it from now on, if all that kept it from there was a promise.
@@ -82,8 +87,8 @@ fn place_promised(
     has_placed
 }
 
-/// The same of a gang, on the sessions that drain for it.
-fn place_promised_gang(
+/// Places all members of the gang if nothing keeps them from it but what is promised on the sessions that drain for it.
+fn place_drained_gang(
     round: &mut Round<'_>,
     lines: &mut [Line<'_>],
     class: ClassId,
@@ -93,18 +98,14 @@ fn place_promised_gang(
 ) -> bool {
     let queue = round.state.job(key.job).map(|job| job.queue);
     let line = lines.iter_mut().find(|line| Some(line.queue) == queue && line.room >= u64::from(group.len));
-    let Some(line) = line.filter(|_| round.book.has_promised()) else { return false };
+    let Some(line) = line else { return false };
     let of_gang = |(session, (job, task)): (&SessionId, &(JobId, u32))| {
         (*job == key.job && group.numbers().contains(*task)).then_some(*session)
     };
     let drained: Vec<SessionId> = round.reserved.iter().filter_map(of_gang).collect();
-    let promises: Vec<_> = drained.iter().map(|session| round.book.set_aside(*session)).collect();
-    let has_placed = !drained.is_empty() && round.place_gang(class, row, key, group) == Sought::Placed;
-    if !has_placed {
-        drained.iter().zip(promises).for_each(|(session, promises)| round.book.put_back(*session, promises));
-    }
+    let start = |round: &mut Round<'_>| round.place_gang(class, row, key, group) == Sought::Placed;
+    let has_placed = !drained.is_empty() && round.goes_before_promises((key.job, key.group), &drained, start);
     if has_placed {
-        round.stand_again(&drained);
         round.plan.reservations.retain(|reservation| !drained.contains(&reservation.session));
         charge(round, line, (key.job, group.first), group.len);
     }
@@ -123,14 +124,9 @@ fn charge(round: &Round<'_>, line: &mut Line<'_>, (id, task): (JobId, u32), task
 
 /// For whom a session drains comes before those who were promised a start there.
 fn place_before_promises(round: &mut Round<'_>, session: SessionId, task: (JobId, u32)) -> bool {
-    let promises = round.book.set_aside(session);
-    let has_placed = place(round, session, task);
-    if has_placed {
-        round.stand_again(&[session]);
-    } else {
-        round.book.put_back(session, promises);
-    }
-    has_placed
+    let place_of = |job: &Job| job.group_of(task.1).map(|(place, _)| place as u32);
+    let Some(group) = round.state.job(task.0).and_then(place_of) else { return false };
+    round.goes_before_promises((task.0, group), &[session], |round| place(round, session, task))
 }
 
 /// The first that would have delayed somebody when it was its turn, and for which there is no room any more, if it comes before
@@ -202,7 +198,6 @@ pub(crate) fn place_drained(round: &mut Round<'_>) {
     let state = round.state;
     for (session, task) in round.reserved.clone() {
         if gang::is_gang(state, task.0, task.1) {
-            place_gang(round, task);
             continue;
         }
         let Some(queue) = state.job(task.0).and_then(|job| state.queue(job.queue)) else { continue };
@@ -212,11 +207,41 @@ pub(crate) fn place_drained(round: &mut Round<'_>) {
             && !is_outranked(state, queue, session, task)
             && place(round, session, task)
         {
-            note_begun(round, queue.id, task, 1);
+            note_begun(round, queue.id, task);
         }
     }
     // Nobody was refused anything yet.
     round.released = false;
+}
+
+/// The same of gangs, once promises stand: members may begin on other workers too, beside what is promised there. Whether any
+/// was placed.
+pub(crate) fn place_drained_gangs(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> bool {
+    let (state, mut has_placed) = (round.state, false);
+    let firsts: BTreeMap<Whose, u32> = round
+        .reserved
+        .values()
+        .filter_map(|(id, task)| {
+            let (place, group) = state.job(*id)?.group_of(*task)?;
+            group.gang.then_some(((*id, place as u32), *task))
+        })
+        .collect();
+    for ((id, place), task) in firsts {
+        let Some(job) = state.job(id) else { continue };
+        let group = &job.groups[place as usize];
+        let key = ReadyKey { rank: group.rank, job: id, group: place };
+        let in_flight = round.taken.tasks.get(&id).is_some_and(|taken| taken.touches(group.numbers()));
+        if !in_flight
+            && still_waits(state, id, task)
+            && let Some(row) = state.class(group.class)
+        {
+            has_placed |= place_drained_gang(round, lines, group.class, row, key, group);
+        }
+    }
+    if has_placed {
+        round.settle_promises();
+    }
+    has_placed
 }
 
 /// The same of the others, now that those have had their turn. Whether any was placed.
@@ -229,6 +254,7 @@ pub(crate) fn place_outranked(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> 
         if let Some(line) = line
             && !gang::is_gang(state, task.0, task.1)
             && is_outranked(state, queue, session, task)
+            && !would_give_way(state, line, session, task)
             && place_before_promises(round, session, task)
         {
             charge(round, line, task, 1);
@@ -238,17 +264,23 @@ pub(crate) fn place_outranked(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> 
     has_placed
 }
 
+/// Whether it would make way at once for one that has room there now, and only waits lest it delay somebody.
+fn would_give_way(state: &State, line: &Line<'_>, session: SessionId, task: (JobId, u32)) -> bool {
+    line.skipped().any(|(key, class)| goes_before(state, key.job, task) && takes(state, session, class))
+}
+
+fn takes(state: &State, session: SessionId, class: ClassId) -> bool {
+    let (row, class) = (state.session(session), state.class(class));
+    row.zip(class).is_some_and(|(row, class)| accepts(state, row, &class.key).is_ok())
+}
+
 /// Whether something waits that the session takes, and that may use it although it drains for the task, which is of that queue.
 fn is_outranked(state: &State, queue: &Queue, session: SessionId, task: (JobId, u32)) -> bool {
     if !queue.policy.preempt {
         return false;
     }
-    let takes = |class: ClassId| {
-        let (row, class) = (state.session(session), state.class(class));
-        row.zip(class).is_some_and(|(row, class)| accepts(state, row, &class.key).is_ok())
-    };
     let mut firsts = state.ready_in(queue.id).filter_map(|(list, keys)| Some((list.class, keys.first()?)));
-    firsts.any(|(class, key)| goes_before(state, key.job, task) && takes(class))
+    firsts.any(|(class, key)| goes_before(state, key.job, task) && takes(state, session, class))
 }
 
 /// Places the task on the session that drains for it. Whether there was room.
@@ -266,34 +298,14 @@ fn place(round: &mut Round<'_>, session: SessionId, (id, task): (JobId, u32)) ->
     open.inspect(|row| round.take(id, whose.1, tasks, session, row)).is_some()
 }
 
-fn place_gang(round: &mut Round<'_>, (id, task): (JobId, u32)) {
-    let state = round.state;
-    let Some((job, (place, group))) = state.job(id).and_then(|job| Some((job, job.group_of(task)?))) else {
-        return;
-    };
-    let key = ReadyKey { rank: group.rank, job: id, group: place as u32 };
-    let running = round.taken.running.get(&job.queue).copied().unwrap_or(0);
-    let has_room =
-        state.queue(job.queue).is_some_and(|queue| state.room_in(queue) >= running + u64::from(group.len));
-    let in_flight = round.taken.tasks.get(&id).is_some_and(|taken| taken.touches(group.numbers()));
-    if has_room
-        && !in_flight
-        && still_waits(state, id, task)
-        && let Some(row) = state.class(group.class)
-        && round.place_gang(group.class, row, key, group) == Sought::Placed
-    {
-        note_begun(round, job.queue, (id, task), group.len);
-    }
-}
-
 /// Before there are lines, what is placed counts as what is in flight does.
-fn note_begun(round: &mut Round<'_>, queue: QueueId, (id, task): (JobId, u32), tasks: u32) {
+fn note_begun(round: &mut Round<'_>, queue: QueueId, (id, task): (JobId, u32)) {
     let state = round.state;
-    *round.taken.running.entry(queue).or_default() += u64::from(tasks);
+    *round.taken.running.entry(queue).or_default() += 1;
     let Some(job) = state.job(id).filter(|job| job.user != EVERYBODY) else { return };
     let class = job.group_of(task).and_then(|(_, group)| state.class(group.class));
     let given = round.taken.users.entry((queue, job.user)).or_default();
-    class.into_iter().for_each(|class| (0..tasks).for_each(|_| given.add(&class.key.resources)));
+    class.into_iter().for_each(|class| given.add(&class.key.resources));
 }
 
 /// Whether the session, for which `task` is reserved, can still come to take it.

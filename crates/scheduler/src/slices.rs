@@ -68,18 +68,19 @@ pub(crate) fn resume(round: &mut Round<'_>, standing: Standing) -> bool {
         return false;
     };
     let whose = (allocation.job, place as u32);
-    let from =
-        allocation.slice.filter(|_| allocation.is_suspended()).map_or(round.now(), |slice| slice.since);
-    let left = (allocation.expected != Elapsed::MAX).then(|| allocation.expected.since(from));
+    let end = allocation.resumed_end(round.now());
+    let left = end.map(|end| end.since(round.now()));
     if !round.allows(standing.session, whose, &processor, left) {
         return false;
     }
-    round.use_more(standing.session, whose, &processor, left);
-    if let Some(left) = left.filter(|_| allocation.is_suspended()) {
+    round.use_again(standing.session, &processor);
+    round.book.leave_to_firsts(standing.session, None, &processor, end.unwrap_or(Elapsed::MAX));
+    if let Some(end) = end.filter(|_| allocation.is_suspended()) {
         // What it has kept while it stood still is given back then too.
-        round.book.note_placed(standing.session, round.now().plus(left), allocation.takes());
+        round.book.note_end(standing.session, end, allocation.resources.clone());
     }
     round.switch(standing.session, standing.seq, Pace::Runs);
+    round.look_anew(standing.session);
     true
 }
 
@@ -134,17 +135,16 @@ pub(crate) fn give_way(round: &mut Round<'_>, line: &mut Line<'_>) -> bool {
             && key_of(state, allocation).is_some_and(|own| first < own)
     };
     let Some((session, allocation)) = state.running_slices(line.queue).find(may_stand) else { return false };
-    let (processor, placed) = (allocation.processor(), round.plan.placements.len());
-    round.use_less(session, &processor);
+    let placed = round.plan.placements.len();
+    round.stop(session, allocation);
     round.look_again(class);
     line.room = 1;
     round.place_head(line, class, first);
     let gives_way = round.plan.placements.len() > placed;
-    if gives_way {
-        round.switch(session, allocation.seq, Pace::StandsStill);
-    } else {
+    if !gives_way {
         line.room = 0;
-        round.use_again(session, &processor);
+        round.undo_stop(session, allocation);
+        round.look_anew(session);
     }
     gives_way
 }
@@ -229,7 +229,10 @@ fn start(
 /// It takes the place of whose slice ended after it was stopped, or of anybody's once it has stood still for a quantum: those
 /// that were to stop together with it have had no more than it.
 fn go_on(round: &mut Round<'_>, over: &mut Vec<(SessionId, &Allocation)>, standing: Standing) -> bool {
-    let Some(allocation) = allocation(round.state, standing) else { return false };
+    // What this round has stopped nobody stops for.
+    let Some(allocation) = allocation(round.state, standing).filter(|row| row.is_suspended()) else {
+        return false;
+    };
     let (Some(slice), Some(queue)) = (allocation.slice, round.state.queue(allocation.queue)) else {
         return false;
     };
@@ -252,29 +255,36 @@ fn make_room(
     may_end: impl Fn(&Allocation) -> bool,
     opens: impl Fn(&Round<'_>) -> bool,
 ) -> bool {
-    let mut ended: Vec<&Allocation> = Vec::new();
+    let (mut ended, before) = (Vec::new(), round.book_of(session));
     let of_session = over.iter().filter(|(other, victim)| *other == session && may_end(victim));
-    for allocation in of_session.map(|(_, allocation)| *allocation).collect::<Vec<_>>() {
+    for allocation in of_session.map(|(_, allocation)| *allocation).collect::<Vec<&Allocation>>() {
         if opens(round) {
             break;
         }
-        round.use_less(session, &allocation.processor());
+        round.stop(session, allocation);
         ended.push(allocation);
     }
     if !opens(round) {
-        for allocation in ended {
-            round.use_again(session, &allocation.processor());
-        }
+        ended.into_iter().for_each(|allocation| round.undo_stop(session, allocation));
+        before.into_iter().for_each(|book| round.book = book);
         return false;
-    }
-    for allocation in &ended {
-        round.switch(session, allocation.seq, Pace::StandsStill);
     }
     over.retain(|(other, allocation)| *other != session || ended.iter().all(|own| own.seq != allocation.seq));
     true
 }
 
 impl Round<'_> {
+    fn stop(&mut self, session: SessionId, allocation: &Allocation) {
+        self.use_less(session, &allocation.processor());
+        self.switch(session, allocation.seq, Pace::StandsStill);
+        self.look_anew(session);
+    }
+
+    fn undo_stop(&mut self, session: SessionId, allocation: &Allocation) {
+        self.use_again(session, &allocation.processor());
+        self.switch(session, allocation.seq, Pace::Runs);
+    }
+
     /// What this round has turned already is as it was.
     fn switch(&mut self, session: SessionId, seq: Seq, to: Pace) {
         let before = self.plan.switches.len();

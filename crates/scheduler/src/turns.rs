@@ -81,7 +81,8 @@ impl<'a> Shares<'a> {
         let before = self.turn(id);
         let given = self.given.entry(id).or_default();
         (0..allocations).for_each(|_| given.resources.add(asked));
-        given.tasks += u64::from(tasks);
+        // One that takes more of what it has most of already in no way keeps its turn, as the next round has it.
+        given.tasks += if asked.dominant_share(self.at.total) == 0 { u64::from(tasks) } else { 0 };
         (before, self.turn(id))
     }
 }

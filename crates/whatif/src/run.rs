@@ -107,8 +107,6 @@ struct World<'a> {
     busy: u64,
     /// A start that was promised must be kept.
     holds_promises: bool,
-    /// Within so many rounds all is placed that can be.
-    rounds_max: u32,
     state: machine::State,
     scratch: Scratch,
     now: Duration,
@@ -150,7 +148,6 @@ impl<'a> World<'a> {
             cores,
             busy: 0,
             holds_promises: broken::holds_promises(workload, &policy.queue),
-            rounds_max: broken::rounds_max(&policy.queue),
             state: machine::State::default(),
             scratch: Scratch::default(),
             now: Duration::ZERO,
@@ -220,18 +217,17 @@ impl<'a> World<'a> {
 
     fn plan(&mut self) -> Result<(), Broken> {
         let budget = Budget { placements_max: usize::MAX, skips_max: usize::MAX };
-        let mut rounds_left = self.rounds_max;
+        let mut is_settled = false;
         loop {
             let plan = scheduler::plan(&self.state, &mut self.scratch, &Overlay::default(), budget);
             if plan.is_empty() {
                 return Ok(());
             }
-            if rounds_left == 0 {
+            if is_settled {
                 return Err(Broken::Unsettled { at: self.now });
             }
             // One that was full has not begun to settle, and those who give way leave room for more.
-            let is_last = !self.scratch.has_more() && plan.preemptions.is_empty();
-            rounds_left -= u32::from(is_last);
+            is_settled = !self.scratch.has_more() && plan.preemptions.is_empty();
             self.note_promises(&plan);
             let standings = Standings::of(&self.state, self.order, &plan);
             self.apply(vec![Command::Place(plan)])?;

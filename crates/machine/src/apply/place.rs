@@ -230,6 +230,7 @@ pub(crate) fn release(state: &mut State, session: SessionId, allocation: &Alloca
     if !is_suspended {
         state.index.set_end(session, allocation, false);
     }
+    state.index.set_leaving(session, allocation, false);
     // One that is being stopped is not there any more.
     state.index.set_slice(session, allocation, false);
     let now = state.now();

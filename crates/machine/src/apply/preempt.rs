@@ -51,6 +51,7 @@ fn give_way(state: &mut State, session: SessionId, victim: &Allocation) {
         && let Some(allocation) = row.allocations.get_mut(&victim.seq)
     {
         allocation.preempted = true;
+        state.index.set_leaving(session, allocation, true);
     }
     let taken: RunSet = state.change_group(id, place, |group| {
         let live = group.take_live(positions, Some((session, victim.seq)));

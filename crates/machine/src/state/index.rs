@@ -74,6 +74,8 @@ pub struct Index {
     pub held: BTreeSet<(SessionId, Seq)>,
     /// Running tasks of each queue that slices time, and not those that are being stopped.
     pub slices: BTreeMap<QueueId, Slices>,
+    /// What gives way, and has not ended.
+    pub leaving: BTreeSet<(QueueId, SessionId, Seq)>,
     /// When somebody was promised a start.
     pub starts: BTreeSet<(Elapsed, JobId, u32)>,
     /// In the order in which they finished.
@@ -202,6 +204,15 @@ impl Index {
         }
     }
 
+    pub(crate) fn set_leaving(&mut self, session: SessionId, allocation: &Allocation, leaves: bool) {
+        let row = (allocation.queue, session, allocation.seq);
+        if leaves {
+            self.leaving.insert(row);
+        } else {
+            self.leaving.remove(&row);
+        }
+    }
+
     pub(crate) fn set_held(&mut self, session: SessionId, seq: Seq, held: bool) {
         if held {
             self.held.insert((session, seq));
@@ -222,6 +233,7 @@ impl Index {
             if allocation.phase == Phase::Running {
                 self.set_slice(session.id, allocation, true);
             }
+            self.set_leaving(session.id, allocation, allocation.preempted && allocation.takes_capacity());
             self.set_held(session.id, allocation.seq, allocation.phase == Phase::Held);
         }
     }

@@ -255,6 +255,13 @@ impl State {
         ends.filter_map(move |(_, _, seq)| rows.and_then(|row| row.allocations.get(seq)))
     }
 
+    /// Tasks of the queue that give way and have not ended.
+    pub fn leaving(&self, queue: QueueId) -> u64 {
+        let all = self.index.leaving.range((queue, SessionId(0), 0)..=(queue, SessionId(u64::MAX), u64::MAX));
+        let rows = all.filter_map(|(_, session, seq)| self.session(*session)?.allocations.get(seq));
+        rows.map(|row| u64::from(row.tasks.len)).sum()
+    }
+
     /// What was sent ahead to the session and has not begun.
     pub fn held(&self, session: SessionId) -> impl DoubleEndedIterator<Item = &Allocation> {
         let rows = self.session(session);

@@ -285,11 +285,21 @@ impl Allocation {
 
     /// When it will have ended, as far as is known at `now`: one that runs over is expected to take twice as long as before.
     pub fn expected_end(&self, now: Elapsed) -> Option<Elapsed> {
+        self.end_expected_at(self.expected, now)
+    }
+
+    /// The same, if it goes on at `now`.
+    pub fn resumed_end(&self, now: Elapsed) -> Option<Elapsed> {
+        let stood = self.slice.filter(|_| self.is_suspended()).map(|slice| now.since(slice.since));
+        self.end_expected_at(self.expected.plus(stood.unwrap_or_default()), now)
+    }
+
+    fn end_expected_at(&self, expected: Elapsed, now: Elapsed) -> Option<Elapsed> {
         if self.expected == Elapsed::MAX {
             return None;
         }
         let (passed, estimate) =
-            (now.0.saturating_sub(self.placed.elapsed.0), self.expected.since(self.placed.elapsed));
+            (now.0.saturating_sub(self.placed.elapsed.0), expected.since(self.placed.elapsed));
         let mut length = micros(estimate).max(1);
         while length <= passed {
             length = length.saturating_mul(2);

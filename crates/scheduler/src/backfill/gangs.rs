@@ -41,7 +41,7 @@ impl Round<'_> {
             })
             .collect();
         let length = self.estimate(whose.0, whose.1);
-        let (at, seats) = start_together(&profiles, self.now(), &row.key, length)?;
+        let (at, seats) = self.start_beside(&profiles, self.now(), row, length)?;
         let first = seats.first()?.0;
         for (session, members) in seats {
             let asked = times(&row.key.resources, members);
@@ -85,7 +85,7 @@ impl Round<'_> {
                 self.book.has_left |= place.is_some();
                 return true;
             }
-            // There is enough, and not of single units: not before something else ends.
+            // It would delay somebody: not before something else ends.
             let next =
                 sessions.iter().filter_map(|session| self.book.profiles.get(session)?.next_after(now)).min();
             start = next.and_then(|next| self.start_of(&sessions, next, row, whose));
@@ -137,7 +137,36 @@ impl Round<'_> {
             Some((*session, profile))
         };
         let profiles: Vec<(SessionId, Cow<'_, Profile>)> = sessions.iter().filter_map(beside).collect();
-        start_together(&profiles, from, &row.key, self.estimate(whose.0, whose.1))
+        self.start_beside(&profiles, from, row, self.estimate(whose.0, whose.1))
+    }
+
+    /// The earliest time, not before `from`, at which all members have room for so long, and with whom. Where there is enough now, but
+    /// not of single units, something has to end first.
+    fn start_beside<P: Borrow<Profile>>(
+        &self,
+        profiles: &[(SessionId, P)],
+        from: Elapsed,
+        row: &Class,
+        length: Option<Duration>,
+    ) -> Option<(Elapsed, Seats)> {
+        let most = |session| if from > self.now() { u32::MAX } else { self.members_now(session, row) };
+        start_together(profiles, from, &row.key, length, most)
+    }
+
+    /// How many members have room on the session now, by the units that each would have; all, where they ask for none.
+    fn members_now(&self, session: SessionId, row: &Class) -> u32 {
+        let Some(room) = self.rooms.get(&session) else { return 0 };
+        let (mut room, mut members) = (room.clone(), 0);
+        while members < row.key.gang
+            && let Some(units) = room.fit(&row.key.resources)
+        {
+            if units.is_empty() {
+                return u32::MAX;
+            }
+            room.take(&row.key.resources, &units);
+            members += 1;
+        }
+        members
     }
 
     fn take_places(&mut self, at: Elapsed, seats: Seats, row: &Class, estimate: Option<Duration>) -> Promise {
@@ -211,20 +240,27 @@ pub(super) fn times(asked: &Resources, members: u32) -> Resources {
     all
 }
 
-/// The earliest time, not before `from`, at which all members have room for so long, and with whom. `profiles`: by session.
+/// The earliest time, not before `from`, at which all members have room for so long, and with whom. `profiles`: by session. `most`:
+/// how many at `from` itself.
 fn start_together<P: Borrow<Profile>>(
     profiles: &[(SessionId, P)],
     from: Elapsed,
     class: &ClassKey,
     length: Option<Duration>,
+    most: impl Fn(SessionId) -> u32,
 ) -> Option<(Elapsed, Seats)> {
     let members = |free: &Resources| match free.covers(&class.resources) {
         true => u32::try_from(members_when_idle(free, class)).unwrap_or(u32::MAX),
         false => 0,
     };
     let mut changes: Vec<(Elapsed, usize, u32)> = Vec::new();
-    for (place, (_, profile)) in profiles.iter().enumerate() {
-        let starts = profile.borrow().starts(from, length, members);
+    for (place, (session, profile)) in profiles.iter().enumerate() {
+        let (profile, most) = (profile.borrow(), most(*session));
+        let mut starts = profile.starts(from, length, members);
+        if starts.first().is_some_and(|(at, members)| *at <= from && *members > most) {
+            let next = profile.next_after(from).map(|next| profile.starts(next, length, members));
+            starts = std::iter::once((from, most)).chain(next.unwrap_or_default()).collect();
+        }
         changes.extend(starts.into_iter().map(|(at, members)| (at, place, members)));
     }
     changes.sort_unstable();
@@ -260,6 +296,8 @@ mod tests {
 
     use super::*;
 
+    const ALL: fn(SessionId) -> u32 = |_| u32::MAX;
+
     const fn at(seconds: u64) -> Elapsed {
         Elapsed(seconds * 1_000_000)
     }
@@ -279,13 +317,17 @@ mod tests {
         let two = Profile::new(at(0), cores(0), [(at(5), &cores(2))]);
         let profiles = [(SessionId(1), one), (SessionId(2), two)];
         let start = |members, seconds| {
-            start_together(&profiles, at(0), &class(members, 2), Some(Duration::from_secs(seconds)))
+            start_together(&profiles, at(0), &class(members, 2), Some(Duration::from_secs(seconds)), ALL)
         };
         assert_eq!(start(2, 10), Some((at(0), vec![(SessionId(1), 2)])));
         assert_eq!(start(3, 5), Some((at(5), vec![(SessionId(1), 2), (SessionId(2), 1)])));
         assert_eq!(start(3, 6), Some((at(30), vec![(SessionId(1), 2), (SessionId(2), 1)])));
         assert_eq!(start(4, 1), None);
-        assert_eq!(start_together(&profiles, at(0), &class(3, 2), None).unwrap().0, at(30));
+        // Where none has its units at once, each waits for what changes next.
+        let none = |_| 0;
+        let later = start_together(&profiles, at(0), &class(2, 2), Some(Duration::from_secs(1)), none);
+        assert_eq!(later, Some((at(30), vec![(SessionId(1), 2)])));
+        assert_eq!(start_together(&profiles, at(0), &class(3, 2), None, ALL).unwrap().0, at(30));
     }
 
     type Step = (u64, u64, u64);
@@ -323,7 +365,7 @@ mod tests {
             };
             let all = |start| profiles.iter().map(|(_, profile)| room(profile, start)).sum::<u32>();
             let first = (from..40).map(at).find(|start| all(*start) >= members);
-            let found = start_together(&profiles, at(from), &class, length);
+            let found = start_together(&profiles, at(from), &class, length, ALL);
             prop_assert_eq!(found.as_ref().map(|(at, _)| *at), first);
             for (session, seated) in found.iter().flat_map(|(_, seats)| seats) {
                 let profile = &profiles[session.0 as usize - 1].1;

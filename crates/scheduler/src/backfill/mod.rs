@@ -124,8 +124,8 @@ impl Book {
         guards.filter(|guard| guard.whose != whose).all(|guard| guard.allows(whose, asked, end))
     }
 
-    /// A plan in flight has placed this, which should end then.
-    pub fn note_placed(&mut self, session: SessionId, end: Elapsed, resources: Resources) {
+    /// What a plan in flight, or this one, starts or has go on should end then, and give this back.
+    pub fn note_end(&mut self, session: SessionId, end: Elapsed, resources: Resources) {
         self.placed.entry(session).or_default().push((end, resources));
     }
 
@@ -190,24 +190,35 @@ impl Book {
         estimate: Option<Duration>,
     ) {
         let end = end(now, estimate);
-        for guard in self.guards.get_mut(&session).into_iter().flatten().filter(|guard| guard.at < end) {
-            match guard.beside.iter().position(|other| *other == whose) {
-                // That was counted with.
-                Some(place) => drop(guard.beside.swap_remove(place)),
-                None => guard.extra.subtract(asked),
-            }
-        }
+        self.leave_to_firsts(session, Some(whose), asked, end);
         self.withdraw_guard(whose);
         if let Some(profile) = self.profiles.get_mut(&session) {
             profile.block(now, asked, estimate);
         }
         if estimate.is_some() {
-            self.placed.entry(session).or_default().push((end, asked.clone()));
+            self.note_end(session, end, asked.clone());
         }
         self.firsts.remove(&whose);
         // Applying the placement forgets it.
         self.known.remove(&whose);
         self.made.remove(&whose);
+    }
+
+    /// So much less is left beyond what the first ones of queues need that start before `end`, but where it is of one that
+    /// was counted with.
+    pub fn leave_to_firsts(
+        &mut self,
+        session: SessionId,
+        whose: Option<Whose>,
+        asked: &Resources,
+        end: Elapsed,
+    ) {
+        for guard in self.guards.get_mut(&session).into_iter().flatten().filter(|guard| guard.at < end) {
+            match guard.beside.iter().position(|other| Some(*other) == whose) {
+                Some(place) => drop(guard.beside.swap_remove(place)),
+                None => guard.extra.subtract(asked),
+            }
+        }
     }
 
     /// Where it has its place in time now. One that could not be kept has none.
@@ -302,7 +313,7 @@ impl<'a> Round<'a> {
     /// What the session gets back, by time.
     fn ends(&self, session: SessionId) -> Vec<(Elapsed, &Resources)> {
         let now = self.now();
-        let running = self.state.ends(session);
+        let running = self.state.ends(session).filter(|row| self.taken.runs_on(session, row.seq));
         let running = running.filter_map(|row| {
             let end = row.expected_end(now)?;
             Some((self.given_back(session, row.queue, end), &row.resources))
@@ -319,17 +330,22 @@ impl<'a> Round<'a> {
         let mut need = asked.clone();
         let others = self.book.guards.get(&session).into_iter().flatten();
         others.filter(|guard| guard.whose != whose).for_each(|guard| need.add(&guard.asked));
-        let (now, mut free) = (self.now(), self.rooms.get(&session)?.free.clone());
+        let (now, room) = (self.now(), self.rooms.get(&session)?);
+        // Where there is enough, but not of single units, it does not start before something ends.
+        let (mut free, lacks_units) = (room.free.clone(), room.fit(asked).is_none());
         if self.booked.contains_key(&session) {
-            let profile = self.fresh_profile(session, free);
-            let at = profile.earliest(now, &need, self.estimate(whose.0, whose.1))?;
+            let (profile, estimate) = (self.fresh_profile(session, free), self.estimate(whose.0, whose.1));
+            let mut at = profile.earliest(now, &need, estimate)?;
+            if at <= now && lacks_units {
+                at = profile.earliest(profile.next_after(now)?, &need, estimate)?;
+            }
             let mut extra = profile.free_at(at).clone();
             extra.subtract(&need);
             return Some((at, extra));
         }
         let mut at = now;
         let mut ends = Ends::of(self, session);
-        while !free.covers(&need) {
+        while !free.covers(&need) || (at <= now && lacks_units) {
             at = ends.give_back(&mut free)?;
         }
         // All that ends at one time is free by then.
@@ -382,6 +398,11 @@ impl<'a> Round<'a> {
 
     fn promise_first(&mut self, class: ClassId, row: &Class, whose: Whose) {
         let promise = self.guard(class, row, whose).filter(|promise| promise.at > self.now());
+        if promise.is_none() {
+            // One that could start now, but for a worker that drains for another or what others were promised, is promised
+            // nothing: nothing is held for it.
+            self.book.withdraw_guard(whose);
+        }
         self.book.made.insert(whose, promise);
     }
 
@@ -396,23 +417,9 @@ impl<'a> Round<'a> {
         for (_, whose, class) in firsts {
             let Some(row) = self.state.class(class) else { continue };
             self.promise_first(class, row, whose);
-            // One that could start now, but for a worker that drains for another or what others were promised, is promised
-            // nothing: nothing is held for it. What lacks whole units keeps what there is until they are.
-            if self.book.place(whose).is_none() && !self.lacks_units(row, whose) {
-                self.book.withdraw_guard(whose);
-            }
         }
         self.book.guards.retain(|_, guards| !guards.is_empty());
         self.book.guards != self.book.seen
-    }
-
-    /// Whether where it is to start there is enough, but not of single units.
-    fn lacks_units(&self, row: &Class, whose: Whose) -> bool {
-        let guards = self.book.guards.iter();
-        let mut own = guards.filter(|(_, guards)| guards.iter().any(|guard| guard.whose == whose));
-        own.any(|(session, _)| {
-            self.rooms.get(session).is_some_and(|room| room.fit(&row.key.resources).is_none())
-        })
     }
 
     /// All are looked at from now on with what is promised by now.
@@ -484,12 +491,13 @@ struct Ends<'r, I: Iterator> {
 impl<'r> Ends<'r, Box<dyn Iterator<Item = (Elapsed, &'r Resources)> + 'r>> {
     fn of(round: &'r Round<'_>, session: SessionId) -> Self {
         let now = round.now();
-        let overdue = round.state.ends(session).take_while(|row| row.expected <= now);
+        let running = || round.state.ends(session).filter(move |row| round.taken.runs_on(session, row.seq));
+        let overdue = running().take_while(|row| row.expected <= now);
         let overdue = overdue.filter_map(|row| Some((row.expected_end(now)?, &row.resources)));
         let placed = round.book.placed.get(&session).into_iter().flatten();
         let mut few: Vec<_> = overdue.chain(placed.map(|(at, resources)| (*at, resources))).collect();
         few.sort_by_key(|(at, _)| *at);
-        let rest = round.state.ends(session).skip_while(move |row| row.expected <= now);
+        let rest = running().skip_while(move |row| row.expected <= now);
         let rest: Box<dyn Iterator<Item = _>> = Box::new(rest.map(|row| (row.expected, &row.resources)));
         Ends { few: few.into_iter().peekable(), rest: rest.peekable() }
     }

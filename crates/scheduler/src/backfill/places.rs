@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use machine::Promise;
 use machine::eligible::{accepts, may_use};
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use machine::state::sessions::Class;
+use machine::{Allocation, Promise};
 use model::policy::Backfill;
 use model::{ClassId, Elapsed, Resources, Run, SessionId};
 
-use super::{Whose, end, gangs};
+use super::{Book, Whose, end, gangs};
 use crate::place::Round;
 use crate::queues::Line;
 
@@ -19,8 +19,51 @@ use crate::queues::Line;
 const SLIP_MAX: Duration = Duration::from_secs(1);
 
 impl Round<'_> {
+    /// Has `place` start it without regard to what is promised on these sessions, itself included. Whether it did; else everything is
+    /// as it was.
+    pub fn goes_before_promises(
+        &mut self,
+        whose: Whose,
+        sessions: &[SessionId],
+        place: impl FnOnce(&mut Self) -> bool,
+    ) -> bool {
+        let is_kept = self.backfill_of(whose.0) == Some(Backfill::Conservative);
+        let own = self.book.place(whose).filter(|_| is_kept).cloned();
+        if own.is_some()
+            && let Some(row) = self.class_of(whose)
+        {
+            self.leave_place(whose, &row.key.resources, self.estimate(whose.0, whose.1));
+        }
+        let promises: Vec<_> = sessions.iter().map(|session| self.book.set_aside(*session)).collect();
+        let has_placed = place(self);
+        if has_placed {
+            self.book.has_left |= own.is_some();
+            self.stand_again(sessions);
+            return true;
+        }
+        sessions.iter().zip(promises).for_each(|(session, promises)| self.book.put_back(*session, promises));
+        if let Some(own) = own {
+            self.keep_place(whose, &own);
+        }
+        false
+    }
+
+    /// All promises, where any would change with what runs on the session.
+    pub fn book_of(&self, session: SessionId) -> Option<Book> {
+        self.book.profiles.contains_key(&session).then(|| self.book.clone())
+    }
+
+    /// What runs on the session is another: what is promised there goes by that from now on.
+    pub fn look_anew(&mut self, session: SessionId) {
+        // Who has found no place yet may find one by what goes on.
+        self.book.has_left |= self.taken.promises;
+        if self.book.profiles.remove(&session).is_some() {
+            self.stand_again(&[session]);
+        }
+    }
+
     /// Somebody was placed on the sessions without regard to what was promised there: what cannot be kept is promised anew.
-    pub fn stand_again(&mut self, sessions: &[SessionId]) {
+    fn stand_again(&mut self, sessions: &[SessionId]) {
         let book = &self.book;
         let all: BTreeSet<Whose> = book.known.keys().chain(book.made.keys()).copied().collect();
         let is_there = |promise: &&Promise| promise.sessions().any(|session| sessions.contains(&session));
@@ -28,6 +71,7 @@ impl Round<'_> {
             all.into_iter().filter_map(|whose| Some((whose, book.place(whose).filter(is_there)?.clone())));
         let mut places: Vec<(Whose, Promise)> = places.collect();
         places.retain(|(whose, _)| self.backfill_of(whose.0) == Some(Backfill::Conservative));
+        places.sort_by_key(|(whose, promise)| (promise.at, *whose));
         for (whose, promise) in &places {
             // What a gang has elsewhere stands.
             let elsewhere: Vec<SessionId> =
@@ -199,6 +243,23 @@ impl Round<'_> {
     pub(super) fn may_move(&self, queue: QueueId, whose: Whose) -> bool {
         let is_loosened = self.state.queue(queue).is_some_and(|row| row.loosened);
         is_loosened && !self.taken.compressed.contains(&queue) && !self.book.moved.contains(&whose)
+    }
+
+    /// Whether whoever has a place in time on the session keeps it if this starts there instead of what leaves it.
+    pub fn keeps_places<'r>(
+        &self,
+        session: SessionId,
+        leaves: impl Iterator<Item = &'r Allocation>,
+        asked: &Resources,
+        estimate: Option<Duration>,
+    ) -> bool {
+        let Some(profile) = self.book.profiles.get(&session) else { return true };
+        let (mut profile, now) = (profile.clone(), self.now());
+        for allocation in leaves {
+            let left = allocation.expected_end(now).map(|end| end.since(now));
+            profile.release(now, &allocation.resources, left);
+        }
+        profile.fits(now, asked, estimate)
     }
 
     /// Its old place is free for itself.

@@ -268,9 +268,6 @@ fn claim(w: &mut World, worker: usize, chance: u64) {
     assert_eq!(reply, machine::Reply::Placed { taken, dropped: 0 });
 }
 
-/// Rounds after which promises are at rest beside queues that preempt or slice time, if nothing else happens.
-const ROUNDS_TO_REST: usize = 3;
-
 /// One round after each event, and what another one would add after the last.
 pub(super) fn again_after(events: &[Event]) -> Plan {
     let mut w = world();
@@ -319,12 +316,6 @@ proptest! {
         for event in &events {
             happen(&mut w, event);
             w.round();
-            // What is promised, and who gives way to whom, may decide each other.
-            let any = |is: fn(&model::QueuePolicy) -> bool| w.state.queues().any(|queue| is(&queue.policy));
-            let restless = any(model::QueuePolicy::promises) && any(|policy| policy.preempt || policy.slices());
-            for _ in 0..if restless { ROUNDS_TO_REST } else { 0 } {
-                w.round();
-            }
             let again = w.plan();
             prop_assert!(again.is_empty(), "after {:?}: {:?}", event, again);
         }

@@ -3,6 +3,8 @@
 
 use super::random::{Ask, Event, again_after};
 
+mod giving_way;
+
 const GIB: u64 = 1 << 30;
 
 const fn open(cores: u64, gib: u64, gpus: u32) -> Event {
@@ -449,5 +451,57 @@ fn what_goes_on_gives_back_what_it_had_kept_too_and_is_promised_to_others() {
         submit(ask(1, 1), 0, 0, 1),
         finish(3),
         submit(ask(1, 0), 0, 0, 1),
+    ]);
+}
+
+#[test]
+fn a_gang_that_has_drained_heeds_what_is_promised_on_other_workers() {
+    is_at_rest(&[
+        submit(Ask { gpus: 20000, ..ask(1, 3) }, 0, 0, 2),
+        policy(0, 3, 2),
+        submit(Ask { gpus: 20000, ..ask(1, 3) }, 0, 0, 1),
+        Event::Claim { worker: 0, chance: 0 },
+        open(1, 2, 0),
+        Event::PauseQueue { queue: 2, on: false },
+        open(3, 5, 2),
+        open(2, 2, 0),
+        submit(ask(4, 0), 0, 1, 1),
+        spread(ask(1, 1), 3),
+        submit(Ask { parity: Some(false), ..ask(1, 4) }, 0, 0, 1),
+        finish(4),
+        finish(3),
+        finish(3),
+        finish(6),
+        open(1, 1, 0),
+        open(4, 4, 0),
+        submit(ask(1, 2), 1, 1, 2),
+        wait(60),
+    ]);
+}
+
+#[test]
+fn who_takes_no_more_of_what_it_has_most_of_keeps_its_turn() {
+    is_at_rest(&[
+        open(1, 2, 0),
+        open(3, 2, 1),
+        submit(ask(1, 1), 0, 0, 3),
+        submit(ask(1, 0), 0, 0, 2),
+        finish(0),
+        submit(ask(1, 2), 0, 2, 4),
+        Event::End { worker: 0 },
+        finish(0),
+        policy(2, 8, 1),
+        Event::Claim { worker: 0, chance: 0 },
+        Event::End { worker: 2 },
+        open(3, 2, 0),
+        finish(4),
+        submit(Ask { gpus: 10000, ..ask(1, 0) }, 0, 2, 2),
+        submit(Ask { noop: true, ..ask(1, 0) }, 0, 2, 1),
+        finish(4),
+        submit(ask(1, 0), 0, 2, 1),
+        submit(Ask { gpus: 5000, ..ask(1, 0) }, 0, 0, 1),
+        submit(ask(1, 1), 0, 0, 1),
+        finish(14),
+        submit(ask(1, 0), 2, 2, 2),
     ]);
 }

@@ -70,17 +70,3 @@ pub(super) fn holds_promises(workload: &Workload, policy: &QueuePolicy) -> bool 
         && workload.tasks().all(is_kept_to)
         && workload.jobs.iter().all(|job| is_whole(job.submit))
 }
-
-/// How many rounds have all that there is to place, and all promises. One, with one queue; but where starts are promised, to whom
-/// others gave way may make another one the first who waits, who has its promise only then; and where time is sliced, who stands
-/// still since one round may let another of the next begin.
-pub(super) fn rounds_max(policy: &QueuePolicy) -> u32 {
-    match policy.promises() {
-        _ if policy.slices() => SLICED_ROUNDS_MAX,
-        true if policy.preempt => PROMISED_ROUNDS_MAX,
-        true | false => 1,
-    }
-}
-
-const PROMISED_ROUNDS_MAX: u32 = 4;
-const SLICED_ROUNDS_MAX: u32 = 64;
