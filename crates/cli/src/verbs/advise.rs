@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use whatif::{Advice, Figures, GAIN_MIN, History, PastJob, Policy, Replay, TASKS_MIN};
 
+use super::compare;
 use super::live::{self, Machines};
 use crate::app::App;
 use crate::config::duration;
@@ -16,7 +17,6 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::counted;
 use crate::output::paint::Tone;
-use crate::output::progress::Rounds;
 use crate::output::rows::{Row, View};
 use crate::output::table::Cell;
 use crate::output::times::short;
@@ -99,15 +99,8 @@ impl Found {
     ) -> Result<Found, Fault> {
         let policies = whatif::candidates(&queue.policy, &replay.workload);
         let cores = replay.cores(machines.parts);
-        let progress = Rounds::new(&app.face);
-        let mut figures = Vec::new();
-        for policy in &policies {
-            progress.begin(&policy.name, 1);
-            let ran = whatif::run(&replay.workload, cores, policy);
-            let ran = ran.map_err(|broken| live::broken(DOING, policy, &broken))?;
-            figures.push(whatif::figures(&replay.workload, &ran));
-        }
-        progress.clear();
+        let runs = compare::all(app, DOING, (&replay.workload, cores), &policies, false)?;
+        let figures: Vec<Figures> = runs.into_iter().map(|(_, figures)| figures).collect();
         let advice = whatif::advise(&figures);
         Ok(Found { queue, machines, replay, policies, figures, advice, others })
     }

@@ -4,6 +4,7 @@ pub mod advise;
 pub mod bench;
 pub mod booking;
 pub mod change;
+mod compare;
 pub mod context;
 #[cfg(feature = "chaos")]
 pub mod damage;

@@ -9,6 +9,7 @@ use model::{Dependency, JobSpec, QueuePolicy};
 use serde_json::{Map, Value, json};
 use whatif::{Figures, Generator, Job, Malformed, Policy, Run, Task, Workload};
 
+use super::compare;
 use super::live::{self, CORES_MAX, Machines};
 use crate::app::App;
 use crate::config::duration;
@@ -16,7 +17,6 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::jobfile;
 use crate::output::Format;
-use crate::output::progress::Rounds;
 use crate::output::rows::{Row, View};
 use crate::output::table::Cell;
 use crate::output::times::short;
@@ -131,20 +131,7 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Fault> {
         let fix = "name one, as in `--policy critical-path`, or give `-o html`, which shows all";
         return Err(Fault::usage(DOING).why(why).fix(fix));
     }
-    let mut runs: Vec<(Run, Figures)> = Vec::new();
-    let progress = Rounds::new(&app.face);
-    for policy in &policies {
-        progress.begin(&policy.name, 1);
-        let ran = whatif::run(&input.workload, input.cores, policy);
-        let mut ran = ran.map_err(|broken| live::broken(DOING, policy, &broken))?;
-        let figures = whatif::figures(&input.workload, &ran);
-        if !pictures {
-            // A million jobs under a dozen policies need not all be kept.
-            (ran.tasks, ran.queue) = (Vec::new(), Vec::new());
-        }
-        runs.push((ran, figures));
-    }
-    progress.clear();
+    let runs = compare::all(app, DOING, (&input.workload, input.cores), &policies, pictures)?;
     let notes = whatif::notes(&policies, &input.workload);
     print(app, &input, &notes, &runs)
 }
