@@ -150,7 +150,7 @@ fn held_back(state: &State, job: &Job) -> Vec<ReasonView> {
             let fix = format!("`baton queue resume {}`", queue.name);
             reasons.push(reason("queue_paused", format!("queue `{}` is paused", queue.name), 1, &fix));
         }
-        if let Some(max) = queue.running_max.filter(|_| state.room_in(queue) == 0) {
+        if let Some(max) = queue.running_max.filter(|_| state.room_in(queue) <= state.leaving(queue.id)) {
             let message = format!("queue `{}` runs its running_max of {max} tasks", queue.name);
             let running_max = max.saturating_mul(2).max(1);
             let fix = format!("wait, or `baton queue put {} --running-max {running_max}`", queue.name);

@@ -254,7 +254,7 @@ pub(crate) fn place_outranked(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> 
         if let Some(line) = line
             && !gang::is_gang(state, task.0, task.1)
             && is_outranked(state, queue, session, task)
-            && !would_give_way(state, line, session, task)
+            && !would_give_way(round, line, session, task)
             && place_before_promises(round, session, task)
         {
             charge(round, line, task, 1);
@@ -265,8 +265,13 @@ pub(crate) fn place_outranked(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> 
 }
 
 /// Whether it would make way at once for one that has room there now, and only waits lest it delay somebody.
-fn would_give_way(state: &State, line: &Line<'_>, session: SessionId, task: (JobId, u32)) -> bool {
-    line.skipped().any(|(key, class)| goes_before(state, key.job, task) && takes(state, session, class))
+fn would_give_way(round: &Round<'_>, line: &Line<'_>, session: SessionId, task: (JobId, u32)) -> bool {
+    let (state, room) = (round.state, round.rooms.get(&session));
+    let fits = |class: ClassId| {
+        state.class(class).zip(room).is_some_and(|(row, room)| room.fit(&row.key.resources).is_some())
+    };
+    let mut delayed = line.skipped().filter(|(key, _)| goes_before(state, key.job, task));
+    delayed.any(|(_, class)| takes(state, session, class) && fits(class))
 }
 
 fn takes(state: &State, session: SessionId, class: ClassId) -> bool {

@@ -2,14 +2,16 @@
 //! at its own worker, in its place among all that wait: after the jobs that were there when it was suspended.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use machine::eligible::accepts;
 use machine::state::index::ReadyKey;
 use machine::state::queues::{Queue, QueueId};
 use machine::state::sessions::Room;
 use machine::{Allocation, Session, State, Switch, key_of, may_suspend};
-use model::{ClassId, Elapsed, JobId, Pace, Run, Seq, SessionId};
+use model::{ClassId, JobId, Pace, Run, Seq, SessionId};
 
+use crate::backfill::{Whose, end};
 use crate::overlay::Taken;
 use crate::place::Round;
 use crate::queues::Line;
@@ -62,26 +64,26 @@ enum Waits {
 pub(crate) fn resume(round: &mut Round<'_>, standing: Standing) -> bool {
     let Some(allocation) = allocation(round.state, standing) else { return false };
     let processor = allocation.processor();
-    let Some((place, _)) =
-        round.state.job(allocation.job).and_then(|job| job.group_of(allocation.tasks.first))
-    else {
-        return false;
-    };
-    let whose = (allocation.job, place as u32);
-    let end = allocation.resumed_end(round.now());
-    let left = end.map(|end| end.since(round.now()));
+    let Some((whose, left)) = whose(round, allocation) else { return false };
     if !round.allows(standing.session, whose, &processor, left) {
         return false;
     }
     round.use_again(standing.session, &processor);
-    round.book.leave_to_firsts(standing.session, None, &processor, end.unwrap_or(Elapsed::MAX));
-    if let Some(end) = end.filter(|_| allocation.is_suspended()) {
+    round.book.leave_to_firsts(standing.session, None, &processor, end(round.now(), left));
+    if let Some(left) = left.filter(|_| allocation.is_suspended()) {
         // What it has kept while it stood still is given back then too.
-        round.book.note_end(standing.session, end, allocation.resources.clone());
+        round.book.note_end(standing.session, round.now().plus(left), allocation.resources.clone());
     }
     round.switch(standing.session, standing.seq, Pace::Runs);
     round.look_anew(standing.session);
     true
+}
+
+/// Whose it is, and how long it will still take if it goes on now.
+fn whose(round: &Round<'_>, allocation: &Allocation) -> Option<(Whose, Option<Duration>)> {
+    let (place, _) = round.state.job(allocation.job)?.group_of(allocation.tasks.first)?;
+    let end = allocation.resumed_end(round.now());
+    Some(((allocation.job, place as u32), end.map(|end| end.since(round.now()))))
 }
 
 /// What plans in flight switch of the session gives room, or takes it.
@@ -135,7 +137,7 @@ pub(crate) fn give_way(round: &mut Round<'_>, line: &mut Line<'_>) -> bool {
             && key_of(state, allocation).is_some_and(|own| first < own)
     };
     let Some((session, allocation)) = state.running_slices(line.queue).find(may_stand) else { return false };
-    let placed = round.plan.placements.len();
+    let (placed, before) = (round.plan.placements.len(), round.book_of(session));
     round.stop(session, allocation);
     round.look_again(class);
     line.room = 1;
@@ -144,7 +146,10 @@ pub(crate) fn give_way(round: &mut Round<'_>, line: &mut Line<'_>) -> bool {
     if !gives_way {
         line.room = 0;
         round.undo_stop(session, allocation);
-        round.look_anew(session);
+        match before {
+            Some(book) => round.book = book,
+            None => round.look_anew(session),
+        }
     }
     gives_way
 }
@@ -238,9 +243,8 @@ fn go_on(round: &mut Round<'_>, over: &mut Vec<(SessionId, &Allocation)>, standi
     };
     let (processor, quantum) = (allocation.processor(), queue.policy.quantum);
     let has_waited = slice.since.plus(quantum) <= round.now();
-    let opens = |round: &Round<'_>| {
-        round.rooms.get(&standing.session).is_some_and(|room| room.free.covers(&processor))
-    };
+    let Some((whose, left)) = whose(round, allocation) else { return false };
+    let opens = |round: &Round<'_>| round.allows(standing.session, whose, &processor, left);
     let is_due = |victim: &Allocation| {
         has_waited || victim.slice.is_some_and(|other| other.since.plus(quantum) > slice.since)
     };
@@ -255,11 +259,14 @@ fn make_room(
     may_end: impl Fn(&Allocation) -> bool,
     opens: impl Fn(&Round<'_>) -> bool,
 ) -> bool {
-    let (mut ended, before) = (Vec::new(), round.book_of(session));
+    let (mut ended, mut before) = (Vec::new(), None);
     let of_session = over.iter().filter(|(other, victim)| *other == session && may_end(victim));
     for allocation in of_session.map(|(_, allocation)| *allocation).collect::<Vec<&Allocation>>() {
         if opens(round) {
             break;
+        }
+        if ended.is_empty() {
+            before = round.book_of(session);
         }
         round.stop(session, allocation);
         ended.push(allocation);

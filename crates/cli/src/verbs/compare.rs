@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use whatif::{Broken, Figures, Policy, Run, Workload};
+use whatif::{Figures, Policy, Run, Workload};
 
 use super::live;
 use crate::app::App;
@@ -41,13 +41,10 @@ pub fn all(
         (0..at_once(workload, policies)).for_each(|_| drop(scope.spawn(work)));
     });
     progress.clear();
-    let mut runs: Vec<(usize, Result<(Run, Figures), Broken>)> =
-        runs.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut runs = runs.into_inner().unwrap_or_else(PoisonError::into_inner);
     runs.sort_by_key(|(place, _)| *place);
-    let told = |(place, ran): (usize, Result<_, Broken>)| {
-        ran.map_err(|broken| live::broken(doing, &policies[place], &broken))
-    };
-    runs.into_iter().map(told).collect()
+    let runs = runs.into_iter();
+    runs.map(|(place, ran)| ran.map_err(|broken| live::broken(doing, &policies[place], &broken))).collect()
 }
 
 fn take<'p>(next: &AtomicUsize, policies: &'p [Policy]) -> Option<(usize, &'p Policy)> {

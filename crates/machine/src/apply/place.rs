@@ -63,7 +63,7 @@ pub(crate) fn apply(state: &mut State, plan: &Plan) -> Reply {
     for promised in &plan.promises {
         promise(state, promised);
     }
-    // Those of several queues come to rest by one round after the other.
+    // A round that was cut short has more of them.
     if !plan.promises.is_empty() {
         state.wake();
     }
