@@ -1,4 +1,4 @@
-//! `baton simulate`: a workload in virtual time, under one policy after the other.
+//! `baton simulate`: a workload in virtual time, under each of some policies.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
