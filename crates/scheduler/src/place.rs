@@ -161,7 +161,8 @@ impl<'a> Round<'a> {
             // Who was passed over is forgotten once all are looked at again.
             let has_placed = self.book.has_promised() && reserve::for_starving(self, lines);
             let has_placed = reserve::place_drained_gangs(self, lines) | has_placed;
-            if !has_settled && !has_moved && !has_placed {
+            let has_lost = preempt::has_lost_room(self, lines);
+            if !has_settled && !has_moved && !has_placed && !has_lost {
                 break;
             }
             if has_placed {

@@ -10,6 +10,7 @@ use model::{ClassId, JobId, Resources, SessionId};
 
 use crate::backfill::end;
 use crate::place::Round;
+use crate::queues::Line;
 
 /// Tasks for which room is made in one round.
 pub(crate) const TASKS_MAX: usize = 16;
@@ -41,6 +42,17 @@ pub(crate) fn for_head(round: &mut Round<'_>, class: ClassId, row: &Class, key: 
         }
         round.preempts_left -= 1;
     }
+}
+
+/// Whether there is no room any more for one that would have delayed somebody when it was its turn: others may give way for it.
+pub(crate) fn has_lost_room(round: &mut Round<'_>, lines: &[Line<'_>]) -> bool {
+    let state = round.state;
+    let preempts = |line: &&Line<'_>| state.queue(line.queue).is_some_and(|queue| queue.policy.preempt);
+    let mut skipped = lines.iter().filter(|line| line.room > 0).filter(preempts).flat_map(Line::skipped);
+    skipped.any(|(key, class)| {
+        let Some((job, row)) = state.job(key.job).zip(state.class(class)) else { return false };
+        row.key.gang == 0 && !round.finds_room(class, row, key, &job.groups[key.group as usize])
+    })
 }
 
 fn make_room(round: &mut Round<'_>, class: ClassId, row: &Class, task: (JobId, u32)) -> bool {

@@ -468,6 +468,7 @@ mod preempting;
 mod random;
 mod ratio;
 mod rest;
+mod several_queues;
 mod sharing;
 mod slicing;
 

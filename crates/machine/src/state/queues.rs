@@ -76,7 +76,7 @@ pub struct Queue {
 pub struct Promise {
     pub session: SessionId,
     pub at: Elapsed,
-    /// Where the other members of a gang have their place in time, one each; empty where no places are kept (`easy`).
+    /// Where the other members of a gang are to start, one each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<SessionId>,
     /// What was promised first, if it was sooner: after that time whoever waits may starve. From level 3 on.
@@ -85,7 +85,7 @@ pub struct Promise {
 }
 
 impl Promise {
-    /// Of a single task, or of all of a gang where no places are kept.
+    /// Of a single task, or of the first member of a gang.
     pub fn new(session: SessionId, at: Elapsed) -> Promise {
         Promise { session, at, others: Vec::new(), first: None }
     }

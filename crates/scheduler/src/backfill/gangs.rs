@@ -1,10 +1,10 @@
 //! Starts promised to gangs: the earliest time at which all members have room at once, on whichever workers.
 //!
-//! EASY holds so much on each of those workers from that time on, and chooses them anew in every round. Conservative gives each
+//! EASY holds so much on each of those workers from that time on, and looks for earlier ones in every round. Conservative gives each
 //! member a place in time on a worker, which it keeps until something that was not counted with becomes free.
 
 use std::borrow::{Borrow, Cow};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use machine::eligible::{may_use, members_when_idle};
@@ -16,7 +16,7 @@ use model::{ClassId, Elapsed, Resources, SessionId};
 
 use super::places::remember_first;
 use super::profile::Profile;
-use super::{Guard, Whose};
+use super::{Guard, Whose, end};
 use crate::place::Round;
 use crate::queues::Line;
 
@@ -34,23 +34,37 @@ impl Round<'_> {
             .sessions_for(class, row)
             .filter_map(|session| {
                 let mut profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone());
-                // What the first of other queues were promised is theirs, whenever they start.
                 let others = self.book.guards.get(&session).into_iter().flatten();
-                others.for_each(|guard| profile.block(self.now(), &guard.asked, None));
+                others.for_each(|guard| profile.block(guard.at, &guard.asked, guard.length()));
                 Some((session, profile))
             })
             .collect();
         let length = self.estimate(whose.0, whose.1);
         let (at, seats) = self.start_beside(&profiles, self.now(), row, length)?;
-        let first = seats.first()?.0;
+        let promise = promise_of(&seats, at);
         for (session, members) in seats {
-            let asked = times(&row.key.resources, members);
+            let (asked, over) = (times(&row.key.resources, members), end(at, length));
             let place = profiles.binary_search_by_key(&session, |(id, _)| *id).expect("seated there");
             let mut extra = profiles[place].1.free_at(at).clone();
             extra.subtract(&asked);
-            self.book.guard(session, Guard { whose, members, at, asked, extra, beside: Vec::new() });
+            self.book.guard(session, Guard { whose, members, at, over, asked, extra, beside: Vec::new() });
         }
-        Some(Promise::new(first, at))
+        Some(promise)
+    }
+
+    /// Has what such a gang was promised before stand as it was.
+    pub(super) fn guard_again(&mut self, row: &Class, whose: Whose, promise: &Promise) {
+        let mut seats: BTreeMap<SessionId, u32> = BTreeMap::new();
+        promise.sessions().for_each(|session| *seats.entry(session).or_default() += 1);
+        // One that was made by an earlier version has one worker only.
+        if seats.values().sum::<u32>() != row.key.gang.max(1) {
+            return;
+        }
+        let (at, over) = (promise.at, end(promise.at, self.estimate(whose.0, whose.1)));
+        for (session, members) in seats {
+            let (asked, extra) = (times(&row.key.resources, members), Resources::default());
+            self.book.guard(session, Guard { whose, members, at, over, asked, extra, beside: Vec::new() });
+        }
     }
 
     /// Starts all members now, or gives each the earliest place in time, the same for all, that leaves all others where they are.
@@ -131,8 +145,7 @@ impl Round<'_> {
             let mut profile = Cow::Borrowed(self.book.profiles.get(session)?);
             let guards = self.book.guards.get(session).into_iter().flatten();
             for guard in guards.filter(|guard| guard.whose != whose) {
-                let length = self.estimate(guard.whose.0, guard.whose.1);
-                profile.to_mut().block(guard.at, &guard.asked, length);
+                profile.to_mut().block(guard.at, &guard.asked, guard.length());
             }
             Some((*session, profile))
         };
@@ -170,13 +183,11 @@ impl Round<'_> {
     }
 
     fn take_places(&mut self, at: Elapsed, seats: Seats, row: &Class, estimate: Option<Duration>) -> Promise {
-        let mut members = Vec::new();
-        for (session, count) in seats {
-            let asked = times(&row.key.resources, count);
-            self.profile(session).expect("looked at above").block(at, &asked, estimate);
-            members.extend(std::iter::repeat_n(session, count as usize));
+        for (session, count) in &seats {
+            let asked = times(&row.key.resources, *count);
+            self.profile(*session).expect("looked at above").block(at, &asked, estimate);
         }
-        Promise { others: members.split_off(1), ..Promise::new(members[0], at) }
+        promise_of(&seats, at)
     }
 
     /// Whatever it was promised, it is nobody's now. Whether it was anything.
@@ -232,6 +243,13 @@ impl Round<'_> {
     pub(super) fn is_within(&self, line: &Line<'_>, class: ClassId) -> bool {
         self.state.class(class).is_some_and(|row| u64::from(row.key.gang) <= line.room)
     }
+}
+
+/// What all members are promised; there is one at least.
+fn promise_of(seats: &Seats, at: Elapsed) -> Promise {
+    let of_seat = |(session, count): &(SessionId, u32)| std::iter::repeat_n(*session, *count as usize);
+    let mut members: Vec<SessionId> = seats.iter().flat_map(of_seat).collect();
+    Promise { others: members.split_off(1), ..Promise::new(members[0], at) }
 }
 
 pub(super) fn times(asked: &Resources, members: u32) -> Resources {

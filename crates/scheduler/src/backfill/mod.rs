@@ -65,8 +65,10 @@ struct Guard {
     /// How many of a gang, or one task.
     members: u32,
     at: Elapsed,
+    /// When it should have ended, as far as anybody knows.
+    over: Elapsed,
     asked: Resources,
-    /// What is free then beyond that, and beyond what those ask for that were promised something there before.
+    /// What is free then beyond that, and beyond what others ask for that should run there then.
     extra: Resources,
     /// They, each as often as it has members there.
     beside: Vec<Whose>,
@@ -76,6 +78,10 @@ impl Guard {
     /// Whether it does not matter to this one, which takes so long from now on.
     fn allows(&self, whose: Whose, asked: &Resources, end: Elapsed) -> bool {
         end <= self.at || self.beside.contains(&whose) || self.extra.covers(asked)
+    }
+
+    fn length(&self) -> Option<Duration> {
+        (self.over < Elapsed::MAX).then(|| self.over.since(self.at))
     }
 }
 
@@ -130,17 +136,32 @@ impl Book {
     }
 
     fn is_guarded(&self, whose: Whose) -> bool {
-        self.guards.values().flatten().any(|guard| guard.whose == whose)
+        self.promised_at(whose).is_some()
+    }
+
+    /// When the first task of a queue is to start.
+    fn promised_at(&self, whose: Whose) -> Option<Elapsed> {
+        self.guards.values().flatten().find(|guard| guard.whose == whose).map(|guard| guard.at)
     }
 
     /// On one session, beside those that are there.
     fn guard(&mut self, session: SessionId, guard: Guard) {
         let guards = self.guards.entry(session).or_default();
-        let beside = guards
-            .iter()
-            .flat_map(|guard| std::iter::repeat_n(guard.whose, guard.members as usize))
-            .collect();
-        guards.push(Guard { beside, ..guard });
+        let run_then = guards.iter().filter(|other| (other.at..other.over).contains(&guard.at));
+        let beside =
+            run_then.flat_map(|other| std::iter::repeat_n(other.whose, other.members as usize)).collect();
+        // In one order, whoever was promised something first.
+        let place = guards.partition_point(|other| other.whose < guard.whose);
+        guards.insert(place, Guard { beside, ..guard });
+    }
+
+    /// All that the first task of a queue is promised, taken away.
+    fn take_guards(&mut self, whose: Whose) -> Vec<(SessionId, Guard)> {
+        let mut taken = Vec::new();
+        for (session, guards) in &mut self.guards {
+            taken.extend(guards.extract_if(.., |guard| guard.whose == whose).map(|guard| (*session, guard)));
+        }
+        taken
     }
 
     fn withdraw_guard(&mut self, whose: Whose) {
@@ -215,7 +236,7 @@ impl Book {
     ) {
         for guard in self.guards.get_mut(&session).into_iter().flatten().filter(|guard| guard.at < end) {
             match guard.beside.iter().position(|other| Some(*other) == whose) {
-                Some(place) => drop(guard.beside.swap_remove(place)),
+                Some(place) => drop(guard.beside.remove(place)),
                 None => guard.extra.subtract(asked),
             }
         }
@@ -273,13 +294,17 @@ impl<'a> Round<'a> {
         }
         for line in lines.iter().filter(|line| line.backfill == Backfill::Easy && line.room > 0) {
             let Some((class, key)) = line.first_head(|class| self.is_within(line, class)) else { continue };
-            let promised = self.book.known.contains_key(&(key.job, key.group));
-            if promised && let Some(row) = self.state.class(class) {
+            let whose = (key.job, key.group);
+            if let Some(promise) = self.book.known.get(&whose).cloned()
+                && let Some(row) = self.state.class(class)
+            {
                 self.order_of(class, row);
-                self.book.firsts.insert((key.job, key.group), class);
-                self.guard(class, row, (key.job, key.group));
+                self.book.firsts.insert(whose, class);
+                self.guard_again(row, whose, &promise);
             }
         }
+        // Whose time has come has its room held, even if it waits for something else.
+        self.renew_firsts(|round, class, row, whose| drop(round.guard(class, row, whose)));
     }
 
     fn class_of(&self, (job, group): Whose) -> Option<&'a Class> {
@@ -324,35 +349,37 @@ impl<'a> Round<'a> {
         ends
     }
 
-    /// When the class will have room on the session, beside what others were promised there, and what is free then beyond it.
+    /// When the class will have room on the session without delaying others who were promised something there, and what is free
+    /// then beyond it.
     fn shadow(&self, session: SessionId, row: &Class, whose: Whose) -> Option<(Elapsed, Resources)> {
         let asked = &row.key.resources;
-        let mut need = asked.clone();
-        let others = self.book.guards.get(&session).into_iter().flatten();
-        others.filter(|guard| guard.whose != whose).for_each(|guard| need.add(&guard.asked));
+        let guards = self.book.guards.get(&session).into_iter().flatten();
+        let mut others = guards.filter(|guard| guard.whose != whose).peekable();
         let (now, room) = (self.now(), self.rooms.get(&session)?);
         // Where there is enough, but not of single units, it does not start before something ends.
         let (mut free, lacks_units) = (room.free.clone(), room.fit(asked).is_none());
-        if self.booked.contains_key(&session) {
-            let (profile, estimate) = (self.fresh_profile(session, free), self.estimate(whose.0, whose.1));
-            let mut at = profile.earliest(now, &need, estimate)?;
+        if self.booked.contains_key(&session) || others.peek().is_some() {
+            let (mut profile, estimate) =
+                (self.fresh_profile(session, free), self.estimate(whose.0, whose.1));
+            others.for_each(|guard| profile.block(guard.at, &guard.asked, guard.length()));
+            let mut at = profile.earliest(now, asked, estimate)?;
             if at <= now && lacks_units {
-                at = profile.earliest(profile.next_after(now)?, &need, estimate)?;
+                at = profile.earliest(profile.next_after(now)?, asked, estimate)?;
             }
             let mut extra = profile.free_at(at).clone();
-            extra.subtract(&need);
+            extra.subtract(asked);
             return Some((at, extra));
         }
         let mut at = now;
         let mut ends = Ends::of(self, session);
-        while !free.covers(&need) || (at <= now && lacks_units) {
+        while !free.covers(asked) || (at <= now && lacks_units) {
             at = ends.give_back(&mut free)?;
         }
         // All that ends at one time is free by then.
         while ends.next_at().is_some_and(|next| next <= at) {
             ends.give_back(&mut free);
         }
-        free.subtract(&need);
+        free.subtract(asked);
         Some((at, free))
     }
 
@@ -370,8 +397,8 @@ impl<'a> Round<'a> {
         let best = shadows.reduce(|best, other| if other.0 < best.0 { other } else { best });
         self.book.withdraw_guard(whose);
         let (at, session, extra) = best?;
-        let asked = row.key.resources.clone();
-        self.book.guard(session, Guard { whose, members: 1, at, asked, extra, beside: Vec::new() });
+        let (asked, over) = (row.key.resources.clone(), end(at, self.estimate(whose.0, whose.1)));
+        self.book.guard(session, Guard { whose, members: 1, at, over, asked, extra, beside: Vec::new() });
         Some(Promise::new(session, at))
     }
 
@@ -406,20 +433,42 @@ impl<'a> Round<'a> {
         self.book.made.insert(whose, promise);
     }
 
-    /// Promises the first tasks of all queues once more, in the order of the queues and not in that of their turns, which is
-    /// another in the next round. Whether that has changed anything.
+    /// Promises the first tasks of all queues once more. Whether that has changed anything.
     pub fn settle_promises(&mut self) -> bool {
-        self.book.guards.clear();
-        let queue = |whose: Whose| self.state.job(whose.0).map(|job| job.queue);
-        let firsts = self.book.firsts.iter().map(|(whose, class)| (queue(*whose), *whose, *class));
-        let mut firsts: Vec<_> = firsts.collect();
-        firsts.sort();
-        for (_, whose, class) in firsts {
-            let Some(row) = self.state.class(class) else { continue };
-            self.promise_first(class, row, whose);
-        }
+        self.renew_firsts(Self::promise_first);
         self.book.guards.retain(|_, guards| !guards.is_empty());
         self.book.guards != self.book.seen
+    }
+
+    /// Each of the first tasks is promised the earliest start that delays none of the others. What cannot be kept beside those to
+    /// start before is given up first. Then who is to start first looks first, and who has no promise last, in the order of
+    /// the queues and not in that of their turns, which is another in the next round.
+    fn renew_firsts(&mut self, renew: impl Fn(&mut Self, ClassId, &Class, Whose)) {
+        let (state, book) = (self.state, &mut self.book);
+        if book.firsts.len() <= 1 {
+            book.guards.clear();
+        }
+        let queue = |whose: Whose| state.job(whose.0).map(|job| job.queue);
+        let firsts = book.firsts.iter().map(|(whose, class)| {
+            let at = book.promised_at(*whose).unwrap_or(Elapsed::MAX);
+            (at, queue(*whose), *whose, *class)
+        });
+        let mut firsts: Vec<_> = firsts.collect();
+        firsts.sort();
+        for (at, _, whose, class) in firsts.iter().rev().filter(|first| first.0 < Elapsed::MAX) {
+            let Some(row) = state.class(*class) else { continue };
+            let kept = self.book.take_guards(*whose);
+            let again = self.guard(*class, row, *whose);
+            self.book.withdraw_guard(*whose);
+            if again.is_some_and(|again| again.at <= *at) {
+                kept.into_iter().for_each(|(session, guard)| self.book.guard(session, guard));
+            }
+        }
+        for (_, _, whose, class) in firsts {
+            if let Some(row) = state.class(class) {
+                renew(self, class, row, whose);
+            }
+        }
     }
 
     /// All are looked at from now on with what is promised by now.

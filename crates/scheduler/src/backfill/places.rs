@@ -227,7 +227,7 @@ impl Round<'_> {
             let Some(first) = others.find(|guard| !guard.allows(whose, asked, end(at, estimate))) else {
                 return Some(at);
             };
-            let over = end(first.at, self.estimate(first.whose.0, first.whose.1));
+            let over = first.over;
             if over <= at {
                 return Some(at);
             }

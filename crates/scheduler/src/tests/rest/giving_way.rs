@@ -413,3 +413,83 @@ fn no_other_of_the_array_takes_the_place_of_what_gives_way() {
         open(4, 1, 0),
     ]);
 }
+
+#[test]
+fn nobody_is_placed_beside_a_promise_that_has_moved_by_then() {
+    is_at_rest(&[
+        submit(ask(1, 0), 0, 0, 1),
+        Event::Cancel { job: 0 },
+        policy(0, 5, 1),
+        submit(with_gpus(1, 2, 20_000), -1, 0, 2),
+        submit(with_gpus(3, 1, 20_000), 0, 2, 2),
+        submit(ask(2, 2), 0, 0, 1),
+        submit(ask(2, 0), 0, 0, 1),
+        policy(1, 3, 2),
+        open(5, 3, 3),
+        open(3, 1, 2),
+        submit(ask(1, 2), 0, 0, 1),
+        submit(ask(1, 0), 0, 0, 1),
+        wait(2),
+        finish(0),
+        submit(ask(2, 0), 2, 0, 2),
+        submit(ask(4, 0), 0, 1, 1),
+        finish(1),
+        policy(0, 10, 2),
+    ]);
+}
+
+#[test]
+fn who_finds_no_room_any_more_has_others_give_way() {
+    is_at_rest(&[
+        submit(Ask { gpus: 20000, ..ask(1, 0) }, 0, 0, 1),
+        submit(ask(3, 0), 0, 0, 1),
+        submit(Ask { gpus: 20000, ..ask(1, 0) }, 0, 0, 1),
+        submit(ask(1, 0), -1, 2, 2),
+        policy(2, 10, 2),
+        open(2, 3, 0),
+        finish(0),
+        open(3, 1, 0),
+        submit(Ask { parity: Some(false), ..ask(1, 0) }, -1, 2, 1),
+        submit(ask(2, 0), 0, 0, 1),
+        Event::Cancel { job: 0 },
+        submit(Ask { parity: Some(false), ..ask(1, 0) }, 0, 0, 1),
+        wait(166),
+        open(5, 4, 0),
+        submit(ask(1, 1), 0, 0, 3),
+        wait(162),
+        Event::RunningMax { queue: 0, max: None },
+        Event::RunningMax { queue: 0, max: None },
+        submit(Ask { gpus: 5000, ..ask(1, 0) }, 0, 0, 1),
+        submit(ask(2, 3), 0, 2, 1),
+        Event::RunningMax { queue: 0, max: None },
+        submit(ask(1, 2), 0, 2, 1),
+        open(1, 1, 0),
+        Event::Cordon { worker: 1 },
+        finish(4),
+        submit(ask(1, 0), 0, 1, 2),
+    ]);
+}
+
+#[test]
+fn a_gang_stands_where_it_was_promised_a_start() {
+    is_at_rest(&[
+        policy(2, 0, 2),
+        open(1, 1, 0),
+        open(1, 1, 2),
+        open(1, 2, 2),
+        open(4, 5, 1),
+        open(4, 4, 2),
+        open(4, 1, 1),
+        open(1, 1, 0),
+        Event::Submit { ask: Ask { gpus: 10000, ..ask(1, 0) }, priority: 0, queue: 0, spread: true, len: 3 },
+        submit(ask(1, 0), 0, 0, 1),
+        Event::Submit { ask: ask(1, 2), priority: 0, queue: 0, spread: true, len: 1 },
+        policy(0, 3, 2),
+        finish(2),
+        submit(ask(1, 0), 0, 0, 1),
+        submit(ask(4, 0), 1, 2, 2),
+        submit(ask(1, 1), 0, 0, 4),
+        submit(ask(1, 0), 0, 0, 1),
+        submit(ask(1, 0), 0, 0, 1),
+    ]);
+}
