@@ -5,6 +5,7 @@ mod asked;
 mod call;
 mod claim;
 mod cluster;
+mod elected;
 mod forward;
 mod logs;
 mod periodic;

@@ -226,10 +226,11 @@ impl Api {
     }
 
     async fn try_here<M: Headed, R>(&self, journey: &Journey<M, R>) -> Result<Written, Failure> {
-        let lead = &self.running()?.lead;
+        let running = self.running()?;
+        running.until_leads(journey.call.deadline.left()).await;
         let began = self.shared.clock.moment();
         let Weighed { write, bytes } = &journey.write;
-        let written = journey.call.deadline.run(lead.write(Box::new(write.clone()), *bytes)).await;
+        let written = journey.call.deadline.run(running.lead.write(Box::new(write.clone()), *bytes)).await;
         match written {
             Some(Ok(written)) => {
                 self.shared.metrics.commit.observe(self.shared.clock.moment().since(began));
