@@ -119,6 +119,18 @@ impl<'a> Line<'a> {
         self.heads.insert((turn, key), head);
     }
 
+    /// The same of one that waits: the next one of its class waits in its place.
+    pub fn advance_waiting(&mut self, key: ReadyKey) -> Option<(ReadyKey, ClassId)> {
+        let place = self.unplaced.iter().position(|(waiting, _)| *waiting == key)?;
+        let Some(next) = self.unplaced[place].1.rest.next() else {
+            self.unplaced.remove(place);
+            return None;
+        };
+        let (waiting, head) = &mut self.unplaced[place];
+        *waiting = *next;
+        Some((*next, head.class))
+    }
+
     /// Nothing of the class, whose first group is at `key`, finds room any more.
     pub fn pass_over(&mut self, key: ReadyKey) {
         if let Some((_, head)) = self.take_head(key) {

@@ -175,6 +175,11 @@ pub(crate) fn rotate(round: &mut Round<'_>, line: &mut Line<'_>) -> bool {
         && let Some((place, next)) = waiting.pop_first()
     {
         match next {
+            Waits::Ready(key, _) if is_placed(round, key) => {
+                if let Some((key, class)) = line.advance_waiting(key) {
+                    waiting.insert((key.job, false, key.group), Waits::Ready(key, class));
+                }
+            }
             Waits::Ready(key, class) if start(round, line, &mut over, key, class) => {
                 // There may be more of its group.
                 waiting.insert(place, next);
@@ -195,6 +200,12 @@ pub(crate) fn rotate(round: &mut Round<'_>, line: &mut Line<'_>) -> bool {
         own: None,
     }));
     round.plan.switches.len() > before
+}
+
+/// Whether nothing of the group waits any more.
+fn is_placed(round: &Round<'_>, key: ReadyKey) -> bool {
+    let group = round.state.job(key.job).and_then(|job| job.groups.get(key.group as usize));
+    group.is_none_or(|group| round.next_tasks(key.job, group, 1).is_none())
 }
 
 /// Starts the next task of the group where slices that are over make room for it.

@@ -493,3 +493,28 @@ fn a_gang_stands_where_it_was_promised_a_start() {
         submit(ask(1, 0), 0, 0, 1),
     ]);
 }
+
+#[test]
+fn slices_end_for_all_of_a_kind_that_have_room_by_that() {
+    is_at_rest(&[
+        open(4, 3, 1),
+        open(5, 1, 1),
+        submit(Ask { parity: Some(false), ..ask(3, 0) }, 2, 2, 2),
+        wait(60),
+        submit(Ask { gpus: 20000, ..ask(1, 0) }, 0, 0, 1),
+        submit(ask(2, 0), 0, 0, 1),
+        finish(2),
+        submit(Ask { parity: Some(false), ..ask(1, 0) }, 0, 0, 1),
+        Event::RunningMax { queue: 0, max: None },
+        submit(ask(2, 2), 2, 2, 3),
+        wait(21),
+        Event::Submit { ask: Ask { gpus: 5000, ..ask(3, 0) }, priority: 0, queue: 2, spread: true, len: 1 },
+        submit(ask(2, 0), 0, 0, 1),
+        wait(39),
+        policy(2, 2, 1),
+        finish(1),
+        Event::Submit { ask: Ask { gpus: 5000, ..ask(3, 0) }, priority: 0, queue: 2, spread: true, len: 1 },
+        finish(3),
+        wait(1),
+    ]);
+}
