@@ -5,6 +5,7 @@ use machine::eligible::goes_before;
 use machine::state::index::ReadyKey;
 use machine::state::sessions::{Class, Room};
 use machine::{Allocation, Preemption, Reservation, State, may_give_way};
+use model::policy::Backfill;
 use model::time::micros;
 use model::{ClassId, JobId, Resources, SessionId};
 
@@ -47,11 +48,19 @@ pub(crate) fn for_head(round: &mut Round<'_>, class: ClassId, row: &Class, key: 
 /// Whether there is no room any more for one that would have delayed somebody when it was its turn: others may give way for it.
 pub(crate) fn has_lost_room(round: &mut Round<'_>, lines: &[Line<'_>]) -> bool {
     let state = round.state;
-    let preempts = |line: &&Line<'_>| state.queue(line.queue).is_some_and(|queue| queue.policy.preempt);
-    let mut skipped = lines.iter().filter(|line| line.room > 0).filter(preempts).flat_map(Line::skipped);
-    skipped.any(|(key, class)| {
+    // Under other backfills those are told apart when it is their turn, or nobody gives way for them.
+    let preempts = |line: &&Line<'_>| {
+        line.backfill == Backfill::Easy
+            && line.room > 0
+            && state.queue(line.queue).is_some_and(|queue| queue.policy.preempt)
+    };
+    let skipped = lines.iter().filter(preempts).flat_map(|line| line.skipped().map(move |head| (line, head)));
+    let mut skipped = skipped.collect::<Vec<_>>().into_iter();
+    skipped.any(|(line, (key, class))| {
         let Some((job, row)) = state.job(key.job).zip(state.class(class)) else { return false };
-        row.key.gang == 0 && !round.finds_room(class, row, key, &job.groups[key.group as usize])
+        row.key.gang == 0
+            && round.leaves_room_for_first(line, (key.job, key.group), 1)
+            && !round.finds_room(class, row, key, &job.groups[key.group as usize])
     })
 }
 

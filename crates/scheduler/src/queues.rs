@@ -124,6 +124,7 @@ impl<'a> Line<'a> {
         let place = self.unplaced.iter().position(|(waiting, _)| *waiting == key)?;
         let Some(next) = self.unplaced[place].1.rest.next() else {
             self.unplaced.remove(place);
+            self.passed -= usize::from(place < self.passed);
             return None;
         };
         let (waiting, head) = &mut self.unplaced[place];

@@ -69,7 +69,7 @@ pub(crate) fn resume(round: &mut Round<'_>, standing: Standing) -> bool {
         return false;
     }
     round.use_again(standing.session, &processor);
-    round.book.leave_to_firsts(standing.session, None, &processor, end(round.now(), left));
+    round.book.leave_to_firsts(standing.session, &processor, end(round.now(), left));
     if let Some(left) = left.filter(|_| allocation.is_suspended()) {
         // What it has kept while it stood still is given back then too.
         round.book.note_end(standing.session, round.now().plus(left), allocation.resources.clone());

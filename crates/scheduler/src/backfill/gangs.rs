@@ -4,7 +4,7 @@
 //! member a place in time on a worker, which it keeps until something that was not counted with becomes free.
 
 use std::borrow::{Borrow, Cow};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use machine::eligible::{may_use, members_when_idle};
@@ -14,9 +14,10 @@ use machine::{Group, Promise};
 use model::validate::GANG_MEMBERS_MAX;
 use model::{ClassId, Elapsed, Resources, SessionId};
 
+use super::firsts::Guard;
 use super::places::remember_first;
 use super::profile::Profile;
-use super::{Guard, Whose, end};
+use super::{Whose, end};
 use crate::place::Round;
 use crate::queues::Line;
 
@@ -33,10 +34,8 @@ impl Round<'_> {
         let profiles: Vec<(SessionId, Profile)> = self
             .sessions_for(class, row)
             .filter_map(|session| {
-                let mut profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone());
-                let others = self.book.guards.get(&session).into_iter().flatten();
-                others.for_each(|guard| profile.block(guard.at, &guard.asked, guard.length()));
-                Some((session, profile))
+                let free = self.rooms.get(&session)?.free.clone();
+                Some((session, self.profile_beside(session, whose, free)))
             })
             .collect();
         let length = self.estimate(whose.0, whose.1);
@@ -45,26 +44,10 @@ impl Round<'_> {
         for (session, members) in seats {
             let (asked, over) = (times(&row.key.resources, members), end(at, length));
             let place = profiles.binary_search_by_key(&session, |(id, _)| *id).expect("seated there");
-            let mut extra = profiles[place].1.free_at(at).clone();
-            extra.subtract(&asked);
-            self.book.guard(session, Guard { whose, members, at, over, asked, extra, beside: Vec::new() });
+            let spare = self.spare_at(at, &profiles[place].1, session, whose, &asked);
+            self.book.guard(session, Guard { whose, at, over, asked, spare });
         }
         Some(promise)
-    }
-
-    /// Has what such a gang was promised before stand as it was.
-    pub(super) fn guard_again(&mut self, row: &Class, whose: Whose, promise: &Promise) {
-        let mut seats: BTreeMap<SessionId, u32> = BTreeMap::new();
-        promise.sessions().for_each(|session| *seats.entry(session).or_default() += 1);
-        // One that was made by an earlier version has one worker only.
-        if seats.values().sum::<u32>() != row.key.gang.max(1) {
-            return;
-        }
-        let (at, over) = (promise.at, end(promise.at, self.estimate(whose.0, whose.1)));
-        for (session, members) in seats {
-            let (asked, extra) = (times(&row.key.resources, members), Resources::default());
-            self.book.guard(session, Guard { whose, members, at, over, asked, extra, beside: Vec::new() });
-        }
     }
 
     /// Starts all members now, or gives each the earliest place in time, the same for all, that leaves all others where they are.
@@ -143,8 +126,7 @@ impl Round<'_> {
     ) -> Option<(Elapsed, Seats)> {
         let beside = |session: &SessionId| {
             let mut profile = Cow::Borrowed(self.book.profiles.get(session)?);
-            let guards = self.book.guards.get(session).into_iter().flatten();
-            for guard in guards.filter(|guard| guard.whose != whose) {
+            for guard in self.book.guards_beside(*session, whose) {
                 profile.to_mut().block(guard.at, &guard.asked, guard.length());
             }
             Some((*session, profile))

@@ -8,12 +8,15 @@
 //! Promises are kept in the state, by a plan like placements, so that they outlive the leader. Units that can be told apart are
 //! counted as amounts here: whether single ones are free is seen when the time has come.
 
+mod firsts;
 mod gangs;
 mod places;
 mod profile;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use firsts::Guard;
 
 use machine::level::LEVEL_CUT;
 use machine::state::index::ReadyKey;
@@ -58,33 +61,6 @@ pub(crate) struct Book {
     placed: BTreeMap<SessionId, Vec<(Elapsed, Resources)>>,
 }
 
-/// The promise to the first task of a queue.
-#[derive(Clone, Debug, PartialEq)]
-struct Guard {
-    whose: Whose,
-    /// How many of a gang, or one task.
-    members: u32,
-    at: Elapsed,
-    /// When it should have ended, as far as anybody knows.
-    over: Elapsed,
-    asked: Resources,
-    /// What is free then beyond that, and beyond what others ask for that should run there then.
-    extra: Resources,
-    /// They, each as often as it has members there.
-    beside: Vec<Whose>,
-}
-
-impl Guard {
-    /// Whether it does not matter to this one, which takes so long from now on.
-    fn allows(&self, whose: Whose, asked: &Resources, end: Elapsed) -> bool {
-        end <= self.at || self.beside.contains(&whose) || self.extra.covers(asked)
-    }
-
-    fn length(&self) -> Option<Duration> {
-        (self.over < Elapsed::MAX).then(|| self.over.since(self.at))
-    }
-}
-
 pub(crate) fn end(now: Elapsed, estimate: Option<Duration>) -> Elapsed {
     estimate.map_or(Elapsed::MAX, |estimate| now.plus(estimate))
 }
@@ -118,54 +94,9 @@ impl Book {
             && self.profiles.get(&session).is_none_or(|profile| profile.fits(now, asked, estimate))
     }
 
-    /// Whether it would delay none of the first tasks of other queues, or of its own, if there were room.
-    pub fn allows_beside_firsts(
-        &self,
-        session: SessionId,
-        whose: Whose,
-        asked: &Resources,
-        end: Elapsed,
-    ) -> bool {
-        let guards = self.guards.get(&session).into_iter().flatten();
-        guards.filter(|guard| guard.whose != whose).all(|guard| guard.allows(whose, asked, end))
-    }
-
     /// What a plan in flight, or this one, starts or has go on should end then, and give this back.
     pub fn note_end(&mut self, session: SessionId, end: Elapsed, resources: Resources) {
         self.placed.entry(session).or_default().push((end, resources));
-    }
-
-    fn is_guarded(&self, whose: Whose) -> bool {
-        self.promised_at(whose).is_some()
-    }
-
-    /// When the first task of a queue is to start.
-    fn promised_at(&self, whose: Whose) -> Option<Elapsed> {
-        self.guards.values().flatten().find(|guard| guard.whose == whose).map(|guard| guard.at)
-    }
-
-    /// On one session, beside those that are there.
-    fn guard(&mut self, session: SessionId, guard: Guard) {
-        let guards = self.guards.entry(session).or_default();
-        let run_then = guards.iter().filter(|other| (other.at..other.over).contains(&guard.at));
-        let beside =
-            run_then.flat_map(|other| std::iter::repeat_n(other.whose, other.members as usize)).collect();
-        // In one order, whoever was promised something first.
-        let place = guards.partition_point(|other| other.whose < guard.whose);
-        guards.insert(place, Guard { beside, ..guard });
-    }
-
-    /// All that the first task of a queue is promised, taken away.
-    fn take_guards(&mut self, whose: Whose) -> Vec<(SessionId, Guard)> {
-        let mut taken = Vec::new();
-        for (session, guards) in &mut self.guards {
-            taken.extend(guards.extract_if(.., |guard| guard.whose == whose).map(|guard| (*session, guard)));
-        }
-        taken
-    }
-
-    fn withdraw_guard(&mut self, whose: Whose) {
-        self.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != whose));
     }
 
     /// What is promised on the session, taken away for now.
@@ -211,7 +142,7 @@ impl Book {
         estimate: Option<Duration>,
     ) {
         let end = end(now, estimate);
-        self.leave_to_firsts(session, Some(whose), asked, end);
+        self.leave_to_firsts(session, asked, end);
         self.withdraw_guard(whose);
         if let Some(profile) = self.profiles.get_mut(&session) {
             profile.block(now, asked, estimate);
@@ -223,23 +154,6 @@ impl Book {
         // Applying the placement forgets it.
         self.known.remove(&whose);
         self.made.remove(&whose);
-    }
-
-    /// So much less is left beyond what the first ones of queues need that start before `end`, but where it is of one that
-    /// was counted with.
-    pub fn leave_to_firsts(
-        &mut self,
-        session: SessionId,
-        whose: Option<Whose>,
-        asked: &Resources,
-        end: Elapsed,
-    ) {
-        for guard in self.guards.get_mut(&session).into_iter().flatten().filter(|guard| guard.at < end) {
-            match guard.beside.iter().position(|other| Some(*other) == whose) {
-                Some(place) => drop(guard.beside.remove(place)),
-                None => guard.extra.subtract(asked),
-            }
-        }
     }
 
     /// Where it has its place in time now. One that could not be kept has none.
@@ -349,59 +263,6 @@ impl<'a> Round<'a> {
         ends
     }
 
-    /// When the class will have room on the session without delaying others who were promised something there, and what is free
-    /// then beyond it.
-    fn shadow(&self, session: SessionId, row: &Class, whose: Whose) -> Option<(Elapsed, Resources)> {
-        let asked = &row.key.resources;
-        let guards = self.book.guards.get(&session).into_iter().flatten();
-        let mut others = guards.filter(|guard| guard.whose != whose).peekable();
-        let (now, room) = (self.now(), self.rooms.get(&session)?);
-        // Where there is enough, but not of single units, it does not start before something ends.
-        let (mut free, lacks_units) = (room.free.clone(), room.fit(asked).is_none());
-        if self.booked.contains_key(&session) || others.peek().is_some() {
-            let (mut profile, estimate) =
-                (self.fresh_profile(session, free), self.estimate(whose.0, whose.1));
-            others.for_each(|guard| profile.block(guard.at, &guard.asked, guard.length()));
-            let mut at = profile.earliest(now, asked, estimate)?;
-            if at <= now && lacks_units {
-                at = profile.earliest(profile.next_after(now)?, asked, estimate)?;
-            }
-            let mut extra = profile.free_at(at).clone();
-            extra.subtract(asked);
-            return Some((at, extra));
-        }
-        let mut at = now;
-        let mut ends = Ends::of(self, session);
-        while !free.covers(asked) || (at <= now && lacks_units) {
-            at = ends.give_back(&mut free)?;
-        }
-        // All that ends at one time is free by then.
-        while ends.next_at().is_some_and(|next| next <= at) {
-            ends.give_back(&mut free);
-        }
-        free.subtract(asked);
-        Some((at, free))
-    }
-
-    /// Promises the first task of a queue, or a gang that is first, the earliest start there is. `None`: by the estimates there
-    /// is none.
-    fn guard(&mut self, class: ClassId, row: &Class, whose: Whose) -> Option<Promise> {
-        if row.key.gang > 0 {
-            return self.guard_gang(class, row, whose);
-        }
-        let shadows = self.takers_of(class, row).filter_map(|session| {
-            let (at, extra) = self.shadow(session, row, whose)?;
-            Some((at, session, extra))
-        });
-        // The first of equals: sessions come in the order in which they are chosen.
-        let best = shadows.reduce(|best, other| if other.0 < best.0 { other } else { best });
-        self.book.withdraw_guard(whose);
-        let (at, session, extra) = best?;
-        let (asked, over) = (row.key.resources.clone(), end(at, self.estimate(whose.0, whose.1)));
-        self.book.guard(session, Guard { whose, members: 1, at, over, asked, extra, beside: Vec::new() });
-        Some(Promise::new(session, at))
-    }
-
     /// A task finds no room, or would delay somebody. Says what of its queue may still start.
     pub fn wait(&mut self, line: &mut Line<'_>, class: ClassId, row: &Class, key: ReadyKey, delays: bool) {
         match line.backfill {
@@ -438,37 +299,6 @@ impl<'a> Round<'a> {
         self.renew_firsts(Self::promise_first);
         self.book.guards.retain(|_, guards| !guards.is_empty());
         self.book.guards != self.book.seen
-    }
-
-    /// Each of the first tasks is promised the earliest start that delays none of the others. What cannot be kept beside those to
-    /// start before is given up first. Then who is to start first looks first, and who has no promise last, in the order of
-    /// the queues and not in that of their turns, which is another in the next round.
-    fn renew_firsts(&mut self, renew: impl Fn(&mut Self, ClassId, &Class, Whose)) {
-        let (state, book) = (self.state, &mut self.book);
-        if book.firsts.len() <= 1 {
-            book.guards.clear();
-        }
-        let queue = |whose: Whose| state.job(whose.0).map(|job| job.queue);
-        let firsts = book.firsts.iter().map(|(whose, class)| {
-            let at = book.promised_at(*whose).unwrap_or(Elapsed::MAX);
-            (at, queue(*whose), *whose, *class)
-        });
-        let mut firsts: Vec<_> = firsts.collect();
-        firsts.sort();
-        for (at, _, whose, class) in firsts.iter().rev().filter(|first| first.0 < Elapsed::MAX) {
-            let Some(row) = state.class(*class) else { continue };
-            let kept = self.book.take_guards(*whose);
-            let again = self.guard(*class, row, *whose);
-            self.book.withdraw_guard(*whose);
-            if again.is_some_and(|again| again.at <= *at) {
-                kept.into_iter().for_each(|(session, guard)| self.book.guard(session, guard));
-            }
-        }
-        for (_, _, whose, class) in firsts {
-            if let Some(row) = state.class(class) {
-                renew(self, class, row, whose);
-            }
-        }
     }
 
     /// All are looked at from now on with what is promised by now.
@@ -528,42 +358,5 @@ impl<'a> Round<'a> {
     /// Whether anybody has left a place in time since this was asked last.
     pub fn has_left(&mut self) -> bool {
         std::mem::take(&mut self.book.has_left)
-    }
-}
-
-/// What ends on a session, soonest first: overdue work, work in flight and the rest, of which mostly little is asked for.
-struct Ends<'r, I: Iterator> {
-    few: std::iter::Peekable<std::vec::IntoIter<(Elapsed, &'r Resources)>>,
-    rest: std::iter::Peekable<I>,
-}
-
-impl<'r> Ends<'r, Box<dyn Iterator<Item = (Elapsed, &'r Resources)> + 'r>> {
-    fn of(round: &'r Round<'_>, session: SessionId) -> Self {
-        let now = round.now();
-        let running = || round.state.ends(session).filter(move |row| round.taken.runs_on(session, row.seq));
-        let overdue = running().take_while(|row| row.expected <= now);
-        let overdue = overdue.filter_map(|row| Some((row.expected_end(now)?, &row.resources)));
-        let placed = round.book.placed.get(&session).into_iter().flatten();
-        let mut few: Vec<_> = overdue.chain(placed.map(|(at, resources)| (*at, resources))).collect();
-        few.sort_by_key(|(at, _)| *at);
-        let rest = running().skip_while(move |row| row.expected <= now);
-        let rest: Box<dyn Iterator<Item = _>> = Box::new(rest.map(|row| (row.expected, &row.resources)));
-        Ends { few: few.into_iter().peekable(), rest: rest.peekable() }
-    }
-}
-
-impl<'r, I: Iterator<Item = (Elapsed, &'r Resources)>> Ends<'r, I> {
-    fn next_at(&mut self) -> Option<Elapsed> {
-        let (few, rest) = (self.few.peek().map(|end| end.0), self.rest.peek().map(|end| end.0));
-        few.into_iter().chain(rest).min()
-    }
-
-    /// What ends next is free then.
-    fn give_back(&mut self, free: &mut Resources) -> Option<Elapsed> {
-        let at = self.next_at()?;
-        let is_few = self.few.peek().is_some_and(|end| end.0 == at);
-        let (_, resources) = if is_few { self.few.next() } else { self.rest.next() }?;
-        free.add(resources);
-        Some(at)
     }
 }

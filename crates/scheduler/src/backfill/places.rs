@@ -222,15 +222,13 @@ impl Round<'_> {
     ) -> Option<Elapsed> {
         loop {
             let at = self.profile(session)?.earliest(from, asked, estimate)?;
-            let guards = self.book.guards.get(&session).into_iter().flatten();
-            let mut others = guards.filter(|guard| guard.whose != whose);
-            let Some(first) = others.find(|guard| !guard.allows(whose, asked, end(at, estimate))) else {
+            let guards = self.book.guards.get(&session).map_or(&[][..], Vec::as_slice);
+            let over = end(at, estimate);
+            let mut others = guards.iter().filter(|guard| guard.whose != whose && guard.over > at);
+            let Some(first) = others.find(|guard| !guard.allows(guards, whose, asked, over)) else {
                 return Some(at);
             };
             let over = first.over;
-            if over <= at {
-                return Some(at);
-            }
             // Nobody knows when the first one will be over.
             if over == Elapsed::MAX {
                 return None;

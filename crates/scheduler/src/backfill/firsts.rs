@@ -1,0 +1,299 @@
+//! Promises to the first tasks of queues with EASY, each beside those to the first tasks of other queues.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use machine::Promise;
+use machine::eligible::accepts;
+use machine::state::queues::QueueId;
+use machine::state::sessions::Class;
+use model::{ClassId, Elapsed, Resources, SessionId};
+
+use super::profile::Profile;
+use super::{Book, Whose, end, gangs};
+use crate::place::Round;
+
+/// What is promised to the first task of a queue, or to members of a gang that is first, on one session.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Guard {
+    pub whose: Whose,
+    pub at: Elapsed,
+    /// When it should have ended, as far as anybody knows.
+    pub over: Elapsed,
+    pub asked: Resources,
+    /// What is free then beyond that, were nobody else promised anything.
+    pub spare: Resources,
+}
+
+impl Guard {
+    /// Whether it does not matter to this one, beside all others of its session, who takes so much from now on until `end`.
+    pub fn allows(&self, all: &[Guard], whose: Whose, asked: &Resources, end: Elapsed) -> bool {
+        if end <= self.at {
+            return true;
+        }
+        let mut need = Cow::Borrowed(asked);
+        let others = all.iter().filter(|other| other.whose != self.whose && other.whose != whose);
+        others.filter(|other| other.runs_at(self.at)).for_each(|other| need.to_mut().add(&other.asked));
+        self.spare.covers(&need)
+    }
+
+    fn runs_at(&self, at: Elapsed) -> bool {
+        (self.at..self.over).contains(&at)
+    }
+
+    pub fn length(&self) -> Option<Duration> {
+        (self.over < Elapsed::MAX).then(|| self.over.since(self.at))
+    }
+}
+
+/// One of the first tasks: when it is to start as far as it is known, its queue, whose it is, what it asks for.
+type First = (Elapsed, Option<QueueId>, Whose, ClassId);
+
+impl Book {
+    /// Whether it would delay none of the first tasks of other queues, or of its own, if there were room.
+    pub fn allows_beside_firsts(
+        &self,
+        session: SessionId,
+        whose: Whose,
+        asked: &Resources,
+        end: Elapsed,
+    ) -> bool {
+        let Some(guards) = self.guards.get(&session) else { return true };
+        guards
+            .iter()
+            .filter(|guard| guard.whose != whose)
+            .all(|guard| guard.allows(guards, whose, asked, end))
+    }
+
+    pub(super) fn is_guarded(&self, whose: Whose) -> bool {
+        self.promised_at(whose).is_some()
+    }
+
+    /// When the first task of a queue is to start.
+    fn promised_at(&self, whose: Whose) -> Option<Elapsed> {
+        self.guards.values().flatten().find(|guard| guard.whose == whose).map(|guard| guard.at)
+    }
+
+    /// On one session, beside those that are there.
+    pub(super) fn guard(&mut self, session: SessionId, guard: Guard) {
+        let guards = self.guards.entry(session).or_default();
+        // In one order, whoever was promised something first.
+        let place = guards.partition_point(|other| other.whose < guard.whose);
+        guards.insert(place, guard);
+    }
+
+    pub(super) fn withdraw_guard(&mut self, whose: Whose) {
+        self.guards.values_mut().for_each(|guards| guards.retain(|guard| guard.whose != whose));
+    }
+
+    /// What the others are promised on the session.
+    pub(super) fn guards_beside(&self, session: SessionId, whose: Whose) -> impl Iterator<Item = &Guard> {
+        let guards = self.guards.get(&session).into_iter().flatten();
+        guards.filter(move |guard| guard.whose != whose)
+    }
+
+    /// So much less is left beyond what the first ones of queues need that start before `end`.
+    pub fn leave_to_firsts(&mut self, session: SessionId, asked: &Resources, end: Elapsed) {
+        let guards = self.guards.get_mut(&session).into_iter().flatten();
+        guards.filter(|guard| guard.at < end).for_each(|guard| guard.spare.subtract(asked));
+    }
+}
+
+impl Round<'_> {
+    /// Has what the first of a queue was promised before stand as it was.
+    pub(super) fn guard_again(&mut self, row: &Class, whose: Whose, promise: &Promise) {
+        let mut seats: BTreeMap<SessionId, u32> = BTreeMap::new();
+        promise.sessions().for_each(|session| *seats.entry(session).or_default() += 1);
+        // What an earlier version promised a gang is on one worker only.
+        if seats.values().sum::<u32>() != row.key.gang.max(1) {
+            return;
+        }
+        let (at, over) = (promise.at, end(promise.at, self.estimate(whose.0, whose.1)));
+        for (session, members) in seats {
+            let asked = gangs::times(&row.key.resources, members);
+            self.book.guard(session, Guard { whose, at, over, asked, spare: Resources::default() });
+        }
+    }
+
+    /// Each of the first tasks is promised the earliest start that delays none of the others. What was promised moves, for who is
+    /// to start first first, to when it can be had on the same workers by now, and is given up where it cannot. Then all look
+    /// for an earlier one, and who has no promise last, in the order of the queues and not in that of their turns, which is
+    /// another in the next round.
+    pub(super) fn renew_firsts(&mut self, renew: impl Fn(&mut Self, ClassId, &Class, Whose)) {
+        let (state, book) = (self.state, &self.book);
+        let queue = |whose: Whose| state.job(whose.0).map(|job| job.queue);
+        let firsts = book.firsts.iter().map(|(whose, class)| {
+            let at = book.promised_at(*whose).or_else(|| book.place(*whose).map(|promise| promise.at));
+            (at.unwrap_or(Elapsed::MAX), queue(*whose), *whose, *class)
+        });
+        let mut firsts: Vec<First> = firsts.collect();
+        firsts.sort();
+        if firsts.len() > 1 {
+            self.keep_firsts(&firsts);
+        } else {
+            self.book.guards.clear();
+        }
+        for (_, _, whose, class) in firsts {
+            if let Some(row) = state.class(class) {
+                renew(self, class, row, whose);
+            }
+        }
+    }
+
+    fn keep_firsts(&mut self, firsts: &[First]) {
+        let mut known: BTreeMap<Whose, Vec<(SessionId, Guard)>> = BTreeMap::new();
+        for (session, guards) in std::mem::take(&mut self.book.guards) {
+            guards.into_iter().for_each(|guard| known.entry(guard.whose).or_default().push((session, guard)));
+        }
+        for (_, _, whose, class) in firsts {
+            let Some(places) = known.remove(whose) else { continue };
+            let Some(row) = self.state.class(*class) else { continue };
+            let length = self.estimate(whose.0, whose.1);
+            let Some(at) = self.earliest_there(row, &places, length) else { continue };
+            for (session, guard) in places {
+                self.book.guard(session, Guard { at, over: end(at, length), ..guard });
+            }
+        }
+    }
+
+    /// When all of these places can be had, beside what is promised there, and not sooner than they were.
+    fn earliest_there(
+        &self,
+        row: &Class,
+        places: &[(SessionId, Guard)],
+        length: Option<Duration>,
+    ) -> Option<Elapsed> {
+        let profile = |(session, guard): &(SessionId, Guard)| {
+            let own = self.state.session(*session)?;
+            accepts(self.state, own, &row.key).ok()?;
+            Some(self.profile_beside(*session, guard.whose, self.rooms.get(session)?.free.clone()))
+        };
+        let profiles: Option<Vec<Profile>> = places.iter().map(profile).collect();
+        let (profiles, mut at) = (profiles?, places.first()?.1.at.max(self.now()));
+        loop {
+            let before = at;
+            for (profile, (_, guard)) in profiles.iter().zip(places) {
+                at = profile.earliest(at, &guard.asked, length)?;
+            }
+            if at == before {
+                return Some(at);
+            }
+        }
+    }
+
+    /// What is free there beside what the first of other queues are promised.
+    pub(super) fn profile_beside(&self, session: SessionId, whose: Whose, free: Resources) -> Profile {
+        let mut profile = self.fresh_profile(session, free);
+        for guard in self.book.guards_beside(session, whose) {
+            profile.block(guard.at, &guard.asked, guard.length());
+        }
+        profile
+    }
+
+    /// What is left there at that time beyond what it asks for, were nobody else promised anything.
+    pub(super) fn spare_at(
+        &self,
+        at: Elapsed,
+        profile: &Profile,
+        session: SessionId,
+        whose: Whose,
+        asked: &Resources,
+    ) -> Resources {
+        let mut spare = profile.free_at(at).clone();
+        let others = self.book.guards_beside(session, whose).filter(|guard| guard.runs_at(at));
+        others.for_each(|guard| spare.add(&guard.asked));
+        spare.subtract(asked);
+        spare
+    }
+
+    /// When the class will have room on the session without delaying others who were promised something there, and what is free
+    /// then beyond it, were nobody else promised anything.
+    pub(super) fn shadow(
+        &self,
+        session: SessionId,
+        row: &Class,
+        whose: Whose,
+    ) -> Option<(Elapsed, Resources)> {
+        let (now, asked, room) = (self.now(), &row.key.resources, self.rooms.get(&session)?);
+        // Where there is enough, but not of single units, it does not start before something ends.
+        let (mut free, lacks_units) = (room.free.clone(), room.fit(asked).is_none());
+        let is_shared = self.book.guards_beside(session, whose).next().is_some();
+        if is_shared || self.booked.contains_key(&session) {
+            let (profile, length) =
+                (self.profile_beside(session, whose, free), self.estimate(whose.0, whose.1));
+            let mut at = profile.earliest(now, asked, length)?;
+            if at <= now && lacks_units {
+                at = profile.earliest(profile.next_after(now)?, asked, length)?;
+            }
+            return Some((at, self.spare_at(at, &profile, session, whose, asked)));
+        }
+        let mut at = now;
+        let mut ends = Ends::of(self, session);
+        while !free.covers(asked) || (at <= now && lacks_units) {
+            at = ends.give_back(&mut free)?;
+        }
+        // All that ends at one time is free by then.
+        while ends.next_at().is_some_and(|next| next <= at) {
+            ends.give_back(&mut free);
+        }
+        free.subtract(asked);
+        Some((at, free))
+    }
+
+    /// Promises the first task of a queue, or a gang that is first, the earliest start there is. `None`: by the estimates there
+    /// is none.
+    pub(super) fn guard(&mut self, class: ClassId, row: &Class, whose: Whose) -> Option<Promise> {
+        if row.key.gang > 0 {
+            return self.guard_gang(class, row, whose);
+        }
+        let shadows = self.takers_of(class, row).filter_map(|session| {
+            let (at, spare) = self.shadow(session, row, whose)?;
+            Some((at, session, spare))
+        });
+        // The first of equals: sessions come in the order in which they are chosen.
+        let best = shadows.reduce(|best, other| if other.0 < best.0 { other } else { best });
+        self.book.withdraw_guard(whose);
+        let (at, session, spare) = best?;
+        let (asked, over) = (row.key.resources.clone(), end(at, self.estimate(whose.0, whose.1)));
+        self.book.guard(session, Guard { whose, at, over, asked, spare });
+        Some(Promise::new(session, at))
+    }
+}
+
+/// What ends on a session, soonest first: overdue work, work in flight and the rest, of which mostly little is asked for.
+struct Ends<'r, I: Iterator> {
+    few: std::iter::Peekable<std::vec::IntoIter<(Elapsed, &'r Resources)>>,
+    rest: std::iter::Peekable<I>,
+}
+
+impl<'r> Ends<'r, Box<dyn Iterator<Item = (Elapsed, &'r Resources)> + 'r>> {
+    fn of(round: &'r Round<'_>, session: SessionId) -> Self {
+        let now = round.now();
+        let running = || round.state.ends(session).filter(move |row| round.taken.runs_on(session, row.seq));
+        let overdue = running().take_while(|row| row.expected <= now);
+        let overdue = overdue.filter_map(|row| Some((row.expected_end(now)?, &row.resources)));
+        let placed = round.book.placed.get(&session).into_iter().flatten();
+        let mut few: Vec<_> = overdue.chain(placed.map(|(at, resources)| (*at, resources))).collect();
+        few.sort_by_key(|(at, _)| *at);
+        let rest = running().skip_while(move |row| row.expected <= now);
+        let rest: Box<dyn Iterator<Item = _>> = Box::new(rest.map(|row| (row.expected, &row.resources)));
+        Ends { few: few.into_iter().peekable(), rest: rest.peekable() }
+    }
+}
+
+impl<'r, I: Iterator<Item = (Elapsed, &'r Resources)>> Ends<'r, I> {
+    fn next_at(&mut self) -> Option<Elapsed> {
+        let (few, rest) = (self.few.peek().map(|end| end.0), self.rest.peek().map(|end| end.0));
+        few.into_iter().chain(rest).min()
+    }
+
+    /// What ends next is free then.
+    fn give_back(&mut self, free: &mut Resources) -> Option<Elapsed> {
+        let at = self.next_at()?;
+        let is_few = self.few.peek().is_some_and(|end| end.0 == at);
+        let (_, resources) = if is_few { self.few.next() } else { self.rest.next() }?;
+        free.add(resources);
+        Some(at)
+    }
+}
