@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use firsts::Guard;
 
+use machine::eligible::may_use;
 use machine::level::LEVEL_CUT;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
@@ -217,8 +218,20 @@ impl<'a> Round<'a> {
                 self.guard_again(row, whose, &promise);
             }
         }
-        // Whose time has come has its room held, even if it waits for something else.
-        self.renew_firsts(|round, class, row, whose| drop(round.guard(class, row, whose)));
+        // Whose time has come has its room held, unless the worker drains for another.
+        self.renew_firsts(|round, class, row, whose| {
+            let promise = round.guard(class, row, whose).filter(|promise| promise.at <= round.now());
+            if promise.is_some_and(|promise| round.drains_for_another(promise.session, whose)) {
+                round.book.withdraw_guard(whose);
+            }
+        });
+    }
+
+    fn drains_for_another(&self, session: SessionId, (job, group): Whose) -> bool {
+        let tasks =
+            self.state.job(job).and_then(|job| job.groups.get(group as usize)).map(|group| group.numbers());
+        let kept = self.reserved.get(&session).zip(tasks);
+        kept.is_some_and(|(kept, tasks)| !may_use(self.state, *kept, job, tasks))
     }
 
     fn class_of(&self, (job, group): Whose) -> Option<&'a Class> {

@@ -518,3 +518,24 @@ fn slices_end_for_all_of_a_kind_that_have_room_by_that() {
         wait(1),
     ]);
 }
+
+#[test]
+fn nothing_is_held_on_a_worker_that_drains_for_another() {
+    is_at_rest(&[
+        submit(Ask { gpus: 5000, ..ask(3, 0) }, 2, 2, 3),
+        submit(Ask { gpus: 5000, ..ask(1, 0) }, 0, 2, 1),
+        open(4, 4, 0),
+        open(4, 2, 2),
+        policy(2, 10, 2),
+        policy(0, 0, 2),
+        submit(ask(1, 0), 0, 0, 1),
+        submit(Ask { parity: Some(false), ..ask(1, 0) }, 0, 0, 1),
+        finish(15),
+        submit(ask(1, 0), 0, 0, 1),
+        finish(10),
+        submit(Ask { parity: Some(false), ..ask(1, 0) }, 0, 2, 1),
+        submit(Ask { parity: Some(false), ..ask(1, 0) }, 0, 0, 1),
+        finish(2),
+        finish(8),
+    ]);
+}
