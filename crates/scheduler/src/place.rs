@@ -206,8 +206,10 @@ impl<'a> Round<'a> {
                 Some((class, key)) => self.place_head(line, class, key),
                 None => {
                     let line = lines.swap_remove(turn);
-                    if line.room == 0 && line.kept == 0 {
-                        self.release_reserved(line.queue);
+                    match (line.room, line.kept) {
+                        (0, 0) => self.release_reserved(line.queue),
+                        (0, _) => self.released |= self.hold_nothing(line.queue),
+                        _ => {}
                     }
                     done.push(line);
                 }

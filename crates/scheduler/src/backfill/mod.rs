@@ -335,6 +335,19 @@ impl<'a> Round<'a> {
         !firsts.is_empty()
     }
 
+    /// The queue runs as many as it may until what gives way has ended: nothing is held for its first task, whose promise stands.
+    /// Whether anything was.
+    pub fn hold_nothing(&mut self, queue: QueueId) -> bool {
+        let of_queue = |other: &Whose| self.state.job(other.0).is_some_and(|job| job.queue == queue);
+        let firsts: Vec<Whose> = self.book.firsts.keys().copied().filter(of_queue).collect();
+        for whose in &firsts {
+            self.book.firsts.remove(whose);
+            self.book.made.remove(whose);
+            self.book.withdraw_guard(*whose);
+        }
+        !firsts.is_empty()
+    }
+
     /// Somebody else is the first of the queue now.
     fn withdraw_others(&mut self, queue: QueueId, whose: Whose) {
         let of_queue = |other: &Whose| self.state.job(other.0).is_some_and(|job| job.queue == queue);

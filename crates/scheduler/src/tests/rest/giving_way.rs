@@ -539,3 +539,46 @@ fn nothing_is_held_on_a_worker_that_drains_for_another() {
         finish(8),
     ]);
 }
+
+#[test]
+fn nothing_is_held_for_who_waits_for_its_queue_while_something_gives_way() {
+    is_at_rest(&[
+        submit(ask(1, 0), 0, 0, 2),
+        open(4, 1, 2),
+        submit(ask(2, 2), 0, 0, 1),
+        submit(Ask { gpus: 5000, ..ask(3, 0) }, 0, 0, 1),
+        submit(Ask { gpus: 20000, ..ask(1, 0) }, 0, 0, 4),
+        Event::End { worker: 1 },
+        submit(Ask { parity: Some(true), ..ask(4, 0) }, 0, 2, 3),
+        submit(ask(3, 0), 0, 0, 1),
+        finish(2),
+        Event::Uncordon { worker: 0 },
+        finish(0),
+        wait(60),
+        submit(Ask { gpus: 5000, ..ask(2, 1) }, 2, 0, 1),
+        submit(Ask { parity: Some(false), ..ask(1, 3) }, 2, 0, 1),
+        submit(Ask { gpus: 5000, ..ask(1, 2) }, 0, 0, 1),
+        finish(0),
+        Event::RunningMax { queue: 2, max: Some(2) },
+        submit(ask(3, 1), 2, 0, 3),
+        policy(2, 0, 2),
+        finish(0),
+        wait(76),
+        finish(0),
+        open(4, 2, 2),
+        finish(10),
+        submit(Ask { gpus: 5000, ..ask(1, 2) }, 0, 0, 1),
+        open(4, 2, 0),
+        finish(13),
+        finish(3),
+        open(3, 1, 0),
+        policy(0, 3, 2),
+        wait(55),
+        wait(118),
+        wait(131),
+        submit(ask(1, 2), 2, 2, 1),
+        wait(176),
+        finish(12),
+        finish(4),
+    ]);
+}
