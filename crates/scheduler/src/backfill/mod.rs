@@ -325,19 +325,19 @@ impl<'a> Round<'a> {
     /// The queue runs as many as it may: what its first task was promised is free for others until that changes. Whether there
     /// was anything.
     pub fn withdraw_all(&mut self, queue: QueueId) -> bool {
-        let of_queue = |other: &Whose| self.state.job(other.0).is_some_and(|job| job.queue == queue);
-        let firsts: Vec<Whose> = self.book.firsts.keys().copied().filter(of_queue).collect();
-        for whose in &firsts {
-            self.book.firsts.remove(whose);
-            self.book.made.insert(*whose, None);
-            self.book.withdraw_guard(*whose);
-        }
+        let firsts = self.let_go(queue);
+        self.book.made.extend(firsts.iter().map(|whose| (*whose, None)));
         !firsts.is_empty()
     }
 
     /// The queue runs as many as it may until what gives way has ended: nothing is held for its first task, whose promise stands.
     /// Whether anything was.
     pub fn hold_nothing(&mut self, queue: QueueId) -> bool {
+        !self.let_go(queue).is_empty()
+    }
+
+    /// What is held for first tasks of the queue is for others now. Returns whose it was.
+    fn let_go(&mut self, queue: QueueId) -> Vec<Whose> {
         let of_queue = |other: &Whose| self.state.job(other.0).is_some_and(|job| job.queue == queue);
         let firsts: Vec<Whose> = self.book.firsts.keys().copied().filter(of_queue).collect();
         for whose in &firsts {
@@ -345,7 +345,7 @@ impl<'a> Round<'a> {
             self.book.made.remove(whose);
             self.book.withdraw_guard(*whose);
         }
-        !firsts.is_empty()
+        firsts
     }
 
     /// Somebody else is the first of the queue now.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use replica::{Leadership, Status};
 use tokio::sync::watch;
 
@@ -16,7 +17,9 @@ impl Running {
     pub async fn until_leads(&self, limit: Duration) {
         let leadership = self.replica.leadership();
         if leadership.borrow().term().is_none() {
-            until_leads(leadership, self.replica.changes(), is_elected, limit.min(LEADS_WITHIN)).await;
+            // Rarely needed: every write would carry its place about.
+            let limit = limit.min(LEADS_WITHIN);
+            until_leads(leadership, self.replica.changes(), is_elected, limit).boxed().await;
         }
     }
 }
@@ -37,7 +40,7 @@ async fn until_leads<S>(
     }
 }
 
-fn is_elected(status: &Status) -> bool {
+pub fn is_elected(status: &Status) -> bool {
     status.leader.as_ref().is_some_and(|leader| leader.id == status.id)
 }
 
@@ -46,7 +49,6 @@ mod tests {
     use std::future::Future;
     use std::pin::pin;
 
-    use futures::FutureExt;
     use model::Moment;
 
     use super::*;

@@ -15,6 +15,7 @@ use wire::v1;
 
 use crate::api::asked::{Listed, listed};
 use crate::api::call::Call;
+use crate::api::elected::is_elected;
 use crate::api::{Api, Running};
 
 const JOBS_DEFAULT: u32 = 100;
@@ -28,9 +29,7 @@ const PAGES_MAX: usize = 4_000;
 
 impl Running {
     pub fn leads(&self) -> bool {
-        let changes = self.replica.changes();
-        let status = changes.borrow();
-        status.leader.as_ref().is_some_and(|leader| leader.id == self.replica.id())
+        is_elected(&self.replica.changes().borrow())
     }
 
     pub fn leader_id(&self) -> Option<NodeId> {
