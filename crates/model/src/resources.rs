@@ -134,6 +134,18 @@ impl Resources {
         }
     }
 
+    /// At most as much as the other of everything; of what keeps apart there is as much as on the fuller of the two.
+    pub fn lower(&mut self, other: &Resources) {
+        let had: Vec<(String, u64)> = self.iter().map(|(name, amount)| (name.to_owned(), amount)).collect();
+        had.into_iter().for_each(|(name, amount)| self.set(&name, amount.min(other.get(&name))));
+        if !other.named.is_untouched() {
+            for (name, count) in &other.named.apart {
+                let least = self.named.apart.get(name).copied().unwrap_or(0).min(*count);
+                self.named.apart.insert(name.clone(), least);
+            }
+        }
+    }
+
     /// Whether `self` is at least `asked` in everything.
     pub fn covers(&self, asked: &Resources) -> bool {
         asked.cpu <= self.cpu
@@ -426,6 +438,25 @@ mod tests {
         assert_eq!(rmp_serde::from_slice::<Resources>(&binary).unwrap(), resources);
         assert!(serde_json::from_str::<Resources>(r#"{"cpu":-1}"#).is_err());
         assert!(serde_json::from_str::<Resources>(r#"{"cpu":0.00001}"#).is_err());
+    }
+
+    #[test]
+    fn the_lower_of_two_has_no_more_of_anything_than_either() {
+        let of = |cpu, gpu, apart: &[&str]| {
+            let mut free = Resources::cores(cpu);
+            free.set("gpu", gpu);
+            let mut used = Resources::default();
+            used.set_apart(apart.iter().map(|name| (*name).to_owned()));
+            free.subtract(&used);
+            free
+        };
+        let lower = |mut one: Resources, other: &Resources| {
+            one.lower(other);
+            one
+        };
+        assert_eq!(lower(of(4, 1, &["web"]), &of(2, 3, &["db"])), of(2, 1, &["web", "db"]));
+        assert_eq!(lower(of(2, 0, &[]), &of(4, 3, &["db"])), of(2, 0, &["db"]));
+        assert_eq!(lower(of(2, 3, &["db"]), &of(4, 0, &[])), of(2, 0, &["db"]));
     }
 
     #[test]

@@ -50,13 +50,13 @@ pub(crate) fn has_lost_room(round: &mut Round<'_>, lines: &[Line<'_>]) -> bool {
     let state = round.state;
     // Under other backfills those are told apart when it is their turn, or nobody gives way for them.
     let preempts = |line: &&Line<'_>| {
-        line.backfill == Backfill::Easy
+        matches!(line.backfill, Backfill::Easy | Backfill::None)
             && line.room > 0
             && state.queue(line.queue).is_some_and(|queue| queue.policy.preempt)
     };
-    let skipped = lines.iter().filter(preempts).flat_map(|line| line.skipped().map(move |head| (line, head)));
-    let mut skipped = skipped.collect::<Vec<_>>().into_iter();
-    skipped.any(|(line, (key, class))| {
+    let delay = lines.iter().filter(preempts).flat_map(|line| line.held_back().map(move |head| (line, head)));
+    let mut delay = delay.collect::<Vec<_>>().into_iter();
+    delay.any(|(line, (key, class))| {
         let Some((job, row)) = state.job(key.job).zip(state.class(class)) else { return false };
         row.key.gang == 0
             && round.leaves_room_for_first(line, (key.job, key.group), 1)

@@ -50,6 +50,8 @@ pub(crate) struct Line<'a> {
     unseen: Vec<(ReadyKey, Head<'a>)>,
     /// Those that had room and would have delayed somebody.
     skipped: Vec<(ReadyKey, Head<'a>)>,
+    /// Nothing more of it may start since its first one would have delayed somebody.
+    is_held_back: bool,
     /// One of it waits already, and what is looked at now comes after it.
     is_waiting: bool,
     /// How many more may be skipped in this round.
@@ -74,10 +76,19 @@ impl<'a> Line<'a> {
         self.heads.first_key_value().map(|((_, key), head)| (head.class, *key))
     }
 
-    /// The same among those of some classes.
-    pub fn first_head(&self, is_meant: impl Fn(ClassId) -> bool) -> Option<(ClassId, ReadyKey)> {
-        let mut heads = self.heads.iter().filter(|(_, head)| is_meant(head.class));
-        heads.next().map(|((_, key), head)| (head.class, *key))
+    /// The first of those that are meant.
+    pub fn first_head(&self, is_meant: impl Fn(ClassId, ReadyKey) -> bool) -> Option<(ClassId, ReadyKey)> {
+        let mut first: Option<(Place, ClassId)> = None;
+        for (place, head) in &self.heads {
+            if first.is_some_and(|(first, _)| first < *place) {
+                break;
+            }
+            let mut keys = std::iter::once(place.1).chain(head.rest.clone().copied());
+            let key = keys.find(|key| is_meant(head.class, *key));
+            let found = key.map(|key| ((self.turns.turn(head.user, key), key), head.class));
+            first = first.into_iter().chain(found).min_by_key(|(place, _)| *place);
+        }
+        first.map(|((_, key), class)| (class, key))
     }
 
     /// All that is done is done with the head, whose key this is.
@@ -163,8 +174,9 @@ impl<'a> Line<'a> {
         !self.unseen.is_empty()
     }
 
-    /// Nothing more of it may start.
-    pub fn close(&mut self) {
+    /// Nothing more of it may start, since its first one finds no room, or would delay somebody.
+    pub fn close(&mut self, delays: bool) {
+        self.is_held_back = delays;
         while let Some(((_, key), head)) = self.heads.pop_first() {
             self.unplaced.push((key, head));
         }
@@ -186,6 +198,7 @@ impl<'a> Line<'a> {
         self.passed = 0;
         self.skips_left = self.skips_max;
         self.is_waiting = false;
+        self.is_held_back = false;
     }
 
     /// Heads that something of the queue went before, and the first that found no room in any case.
@@ -211,6 +224,11 @@ impl<'a> Line<'a> {
     /// Groups that had room and would have delayed somebody, by class.
     pub fn skipped(&self) -> impl Iterator<Item = (ReadyKey, ClassId)> + '_ {
         self.skipped.iter().map(|(key, head)| (*key, head.class))
+    }
+
+    /// The same with the one behind which nothing starts.
+    pub fn held_back(&self) -> impl Iterator<Item = (ReadyKey, ClassId)> + '_ {
+        self.skipped().chain(self.waiting().take(usize::from(self.is_held_back)))
     }
 
     /// In a queue that its users share, the first that waits by what each has been given by now.
@@ -339,6 +357,7 @@ fn lines_of<'a>(
             passed: 0,
             unseen: Vec::new(),
             skipped: Vec::new(),
+            is_held_back: false,
             is_waiting: false,
             skips_left: skips_max,
             skips_max,

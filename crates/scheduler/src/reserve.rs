@@ -28,7 +28,7 @@ const WORKERS_PER_RESERVATION: usize = 4;
 
 /// Reserves for those of the groups that were passed over that have waited long enough. Whether all are to be looked at again: one could
 /// be placed at once, since there was room, and promised to somebody who does not come before it any more; or who could have had
-/// room where somebody drains from now on may have others give way for it elsewhere.
+/// room where somebody drains from now on is to be promised a start elsewhere, or may have others give way for it there.
 pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> bool {
     let late: Vec<(ReadyKey, ClassId)> =
         lines.iter().flat_map(|line| first_without_room_by_now(round, line)).collect();
@@ -61,8 +61,8 @@ pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> boo
             has_placed |= place_promised(round, lines, session, task);
         }
     }
-    let gives_way = || round.state.queues().any(|queue| queue.policy.preempt);
-    has_placed || (round.plan.reservations.len() > before && gives_way())
+    let matters = || round.book.has_promised() || round.state.queues().any(|queue| queue.policy.preempt);
+    has_placed || (round.plan.reservations.len() > before && matters())
 }
 
 /// Places the task on the session that drains for it from now on, if all that kept it from there was a promise.

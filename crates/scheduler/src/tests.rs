@@ -460,6 +460,7 @@ mod booking;
 mod claiming;
 mod explaining;
 mod fair;
+mod first_tasks;
 mod gang_promises;
 mod gangs;
 mod giving_way;

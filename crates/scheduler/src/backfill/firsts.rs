@@ -66,12 +66,8 @@ impl Book {
             .all(|guard| guard.allows(guards, whose, asked, end))
     }
 
-    pub(super) fn is_guarded(&self, whose: Whose) -> bool {
-        self.promised_at(whose).is_some()
-    }
-
     /// When the first task of a queue is to start.
-    fn promised_at(&self, whose: Whose) -> Option<Elapsed> {
+    pub(super) fn promised_at(&self, whose: Whose) -> Option<Elapsed> {
         self.guards.values().flatten().find(|guard| guard.whose == whose).map(|guard| guard.at)
     }
 
@@ -81,6 +77,17 @@ impl Book {
         // In one order, whoever was promised something first.
         let place = guards.partition_point(|other| other.whose < guard.whose);
         guards.insert(place, guard);
+    }
+
+    /// What is held for it is for others in this round; what the state says that it was promised stands. Whether
+    /// it is a first task.
+    pub(super) fn hold_nothing(&mut self, whose: Whose) -> bool {
+        let is_first = self.firsts.remove(&whose).is_some();
+        if is_first {
+            self.made.remove(&whose);
+            self.withdraw_guard(whose);
+        }
+        is_first
     }
 
     pub(super) fn withdraw_guard(&mut self, whose: Whose) {
@@ -167,7 +174,7 @@ impl Round<'_> {
         let profile = |(session, guard): &(SessionId, Guard)| {
             let own = self.state.session(*session)?;
             accepts(self.state, own, &row.key).ok()?;
-            Some(self.profile_beside(*session, guard.whose, self.rooms.get(session)?.free.clone()))
+            self.profile_beside(*session, guard.whose)
         };
         let profiles: Option<Vec<Profile>> = places.iter().map(profile).collect();
         let (profiles, mut at) = (profiles?, places.first()?.1.at.max(self.now()));
@@ -182,29 +189,47 @@ impl Round<'_> {
         }
     }
 
-    /// What is free there beside what the first of other queues are promised.
-    pub(super) fn profile_beside(&self, session: SessionId, whose: Whose, free: Resources) -> Profile {
-        let mut profile = self.fresh_profile(session, free);
+    /// What is free there beside what the first of other queues are promised. `None`: nothing, as far as anybody knows.
+    pub(super) fn profile_beside(&self, session: SessionId, whose: Whose) -> Option<Profile> {
+        let mut profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone());
+        if self.drains_for_another(session, whose) {
+            self.leave_to_drained(session, &mut profile)?;
+        }
         for guard in self.book.guards_beside(session, whose) {
             profile.block(guard.at, &guard.asked, guard.length());
         }
-        profile
+        Some(profile)
     }
 
-    /// What is left there at that time beyond what it asks for, were nobody else promised anything.
-    pub(super) fn spare_at(
+    /// Nobody else starts there before the task that it drains for has begun, which takes what it asks for.
+    fn leave_to_drained(&self, session: SessionId, profile: &mut Profile) -> Option<()> {
+        let (id, task) = self.reserved.get(&session)?;
+        let (place, group) = self.state.job(*id)?.group_of(*task)?;
+        // Members of a gang wait for other workers too.
+        let row = self.state.class(group.class).filter(|row| row.key.gang == 0)?;
+        let (asked, length) = (&row.key.resources, self.estimate(*id, place as u32));
+        let mut at = profile.earliest(self.now(), asked, length)?;
+        if at <= self.now() {
+            at = profile.earliest(profile.next_after(at)?, asked, length)?;
+        }
+        profile.close_until(at);
+        profile.block(at, asked, length);
+        Some(())
+    }
+
+    /// What is left there from that time on for so long beyond what it asks for, were nobody else promised anything.
+    pub(super) fn spare_from(
         &self,
         at: Elapsed,
-        profile: &Profile,
+        length: Option<Duration>,
         session: SessionId,
-        whose: Whose,
         asked: &Resources,
-    ) -> Resources {
-        let mut spare = profile.free_at(at).clone();
-        let others = self.book.guards_beside(session, whose).filter(|guard| guard.runs_at(at));
-        others.for_each(|guard| spare.add(&guard.asked));
+    ) -> Option<Resources> {
+        // Whom the session drains for counts as nobody: only who goes before that one starts there before it.
+        let profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone());
+        let mut spare = profile.least_free(at, length);
         spare.subtract(asked);
-        spare
+        Some(spare)
     }
 
     /// When the class will have room on the session without delaying others who were promised something there, and what is free
@@ -219,14 +244,13 @@ impl Round<'_> {
         // Where there is enough, but not of single units, it does not start before something ends.
         let (mut free, lacks_units) = (room.free.clone(), room.fit(asked).is_none());
         let is_shared = self.book.guards_beside(session, whose).next().is_some();
-        if is_shared || self.booked.contains_key(&session) {
-            let (profile, length) =
-                (self.profile_beside(session, whose, free), self.estimate(whose.0, whose.1));
+        if is_shared || self.booked.contains_key(&session) || self.drains_for_another(session, whose) {
+            let (profile, length) = (self.profile_beside(session, whose)?, self.estimate(whose.0, whose.1));
             let mut at = profile.earliest(now, asked, length)?;
             if at <= now && lacks_units {
                 at = profile.earliest(profile.next_after(now)?, asked, length)?;
             }
-            return Some((at, self.spare_at(at, &profile, session, whose, asked)));
+            return Some((at, self.spare_from(at, length, session, asked)?));
         }
         let mut at = now;
         let mut ends = Ends::of(self, session);

@@ -7,7 +7,7 @@ use std::borrow::{Borrow, Cow};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use machine::eligible::{may_use, members_when_idle};
+use machine::eligible::members_when_idle;
 use machine::state::index::ReadyKey;
 use machine::state::sessions::{Class, ClassKey};
 use machine::{Group, Promise};
@@ -33,18 +33,14 @@ impl Round<'_> {
         self.book.withdraw_guard(whose);
         let profiles: Vec<(SessionId, Profile)> = self
             .sessions_for(class, row)
-            .filter_map(|session| {
-                let free = self.rooms.get(&session)?.free.clone();
-                Some((session, self.profile_beside(session, whose, free)))
-            })
+            .filter_map(|session| Some((session, self.profile_beside(session, whose)?)))
             .collect();
         let length = self.estimate(whose.0, whose.1);
         let (at, seats) = self.start_beside(&profiles, self.now(), row, length)?;
         let promise = promise_of(&seats, at);
         for (session, members) in seats {
             let (asked, over) = (times(&row.key.resources, members), end(at, length));
-            let place = profiles.binary_search_by_key(&session, |(id, _)| *id).expect("seated there");
-            let spare = self.spare_at(at, &profiles[place].1, session, whose, &asked);
+            let spare = self.spare_from(at, length, session, &asked)?;
             self.book.guard(session, Guard { whose, at, over, asked, spare });
         }
         Some(promise)
@@ -65,8 +61,10 @@ impl Round<'_> {
         self.order_of(class, row);
         let place = self.book.place(whose).cloned();
         if !self.is_within(line, class) {
-            // It waits for its queue: what is kept for it would be kept in vain.
-            self.give_place_up(whose);
+            if !waits_for_ends(line, row) {
+                // It waits for its queue: what is kept for it would be kept in vain.
+                self.give_place_up(whose);
+            }
             line.pass_over(key);
             return false;
         }
@@ -75,7 +73,7 @@ impl Round<'_> {
             return false;
         }
         self.leave_place(whose, &row.key.resources, estimate);
-        let sessions = self.open_sessions(class, row, key, group);
+        let sessions = self.open_sessions(class, row, whose);
         let mut start = self.start_of(&sessions, now, row, whose);
         if start.as_ref().is_some_and(|(at, _)| *at <= now) {
             if self.start_gang(class, row, key, group) {
@@ -105,13 +103,9 @@ impl Round<'_> {
     }
 
     /// Those that take the class and drain for nobody else, each with its profile.
-    fn open_sessions(&mut self, class: ClassId, row: &Class, key: ReadyKey, group: &Group) -> Vec<SessionId> {
-        let drains = |session: &SessionId| {
-            let kept = self.reserved.get(session);
-            kept.is_some_and(|kept| !may_use(self.state, *kept, key.job, group.numbers()))
-        };
-        let mut sessions: Vec<SessionId> =
-            self.sessions_for(class, row).filter(|session| !drains(session)).collect();
+    fn open_sessions(&mut self, class: ClassId, row: &Class, whose: Whose) -> Vec<SessionId> {
+        let is_open = |session: &SessionId| !self.drains_for_another(*session, whose);
+        let mut sessions: Vec<SessionId> = self.sessions_for(class, row).filter(is_open).collect();
         sessions.retain(|session| self.profile(*session).is_some());
         sessions
     }
@@ -124,13 +118,7 @@ impl Round<'_> {
         row: &Class,
         whose: Whose,
     ) -> Option<(Elapsed, Seats)> {
-        let beside = |session: &SessionId| {
-            let mut profile = Cow::Borrowed(self.book.profiles.get(session)?);
-            for guard in self.book.guards_beside(*session, whose) {
-                profile.to_mut().block(guard.at, &guard.asked, guard.length());
-            }
-            Some((*session, profile))
-        };
+        let beside = |session: &SessionId| Some((*session, self.places_beside_firsts(*session, whose)?));
         let profiles: Vec<(SessionId, Cow<'_, Profile>)> = sessions.iter().filter_map(beside).collect();
         self.start_beside(&profiles, from, row, self.estimate(whose.0, whose.1))
     }
@@ -196,9 +184,10 @@ impl Round<'_> {
         members == 0 || line.room >= u64::from(members) + u64::from(tasks)
     }
 
-    /// Takes back what was promised to gangs of which their queue may not run all members by now. Whether there was any.
+    /// Takes back what was promised to gangs of which their queue may not run all members by now; of those that it may run once
+    /// what gives way has ended the promise stands, and nothing is held for them. Whether there was any.
     pub fn follow_ceilings(&mut self, lines: &[Line<'_>]) -> bool {
-        let mut late = BTreeSet::new();
+        let (mut late, mut later) = (BTreeSet::new(), BTreeSet::new());
         for line in lines.iter().filter(|line| line.backfill.promises() && line.room < CEILING_IN_REACH) {
             let of_queue = |whose: &Whose| self.state.job(whose.0).is_some_and(|job| job.queue == line.queue);
             let is_over = |whose: &Whose| {
@@ -206,9 +195,16 @@ impl Round<'_> {
                     && (self.book.firsts.contains_key(whose) || self.book.place(*whose).is_some())
             };
             let all = self.book.firsts.keys().chain(self.book.known.keys()).chain(self.book.made.keys());
-            late.extend(all.filter(|whose| of_queue(whose) && is_over(whose)).copied());
+            let over = all.filter(|whose| of_queue(whose) && is_over(whose)).copied();
+            let is_later = |whose: &Whose| self.class_of(*whose).is_some_and(|row| waits_for_ends(line, row));
+            let (of_later, of_late): (Vec<Whose>, Vec<Whose>) = over.partition(is_later);
+            later.extend(of_later);
+            late.extend(of_late);
         }
         let mut has_any = false;
+        for whose in later {
+            has_any |= self.book.hold_nothing(whose);
+        }
         for whose in late {
             has_any |= self.give_place_up(whose);
         }
@@ -225,6 +221,11 @@ impl Round<'_> {
     pub(super) fn is_within(&self, line: &Line<'_>, class: ClassId) -> bool {
         self.state.class(class).is_some_and(|row| u64::from(row.key.gang) <= line.room)
     }
+}
+
+/// Whether the ceiling leaves room for all members of the gang once what gives way has ended.
+fn waits_for_ends(line: &Line<'_>, row: &Class) -> bool {
+    u64::from(row.key.gang) <= line.room + line.kept
 }
 
 /// What all members are promised; there is one at least.

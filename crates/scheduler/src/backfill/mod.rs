@@ -23,7 +23,7 @@ use machine::level::LEVEL_CUT;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use machine::state::sessions::Class;
-use machine::{Promise, Promised, State};
+use machine::{Group, Promise, Promised, State};
 use model::policy::Backfill;
 use model::{ClassId, Elapsed, JobId, Resources, SessionId};
 use profile::Profile;
@@ -46,6 +46,8 @@ pub(crate) struct Book {
     made: BTreeMap<Whose, Option<Promise>>,
     /// First tasks that wait, each of a queue, whether or not there is a time by which they start.
     firsts: BTreeMap<Whose, ClassId>,
+    /// Of those, whoever was refused a start though its time had come or it had none.
+    refused: BTreeSet<Whose>,
     /// Of those for which there is, by session.
     guards: BTreeMap<SessionId, Vec<Guard>>,
     /// The same, as they were before all were looked at the last time.
@@ -208,7 +210,11 @@ impl<'a> Round<'a> {
             }
         }
         for line in lines.iter().filter(|line| line.backfill == Backfill::Easy && line.room > 0) {
-            let Some((class, key)) = line.first_head(|class| self.is_within(line, class)) else { continue };
+            let Some((class, key)) =
+                line.first_head(|class, key| self.is_within(line, class) && self.has_more(key))
+            else {
+                continue;
+            };
             let whose = (key.job, key.group);
             if let Some(promise) = self.book.known.get(&whose).cloned()
                 && let Some(row) = self.state.class(class)
@@ -218,20 +224,25 @@ impl<'a> Round<'a> {
                 self.guard_again(row, whose, &promise);
             }
         }
-        // Whose time has come has its room held, unless the worker drains for another.
-        self.renew_firsts(|round, class, row, whose| {
-            let promise = round.guard(class, row, whose).filter(|promise| promise.at <= round.now());
-            if promise.is_some_and(|promise| round.drains_for_another(promise.session, whose)) {
-                round.book.withdraw_guard(whose);
-            }
-        });
+        // Whose time has come has its room held.
+        self.renew_firsts(|round, class, row, whose| drop(round.guard(class, row, whose)));
     }
 
-    fn drains_for_another(&self, session: SessionId, (job, group): Whose) -> bool {
-        let tasks =
-            self.state.job(job).and_then(|job| job.groups.get(group as usize)).map(|group| group.numbers());
-        let kept = self.reserved.get(&session).zip(tasks);
-        kept.is_some_and(|(kept, tasks)| !may_use(self.state, *kept, job, tasks))
+    /// Whether others than these tasks have what becomes free there.
+    pub(super) fn drains_for_another(&self, session: SessionId, (id, group): Whose) -> bool {
+        let Some(kept) = self.reserved.get(&session) else { return false };
+        let tasks = self.state.job(id).and_then(|job| job.groups.get(group as usize)).map(Group::numbers);
+        tasks.is_some_and(|tasks| !may_use(self.state, *kept, id, tasks))
+    }
+
+    /// Whether any of the group waits that no plan starts.
+    fn has_more(&self, key: ReadyKey) -> bool {
+        let group = self.state.job(key.job).and_then(|job| job.groups.get(key.group as usize));
+        group.is_some_and(|group| match self.taken.tasks.get(&key.job) {
+            Some(taken) if group.gang => !taken.touches(group.numbers()),
+            Some(_) => self.next_tasks(key.job, group, 1).is_some(),
+            None => true,
+        })
     }
 
     fn class_of(&self, (job, group): Whose) -> Option<&'a Class> {
@@ -281,15 +292,10 @@ impl<'a> Round<'a> {
         match line.backfill {
             Backfill::FirstFit if delays => line.skip(key),
             Backfill::FirstFit => line.pass_over(key),
-            Backfill::None => line.close(),
+            Backfill::None => line.close(delays),
             Backfill::Easy | Backfill::Conservative => {
                 if line.waits_first() {
-                    let whose = (key.job, key.group);
-                    self.withdraw_others(line.queue, whose);
-                    self.book.firsts.insert(whose, class);
-                    if !self.book.is_guarded(whose) {
-                        self.promise_first(class, row, whose);
-                    }
+                    self.wait_first(line, class, row, (key.job, key.group));
                 }
                 // Of those that ask for the same others may be short enough; but where there is no room at all, none is.
                 if delays { line.skip(key) } else { line.pass_over(key) }
@@ -297,14 +303,31 @@ impl<'a> Round<'a> {
         }
     }
 
+    fn wait_first(&mut self, line: &Line<'_>, class: ClassId, row: &Class, whose: Whose) {
+        self.withdraw_others(line.queue, whose);
+        self.book.firsts.insert(whose, class);
+        let promised = self.book.promised_at(whose);
+        if promised.is_none_or(|at| at <= self.now()) {
+            self.book.refused.insert(whose);
+        }
+        if promised.is_none() {
+            self.promise_first(class, row, whose);
+        }
+    }
+
     fn promise_first(&mut self, class: ClassId, row: &Class, whose: Whose) {
-        let promise = self.guard(class, row, whose).filter(|promise| promise.at > self.now());
-        if promise.is_none() {
-            // One that could start now, but for a worker that drains for another or what others were promised, is promised
-            // nothing: nothing is held for it.
+        let promise = self.guard(class, row, whose);
+        let is_due = promise.as_ref().is_some_and(|promise| promise.at <= self.now());
+        if is_due && !self.book.refused.contains(&whose) {
+            // It starts when it is its turn, be it in another round: what it was promised stands until then.
+            self.book.made.remove(&whose);
+            return;
+        }
+        if is_due {
+            // One that could start now, but for what others were promised, is promised nothing: nothing is held for it.
             self.book.withdraw_guard(whose);
         }
-        self.book.made.insert(whose, promise);
+        self.book.made.insert(whose, promise.filter(|_| !is_due));
     }
 
     /// Promises the first tasks of all queues once more. Whether that has changed anything.
@@ -339,12 +362,8 @@ impl<'a> Round<'a> {
     /// What is held for first tasks of the queue is for others now. Returns whose it was.
     fn let_go(&mut self, queue: QueueId) -> Vec<Whose> {
         let of_queue = |other: &Whose| self.state.job(other.0).is_some_and(|job| job.queue == queue);
-        let firsts: Vec<Whose> = self.book.firsts.keys().copied().filter(of_queue).collect();
-        for whose in &firsts {
-            self.book.firsts.remove(whose);
-            self.book.made.remove(whose);
-            self.book.withdraw_guard(*whose);
-        }
+        let mut firsts: Vec<Whose> = self.book.firsts.keys().copied().filter(of_queue).collect();
+        firsts.retain(|whose| self.book.hold_nothing(*whose));
         firsts
     }
 

@@ -1,5 +1,6 @@
 //! Places in time: what is promised on one session, kept from round to round, and moved up where something became free.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use machine::{Allocation, Promise};
 use model::policy::Backfill;
 use model::{ClassId, Elapsed, Resources, Run, SessionId};
 
-use super::{Book, Whose, end, gangs};
+use super::profile::Profile;
+use super::{Book, Whose, gangs};
 use crate::place::Round;
 use crate::queues::Line;
 
@@ -214,27 +216,24 @@ impl Round<'_> {
     /// comes before.
     fn earliest(
         &mut self,
-        mut from: Elapsed,
+        from: Elapsed,
         session: SessionId,
         whose: Whose,
         asked: &Resources,
         estimate: Option<Duration>,
     ) -> Option<Elapsed> {
-        loop {
-            let at = self.profile(session)?.earliest(from, asked, estimate)?;
-            let guards = self.book.guards.get(&session).map_or(&[][..], Vec::as_slice);
-            let over = end(at, estimate);
-            let mut others = guards.iter().filter(|guard| guard.whose != whose && guard.over > at);
-            let Some(first) = others.find(|guard| !guard.allows(guards, whose, asked, over)) else {
-                return Some(at);
-            };
-            let over = first.over;
-            // Nobody knows when the first one will be over.
-            if over == Elapsed::MAX {
-                return None;
-            }
-            from = over;
+        self.profile(session)?;
+        self.places_beside_firsts(session, whose)?.earliest(from, asked, estimate)
+    }
+
+    /// What is free beside those who have a place in time there, where it was looked at, and what the first of other queues are
+    /// promised.
+    pub(super) fn places_beside_firsts(&self, session: SessionId, whose: Whose) -> Option<Cow<'_, Profile>> {
+        let mut profile = Cow::Borrowed(self.book.profiles.get(&session)?);
+        for guard in self.book.guards_beside(session, whose) {
+            profile.to_mut().block(guard.at, &guard.asked, guard.length());
         }
+        Some(profile)
     }
 
     /// Whether something is free that was not counted with when it was promised its place.

@@ -77,9 +77,13 @@ impl Profile {
         self.steps.get(self.steps.partition_point(|(step, _)| *step <= at)).map(|(step, _)| *step)
     }
 
-    /// What is free then.
-    pub fn free_at(&self, at: Elapsed) -> &Resources {
-        &self.steps[self.place_of(at)].1
+    /// What is free from `start` on for so long, the least of each resource.
+    pub fn least_free(&self, start: Elapsed, length: Option<Duration>) -> Resources {
+        let from = self.place_of(start);
+        let until = self.steps.partition_point(|(at, _)| *at < end(start, length)).max(from + 1);
+        let mut least = self.steps[from].1.clone();
+        self.steps[from + 1..until].iter().for_each(|(_, free)| least.lower(free));
+        least
     }
 
     /// Whether there is enough from `start` on for so long.
@@ -91,6 +95,12 @@ impl Profile {
     fn first_short(&self, from: usize, asked: &Resources, end: Elapsed) -> Option<usize> {
         let until = self.steps.partition_point(|(at, _)| *at < end).max(from + 1);
         (from..until).find(|place| !self.steps[*place].1.covers(asked))
+    }
+
+    /// Nothing is free before that time.
+    pub fn close_until(&mut self, at: Elapsed) {
+        let place = self.split(at);
+        self.steps[..place].iter_mut().for_each(|(_, free)| *free = Resources::default());
     }
 
     /// Takes so much from `start` on for so long; it must fit.

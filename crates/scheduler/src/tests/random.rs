@@ -63,6 +63,11 @@ pub(super) enum Event {
         order: usize,
         backfill: usize,
     },
+    /// Whether tasks of the queue give way, whatever its backfill.
+    Preempt {
+        queue: usize,
+        on: bool,
+    },
     Wait {
         seconds: u64,
     },
@@ -114,6 +119,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0usize..3, prop::option::of(0u32..6)).prop_map(|(queue, max)| Event::RunningMax { queue, max }),
         1 => (0usize..3, 0usize..14, 0usize..4)
             .prop_map(|(queue, order, backfill)| Event::Policy { queue, order, backfill }),
+        1 => (0usize..3, any::<bool>()).prop_map(|(queue, on)| Event::Preempt { queue, on }),
         4 => (worker(), any::<u64>()).prop_map(|(worker, chance)| Event::Claim { worker, chance }),
         4 => (1u64..200).prop_map(|seconds| Event::Wait { seconds }),
         4 => Just(Event::Land),
@@ -190,6 +196,10 @@ fn happen(w: &mut World, event: &Event) {
                 mode: Some(mode),
                 ..QueueSpec::default()
             })));
+        }
+        Event::Preempt { queue: place, on } => {
+            let spec = QueueSpec { name: queue(place), preempt: Some(*on), ..QueueSpec::default() };
+            drop(w.write(Op::PutQueue(spec)));
         }
         Event::Claim { worker, chance } => claim(w, *worker, *chance),
         Event::Wait { seconds } => wait(w, *seconds),

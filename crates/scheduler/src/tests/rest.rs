@@ -4,6 +4,7 @@
 use super::random::{Ask, Event, again_after};
 
 mod giving_way;
+mod promising;
 
 const GIB: u64 = 1 << 30;
 

@@ -5,10 +5,10 @@ use model::policy::{Backfill, Order};
 use super::backfill::{exact, timed};
 use super::*;
 
-const SECOND: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000_000;
 
 /// Two queues with EASY, the one that came first being `default`.
-fn two_queues() -> World {
+pub(super) fn two_queues() -> World {
     let mut w = World::new();
     w.policy(Order::Fifo, Backfill::Easy);
     let other =
@@ -18,7 +18,7 @@ fn two_queues() -> World {
 }
 
 /// So many members, or one task, that take so long.
-fn asked(queue: &str, members: u32, cores: u64, seconds: u64) -> JobSpec {
+pub(super) fn asked(queue: &str, members: u32, cores: u64, seconds: u64) -> JobSpec {
     let mut spec = timed(&exact(0, cores, seconds)).with(|job| job.queue = queue.to_owned());
     if members > 1 {
         spec.tasks[0].set_gang(members);
@@ -26,19 +26,19 @@ fn asked(queue: &str, members: u32, cores: u64, seconds: u64) -> JobSpec {
     spec
 }
 
-fn ask(w: &mut World, queue: &str, members: u32, cores: u64, seconds: u64) -> JobId {
+pub(super) fn ask(w: &mut World, queue: &str, members: u32, cores: u64, seconds: u64) -> JobId {
     let job = w.submit(asked(queue, members, cores, seconds));
     rest(w);
     job
 }
 
-fn rest(w: &mut World) {
+pub(super) fn rest(w: &mut World) {
     w.apply(Command::Tick);
     w.round();
     assert!(w.plan().is_empty(), "planning twice adds nothing: {:?}", w.plan());
 }
 
-fn promised(w: &World, job: JobId) -> Option<u64> {
+pub(super) fn promised(w: &World, job: JobId) -> Option<u64> {
     w.state.queues().find_map(|queue| queue.promises.get(&(job, 0)).map(|promise| promise.at.0 / SECOND))
 }
 
