@@ -45,6 +45,9 @@ pub const PLACEMENTS_PER_PLAN_MAX: usize = 512;
 /// Tasks beyond so many get no promise, and start none before those.
 pub const SKIPS_PER_PLAN_MAX: usize = 512;
 
+/// Times that a plan is made anew since somebody starves, for whom a worker drains that was promised to others.
+const DRAINS_MAX: usize = 3;
+
 impl Default for Budget {
     fn default() -> Budget {
         Budget { placements_max: PLACEMENTS_PER_PLAN_MAX, skips_max: SKIPS_PER_PLAN_MAX }
@@ -76,7 +79,12 @@ pub fn plan(state: &State, scratch: &mut Scratch, overlay: &Overlay, budget: Bud
         return Plan::default();
     }
     let mut round = Round::new(state, overlay);
-    let plan = round.run(budget);
+    let mut plan = round.run(budget);
+    for _ in 0..DRAINS_MAX {
+        let Some(again) = round.with_drains(overlay) else { break };
+        round = again;
+        plan = round.run(budget);
+    }
     scratch.more = round.is_cut_short || plan.placements.len() >= budget.placements_max;
     scratch.full = if !scratch.more && plan.is_empty() { as_of } else { None };
     plan

@@ -8,7 +8,7 @@ use machine::state::bookings::Booked;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use machine::state::sessions::{Class, ClassKey, Room};
-use machine::{Group, Placement, Plan, State};
+use machine::{Group, Placement, Plan, Reservation, State};
 use model::policy::Backfill;
 use model::{ClassId, JobId, Kind, Pace, Resources, Run, SessionId, UnitShare};
 
@@ -31,6 +31,10 @@ pub(crate) struct Round<'a> {
     /// By class, with the least share that must be free.
     orders: BTreeMap<ClassId, (OrderId, u64)>,
     full: BTreeSet<ClassId>,
+    /// What drains from the beginning of this round on, by what an earlier one found.
+    drains: Vec<Reservation>,
+    /// What drains for whoever starves as this round found, where it had looked at promises by then.
+    pub drains_late: Vec<Reservation>,
     /// Something that drained for a task does so no more.
     pub released: bool,
     /// Tasks for which running ones may still be stopped.
@@ -75,6 +79,8 @@ impl<'a> Round<'a> {
             taken,
             rooms,
             reserved,
+            drains: Vec::new(),
+            drains_late: Vec::new(),
             takers,
             orders,
             full,
@@ -86,6 +92,22 @@ impl<'a> Round<'a> {
             plan: Plan::default(),
             is_cut_short: false,
         }
+    }
+
+    /// One in which what is to drain does so from the beginning: what is promised there goes by that before anybody is placed
+    /// beside it. `None`: nothing is.
+    pub fn with_drains(&mut self, overlay: &Overlay) -> Option<Round<'a>> {
+        let late = std::mem::take(&mut self.drains_late);
+        let mut round = if late.is_empty() { return None } else { Round::new(self.state, overlay) };
+        // Where one drains that it has let go, that one stands until the plan is applied.
+        let is_open = |of: &Reservation| !round.reserved.contains_key(&of.session);
+        let late: Vec<Reservation> = late.into_iter().filter(is_open).collect();
+        if late.is_empty() {
+            return None;
+        }
+        round.drains = self.drains.iter().copied().chain(late).collect();
+        round.reserved.extend(round.drains.iter().map(|of| (of.session, (of.job, of.task))));
+        Some(round)
     }
 
     pub fn run(&mut self, budget: Budget) -> Plan {
@@ -125,6 +147,9 @@ impl<'a> Round<'a> {
         let loosened = self.state.queues().filter(|queue| queue.loosened && !in_flight.contains(&queue.id));
         self.plan.compressed = loosened.map(|queue| queue.id).collect();
         self.plan.promises = std::mem::take(&mut self.book).changes();
+        let drains = |of: &Reservation| self.reserved.get(&of.session) == Some(&(of.job, of.task));
+        let drains: Vec<Reservation> = self.drains.iter().copied().filter(drains).collect();
+        self.plan.reservations.splice(0..0, drains);
         // What goes on may need the room of any of those that stop.
         self.plan.switches.sort_by_key(|switch| switch.to == Pace::Runs);
         std::mem::take(&mut self.plan)

@@ -61,8 +61,13 @@ pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> boo
             has_placed |= place_promised(round, lines, session, task);
         }
     }
-    let matters = || round.book.has_promised() || round.state.queues().any(|queue| queue.policy.preempt);
-    has_placed || (round.plan.reservations.len() > before && matters())
+    let drains = round.plan.reservations.get(before..).unwrap_or_default().to_vec();
+    let has_promised = !drains.is_empty() && round.book.has_promised();
+    if has_promised {
+        round.drains_late.extend_from_slice(&drains);
+    }
+    let gives_way = || round.state.queues().any(|queue| queue.policy.preempt);
+    has_placed || has_promised || (!drains.is_empty() && gives_way())
 }
 
 /// Places the task on the session that drains for it from now on, if all that kept it from there was a promise.
