@@ -7,6 +7,7 @@ use machine::eligible::{Offered, has_room, members_when_all_idle, members_when_i
 use machine::state::index::ReadyKey;
 use machine::state::sessions::{Class, ClassKey};
 use machine::{Group, Reservation, State};
+use model::policy::Backfill;
 use model::validate::GANG_MEMBERS_MAX;
 use model::views::ReasonView;
 use model::{ClassId, JobId, Run, SessionId, UnitShare};
@@ -14,6 +15,7 @@ use model::{ClassId, JobId, Run, SessionId, UnitShare};
 use crate::explain::reason;
 use crate::overlay::{Taken, room};
 use crate::place::Round;
+use crate::queues::Line;
 
 /// What came of looking for room for all members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,46 @@ pub(crate) enum Sought {
 }
 
 impl Round<'_> {
+    /// Places all of the gang, or drops its class from the line.
+    pub(crate) fn place_gang_at_head(
+        &mut self,
+        line: &mut Line<'_>,
+        class: ClassId,
+        row: &Class,
+        key: ReadyKey,
+        group: &Group,
+    ) {
+        let taken = self.taken.tasks.get(&key.job).is_some_and(|taken| taken.touches(group.numbers()));
+        if taken {
+            return line.advance(key);
+        }
+        if self.ahead.is_some() {
+            return line.pass_over(key);
+        }
+        let charge = |line: &mut Line<'_>| {
+            let share = row.key.resources.dominant_share(self.state.total());
+            line.charge(&row.key.resources, share, group.len, group.len);
+        };
+        if line.backfill == Backfill::Conservative {
+            return if self.conserve_gang(line, class, row, key, group) {
+                charge(line)
+            };
+        }
+        if line.backfill == Backfill::Easy
+            && !self.leaves_room_for_first(line, (key.job, key.group), group.len)
+        {
+            return line.skip(key);
+        }
+        let is_within = line.room >= u64::from(group.len);
+        let sought = if is_within { self.place_gang(class, row, key, group) } else { Sought::NoRoom };
+        match sought {
+            Sought::Placed => charge(line),
+            // It waits for its queue, and not for room.
+            _ if !is_within && line.backfill != Backfill::None => line.pass_over(key),
+            sought => self.wait(line, class, row, key, sought == Sought::Delays),
+        }
+    }
+
     /// Places all members, or leaves everything as it was. None of them is in flight.
     pub(crate) fn place_gang(&mut self, class: ClassId, row: &Class, key: ReadyKey, group: &Group) -> Sought {
         if self.start_gang(class, row, key, group) {

@@ -14,7 +14,7 @@ use model::{ClassId, JobId, Kind, Pace, Resources, Run, SessionId, UnitShare};
 
 use crate::backfill::{Book, Whose};
 use crate::bookings;
-use crate::gang::{self, Sought};
+use crate::gang;
 use crate::overlay::{Overlay, Taken, room};
 use crate::queues::{Line, lines, next_turn};
 use crate::takers::{OrderId, Takers};
@@ -301,6 +301,12 @@ impl<'a> Round<'a> {
 
     /// Places the first tasks of the group, or drops its class from the line.
     pub fn place_head(&mut self, line: &mut Line<'_>, class: ClassId, key: ReadyKey) {
+        self.look_before_first(line);
+        self.place_next(line, class, key);
+        self.look_at_all_firsts();
+    }
+
+    fn place_next(&mut self, line: &mut Line<'_>, class: ClassId, key: ReadyKey) {
         let state = self.state;
         let Some((job, row)) = state.job(key.job).zip(state.class(class)) else {
             return line.advance(key);
@@ -378,45 +384,6 @@ impl<'a> Round<'a> {
             }
         }
         None
-    }
-
-    fn place_gang_at_head(
-        &mut self,
-        line: &mut Line<'_>,
-        class: ClassId,
-        row: &Class,
-        key: ReadyKey,
-        group: &Group,
-    ) {
-        let taken = self.taken.tasks.get(&key.job).is_some_and(|taken| taken.touches(group.numbers()));
-        if taken {
-            return line.advance(key);
-        }
-        if self.ahead.is_some() {
-            return line.pass_over(key);
-        }
-        let charge = |line: &mut Line<'_>| {
-            let share = row.key.resources.dominant_share(self.state.total());
-            line.charge(&row.key.resources, share, group.len, group.len);
-        };
-        if line.backfill == Backfill::Conservative {
-            return if self.conserve_gang(line, class, row, key, group) {
-                charge(line)
-            };
-        }
-        if line.backfill == Backfill::Easy
-            && !self.leaves_room_for_first(line, (key.job, key.group), group.len)
-        {
-            return line.skip(key);
-        }
-        let is_within = line.room >= u64::from(group.len);
-        let sought = if is_within { self.place_gang(class, row, key, group) } else { Sought::NoRoom };
-        match sought {
-            Sought::Placed => charge(line),
-            // It waits for its queue, and not for room.
-            _ if !is_within && line.backfill != Backfill::None => line.pass_over(key),
-            sought => self.wait(line, class, row, key, sought == Sought::Delays),
-        }
     }
 
     fn send_ahead(&mut self, job: JobId, tasks: Run, session: SessionId) {

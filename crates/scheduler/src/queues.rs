@@ -76,15 +76,19 @@ impl<'a> Line<'a> {
         self.heads.first_key_value().map(|((_, key), head)| (head.class, *key))
     }
 
-    /// The first of those that are meant.
-    pub fn first_head(&self, is_meant: impl Fn(ClassId, ReadyKey) -> bool) -> Option<(ClassId, ReadyKey)> {
+    /// The first that is meant, of classes that are.
+    pub fn first_head(
+        &self,
+        is_meant: impl Fn(ClassId) -> bool,
+        is_open: impl Fn(ReadyKey) -> bool,
+    ) -> Option<(ClassId, ReadyKey)> {
         let mut first: Option<(Place, ClassId)> = None;
-        for (place, head) in &self.heads {
+        for (place, head) in self.heads.iter().filter(|(_, head)| is_meant(head.class)) {
             if first.is_some_and(|(first, _)| first < *place) {
                 break;
             }
             let mut keys = std::iter::once(place.1).chain(head.rest.clone().copied());
-            let key = keys.find(|key| is_meant(head.class, *key));
+            let key = keys.find(|key| is_open(*key));
             let found = key.map(|key| ((self.turns.turn(head.user, key), key), head.class));
             first = first.into_iter().chain(found).min_by_key(|(place, _)| *place);
         }
@@ -180,6 +184,11 @@ impl<'a> Line<'a> {
         while let Some(((_, key), head)) = self.heads.pop_first() {
             self.unplaced.push((key, head));
         }
+    }
+
+    /// Whether something of it waits by now.
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting
     }
 
     /// Whether nothing of it waits yet; from now on something does.

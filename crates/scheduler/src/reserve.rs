@@ -206,17 +206,26 @@ pub(crate) fn place_drained(round: &mut Round<'_>) {
             continue;
         }
         let Some(queue) = state.job(task.0).and_then(|job| state.queue(job.queue)) else { continue };
-        let running = round.taken.running.get(&queue.id).copied().unwrap_or(0);
-        let running = running + slices::resumed(state, &round.taken, queue);
-        if state.room_in(queue) > running
+        if may_run_more(round, queue)
             && !is_outranked(state, queue, session, task)
             && place(round, session, task)
         {
             note_begun(round, queue.id, task);
         }
     }
+    // For the tasks of a queue that runs as many as it may nobody drains before that changes.
+    let queue_of = |id: JobId| state.job(id).and_then(|job| state.queue(job.queue));
+    let mut reserved = std::mem::take(&mut round.reserved);
+    reserved.retain(|_, (id, _)| queue_of(*id).is_some_and(|queue| may_run_more(round, queue)));
+    round.reserved = reserved;
     // Nobody was refused anything yet.
     round.released = false;
+}
+
+/// With what plans in flight, and this one, start.
+fn may_run_more(round: &Round<'_>, queue: &Queue) -> bool {
+    let running = round.taken.running.get(&queue.id).copied().unwrap_or(0);
+    round.state.room_in(queue) > running + slices::resumed(round.state, &round.taken, queue)
 }
 
 /// The same of gangs, once promises stand: members may begin on other workers too, beside what is promised there. Whether any

@@ -4,15 +4,17 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use machine::Promise;
-use machine::eligible::accepts;
+use machine::eligible::{accepts, still_waits};
 use machine::state::queues::QueueId;
 use machine::state::sessions::Class;
+use machine::{Allocation, Preemption, Promise};
+use model::policy::Backfill;
 use model::{ClassId, Elapsed, Resources, SessionId};
 
 use super::profile::Profile;
 use super::{Book, Whose, end, gangs};
 use crate::place::Round;
+use crate::queues::Line;
 
 /// What is promised to the first task of a queue, or to members of a gang that is first, on one session.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,18 +26,27 @@ pub(super) struct Guard {
     pub asked: Resources,
     /// What is free then beyond that, were nobody else promised anything.
     pub spare: Resources,
+    /// Since when it is less, as long as this runs, and the least that it is: something is booked by then.
+    pub later: Option<(Elapsed, Resources)>,
 }
 
 impl Guard {
-    /// Whether it does not matter to this one, beside all others of its session, who takes so much from now on until `end`.
-    pub fn allows(&self, all: &[Guard], whose: Whose, asked: &Resources, end: Elapsed) -> bool {
+    /// Whether it does not matter to this one, beside others of its session, who takes so much from now on until `end`.
+    fn allows<'g>(
+        &'g self,
+        others: impl Iterator<Item = &'g Guard>,
+        asked: &Resources,
+        end: Elapsed,
+    ) -> bool {
         if end <= self.at {
             return true;
         }
         let mut need = Cow::Borrowed(asked);
-        let others = all.iter().filter(|other| other.whose != self.whose && other.whose != whose);
-        others.filter(|other| other.runs_at(self.at)).for_each(|other| need.to_mut().add(&other.asked));
-        self.spare.covers(&need)
+        let others = others.filter(|other| other.whose != self.whose && other.runs_at(self.at));
+        others.for_each(|other| need.to_mut().add(&other.asked));
+        let spare =
+            self.later.as_ref().filter(|(from, _)| end > *from).map_or(&self.spare, |(_, least)| least);
+        spare.covers(&need)
     }
 
     fn runs_at(&self, at: Elapsed) -> bool {
@@ -51,7 +62,7 @@ impl Guard {
 type First = (Elapsed, Option<QueueId>, Whose, ClassId);
 
 impl Book {
-    /// Whether it would delay none of the first tasks of other queues, or of its own, if there were room.
+    /// Whether it would delay none of the first tasks of other queues, or of its own that it comes after, if there were room.
     pub fn allows_beside_firsts(
         &self,
         session: SessionId,
@@ -60,10 +71,9 @@ impl Book {
         end: Elapsed,
     ) -> bool {
         let Some(guards) = self.guards.get(&session) else { return true };
-        guards
-            .iter()
-            .filter(|guard| guard.whose != whose)
-            .all(|guard| guard.allows(guards, whose, asked, end))
+        let counts = |guard: &&Guard| guard.whose != whose && Some(guard.whose) != self.ahead;
+        let mut counted = guards.iter().filter(counts);
+        counted.all(|guard| guard.allows(guards.iter().filter(counts), asked, end))
     }
 
     /// When the first task of a queue is to start.
@@ -85,6 +95,7 @@ impl Book {
         let is_first = self.firsts.remove(&whose).is_some();
         if is_first {
             self.made.remove(&whose);
+            self.refused.remove(&whose);
             self.withdraw_guard(whose);
         }
         is_first
@@ -103,11 +114,66 @@ impl Book {
     /// So much less is left beyond what the first ones of queues need that start before `end`.
     pub fn leave_to_firsts(&mut self, session: SessionId, asked: &Resources, end: Elapsed) {
         let guards = self.guards.get_mut(&session).into_iter().flatten();
-        guards.filter(|guard| guard.at < end).for_each(|guard| guard.spare.subtract(asked));
+        for guard in guards.filter(|guard| guard.at < end) {
+            guard.spare.subtract(asked);
+            guard
+                .later
+                .iter_mut()
+                .filter(|(from, _)| *from < end)
+                .for_each(|(_, least)| least.subtract(asked));
+        }
     }
 }
 
 impl Round<'_> {
+    /// The first of what waits of a queue, if it was promised a start, or the one that was: what comes before it may start at
+    /// once, and delay nobody.
+    pub(super) fn promised_first(&self, line: &Line<'_>) -> Option<(Whose, ClassId)> {
+        let state = self.state;
+        let is_known = |whose: &Whose| self.book.known.contains_key(whose);
+        let head =
+            line.first_head(|class| self.is_within(line, class), |key| self.has_more((key.job, key.group)));
+        let head =
+            head.map(|(class, key)| ((key.job, key.group), class)).filter(|(whose, _)| is_known(whose));
+        head.or_else(|| {
+            let of_queue = state.queue(line.queue).into_iter().flat_map(|queue| queue.promises.keys());
+            let all = of_queue.chain(self.taken.promised.keys()).copied();
+            let waits = |whose: &Whose| {
+                let group = state.job(whose.0).and_then(|job| job.groups.get(whose.1 as usize));
+                let first = group.and_then(|group| Some(group.first + group.ready.first()?.first));
+                is_known(whose)
+                    && self.queue_of(*whose) == Some(line.queue)
+                    && first.is_some_and(|task| still_waits(state, whose.0, task))
+                    && self.has_more(*whose)
+            };
+            let classes = all.filter(waits).filter_map(|whose| Some((whose, self.class_id_of(whose)?)));
+            let within = classes.filter(|(_, class)| self.is_within(line, *class));
+            within.min_by_key(|(whose, _)| (self.book.place(*whose).map(|promise| promise.at), *whose))
+        })
+    }
+
+    /// Whether any of the group waits that no plan starts.
+    fn has_more(&self, (id, group): Whose) -> bool {
+        let group = self.state.job(id).and_then(|job| job.groups.get(group as usize));
+        group.is_some_and(|group| match self.taken.tasks.get(&id) {
+            Some(taken) if group.gang => !taken.touches(group.numbers()),
+            Some(_) => self.next_tasks(id, group, 1).is_some(),
+            None => true,
+        })
+    }
+
+    /// The head of the line is looked at from now on: as long as nothing of it waits, it goes before the first task of its own
+    /// queue.
+    pub fn look_before_first(&mut self, line: &Line<'_>) {
+        let goes_before = line.backfill == Backfill::Easy && !line.is_waiting();
+        let of_queue = |whose: &&Whose| self.queue_of(**whose) == Some(line.queue);
+        self.book.ahead = self.book.firsts.keys().filter(|_| goes_before).find(of_queue).copied();
+    }
+
+    pub fn look_at_all_firsts(&mut self) {
+        self.book.ahead = None;
+    }
+
     /// Has what the first of a queue was promised before stand as it was.
     pub(super) fn guard_again(&mut self, row: &Class, whose: Whose, promise: &Promise) {
         let mut seats: BTreeMap<SessionId, u32> = BTreeMap::new();
@@ -119,7 +185,8 @@ impl Round<'_> {
         let (at, over) = (promise.at, end(promise.at, self.estimate(whose.0, whose.1)));
         for (session, members) in seats {
             let asked = gangs::times(&row.key.resources, members);
-            self.book.guard(session, Guard { whose, at, over, asked, spare: Resources::default() });
+            let spare = Resources::default();
+            self.book.guard(session, Guard { whose, at, over, asked, spare, later: None });
         }
     }
 
@@ -207,39 +274,59 @@ impl Round<'_> {
         let (place, group) = self.state.job(*id)?.group_of(*task)?;
         // Members of a gang wait for other workers too.
         let row = self.state.class(group.class).filter(|row| row.key.gang == 0)?;
-        let (asked, length) = (&row.key.resources, self.estimate(*id, place as u32));
-        let mut at = profile.earliest(self.now(), asked, length)?;
-        if at <= self.now() {
-            at = profile.earliest(profile.next_after(at)?, asked, length)?;
+        let (asked, length, now) = (&row.key.resources, self.estimate(*id, place as u32), self.now());
+        let gives_way = self.free_what_gives_way(session, profile);
+        let mut at = profile.earliest(now, asked, length)?;
+        let next = profile.next_after(now);
+        if at <= now && !gives_way {
+            at = profile.earliest(next?, asked, length)?;
         }
-        profile.close_until(at);
+        // It has not begun yet: something ends first.
+        profile.close_until(if at <= now { next? } else { at });
         profile.block(at, asked, length);
         Some(())
     }
 
-    /// What is left there from that time on for so long beyond what it asks for, were nobody else promised anything.
-    pub(super) fn spare_from(
-        &self,
-        at: Elapsed,
-        length: Option<Duration>,
-        session: SessionId,
-        asked: &Resources,
-    ) -> Option<Resources> {
-        // Whom the session drains for counts as nobody: only who goes before that one starts there before it.
-        let profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone());
-        let mut spare = profile.least_free(at, length);
-        spare.subtract(asked);
-        Some(spare)
+    /// Whether anything gives way there: it ends soon, whatever was expected.
+    fn free_what_gives_way(&self, session: SessionId, profile: &mut Profile) -> bool {
+        let stops = |row: &&Allocation| {
+            let in_plan = |of: &Preemption| (of.session, of.seq) == (session, row.seq);
+            row.preempted || self.plan.preemptions.iter().any(in_plan)
+        };
+        let rows = self.state.session(session).into_iter().flat_map(|own| own.allocations.values());
+        let leaving: Vec<&Allocation> = rows.filter(stops).collect();
+        for row in &leaving {
+            let left = row.expected_end(self.now()).map(|end| end.since(self.now()));
+            profile.release(self.now(), &row.resources, left);
+        }
+        !leaving.is_empty()
     }
 
-    /// When the class will have room on the session without delaying others who were promised something there, and what is free
-    /// then beyond it, were nobody else promised anything.
+    /// What stands so for so long, where something is booked there, or promised to others.
+    pub(super) fn guard_beside(
+        &self,
+        whose: Whose,
+        (session, at): (SessionId, Elapsed),
+        length: Option<Duration>,
+        asked: Resources,
+    ) -> Option<Guard> {
+        // Whom the session drains for counts as nobody: only who goes before that one starts there before it.
+        let profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone());
+        let mut spare = profile.free_at(at).clone();
+        let mut later = profile.less_after(at, length);
+        spare.subtract(&asked);
+        later.iter_mut().for_each(|(_, least)| least.subtract(&asked));
+        Some(Guard { whose, at, over: end(at, length), asked, spare, later })
+    }
+
+    /// When the class will have room on the session without delaying others who were promised something there, and, where
+    /// nothing is booked or promised there, what is free then beyond it.
     pub(super) fn shadow(
         &self,
         session: SessionId,
         row: &Class,
         whose: Whose,
-    ) -> Option<(Elapsed, Resources)> {
+    ) -> Option<(Elapsed, Option<Resources>)> {
         let (now, asked, room) = (self.now(), &row.key.resources, self.rooms.get(&session)?);
         // Where there is enough, but not of single units, it does not start before something ends.
         let (mut free, lacks_units) = (room.free.clone(), room.fit(asked).is_none());
@@ -250,7 +337,7 @@ impl Round<'_> {
             if at <= now && lacks_units {
                 at = profile.earliest(profile.next_after(now)?, asked, length)?;
             }
-            return Some((at, self.spare_from(at, length, session, asked)?));
+            return Some((at, None));
         }
         let mut at = now;
         let mut ends = Ends::of(self, session);
@@ -262,7 +349,7 @@ impl Round<'_> {
             ends.give_back(&mut free);
         }
         free.subtract(asked);
-        Some((at, free))
+        Some((at, Some(free)))
     }
 
     /// Promises the first task of a queue, or a gang that is first, the earliest start there is. `None`: by the estimates there
@@ -279,8 +366,12 @@ impl Round<'_> {
         let best = shadows.reduce(|best, other| if other.0 < best.0 { other } else { best });
         self.book.withdraw_guard(whose);
         let (at, session, spare) = best?;
-        let (asked, over) = (row.key.resources.clone(), end(at, self.estimate(whose.0, whose.1)));
-        self.book.guard(session, Guard { whose, at, over, asked, spare });
+        let (asked, length) = (row.key.resources.clone(), self.estimate(whose.0, whose.1));
+        let guard = match spare {
+            Some(spare) => Guard { whose, at, over: end(at, length), asked, spare, later: None },
+            None => self.guard_beside(whose, (session, at), length, asked)?,
+        };
+        self.book.guard(session, guard);
         Some(Promise::new(session, at))
     }
 }

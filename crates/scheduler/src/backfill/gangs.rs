@@ -14,10 +14,9 @@ use machine::{Group, Promise};
 use model::validate::GANG_MEMBERS_MAX;
 use model::{ClassId, Elapsed, Resources, SessionId};
 
-use super::firsts::Guard;
+use super::Whose;
 use super::places::remember_first;
 use super::profile::Profile;
-use super::{Whose, end};
 use crate::place::Round;
 use crate::queues::Line;
 
@@ -39,9 +38,9 @@ impl Round<'_> {
         let (at, seats) = self.start_beside(&profiles, self.now(), row, length)?;
         let promise = promise_of(&seats, at);
         for (session, members) in seats {
-            let (asked, over) = (times(&row.key.resources, members), end(at, length));
-            let spare = self.spare_from(at, length, session, &asked)?;
-            self.book.guard(session, Guard { whose, at, over, asked, spare });
+            let guard =
+                self.guard_beside(whose, (session, at), length, times(&row.key.resources, members))?;
+            self.book.guard(session, guard);
         }
         Some(promise)
     }
@@ -61,7 +60,7 @@ impl Round<'_> {
         self.order_of(class, row);
         let place = self.book.place(whose).cloned();
         if !self.is_within(line, class) {
-            if !waits_for_ends(line, row) {
+            if !self.waits_for_ends(line, whose) {
                 // It waits for its queue: what is kept for it would be kept in vain.
                 self.give_place_up(whose);
             }
@@ -178,10 +177,14 @@ impl Round<'_> {
         if line.room >= CEILING_IN_REACH {
             return true;
         }
-        let of_queue = |other: &&Whose| self.state.job(other.0).is_some_and(|job| job.queue == line.queue);
-        let first = self.book.firsts.keys().filter(of_queue).find(|other| **other != whose);
+        let of_queue = |other: &&Whose| self.queue_of(**other) == Some(line.queue) && **other != whose;
+        let mut first = self.book.firsts.keys().find(of_queue);
+        if first.is_none() && line.kept > 0 {
+            let waits = |other: &&Whose| self.waits_for_ends(line, **other);
+            first = self.book.known.keys().filter(waits).find(of_queue);
+        }
         let members = first.and_then(|first| self.class_of(*first)).map_or(0, |row| row.key.gang);
-        members == 0 || line.room >= u64::from(members) + u64::from(tasks)
+        members == 0 || line.room + line.kept >= u64::from(members) + u64::from(tasks)
     }
 
     /// Takes back what was promised to gangs of which their queue may not run all members by now; of those that it may run once
@@ -196,8 +199,8 @@ impl Round<'_> {
             };
             let all = self.book.firsts.keys().chain(self.book.known.keys()).chain(self.book.made.keys());
             let over = all.filter(|whose| of_queue(whose) && is_over(whose)).copied();
-            let is_later = |whose: &Whose| self.class_of(*whose).is_some_and(|row| waits_for_ends(line, row));
-            let (of_later, of_late): (Vec<Whose>, Vec<Whose>) = over.partition(is_later);
+            let (of_later, of_late): (Vec<Whose>, Vec<Whose>) =
+                over.partition(|whose| self.waits_for_ends(line, *whose));
             later.extend(of_later);
             late.extend(of_late);
         }
@@ -217,15 +220,16 @@ impl Round<'_> {
         sessions.into_iter()
     }
 
+    /// Whether it is a gang for which the ceiling leaves room, once what gives way has ended, and not before.
+    pub(super) fn waits_for_ends(&self, line: &Line<'_>, whose: Whose) -> bool {
+        let members = self.class_of(whose).map_or(0, |row| u64::from(row.key.gang));
+        line.room < members && members <= line.room + line.kept
+    }
+
     /// Whether the line's ceiling leaves room for all members, where it is of a gang.
     pub(super) fn is_within(&self, line: &Line<'_>, class: ClassId) -> bool {
         self.state.class(class).is_some_and(|row| u64::from(row.key.gang) <= line.room)
     }
-}
-
-/// Whether the ceiling leaves room for all members of the gang once what gives way has ended.
-fn waits_for_ends(line: &Line<'_>, row: &Class) -> bool {
-    u64::from(row.key.gang) <= line.room + line.kept
 }
 
 /// What all members are promised; there is one at least.

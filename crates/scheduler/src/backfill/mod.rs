@@ -46,8 +46,11 @@ pub(crate) struct Book {
     made: BTreeMap<Whose, Option<Promise>>,
     /// First tasks that wait, each of a queue, whether or not there is a time by which they start.
     firsts: BTreeMap<Whose, ClassId>,
-    /// Of those, whoever was refused a start though its time had come or it had none.
+    /// Of those, whoever was refused a start since it was seen that its time has come, or that it has none.
     refused: BTreeSet<Whose>,
+    /// Whoever comes before this one in its own queue may delay it: the first task of the queue whose head is looked at, while
+    /// nothing of it waits.
+    ahead: Option<Whose>,
     /// Of those for which there is, by session.
     guards: BTreeMap<SessionId, Vec<Guard>>,
     /// The same, as they were before all were looked at the last time.
@@ -154,6 +157,7 @@ impl Book {
             self.note_end(session, end, asked.clone());
         }
         self.firsts.remove(&whose);
+        self.refused.remove(&whose);
         // Applying the placement forgets it.
         self.known.remove(&whose);
         self.made.remove(&whose);
@@ -210,13 +214,8 @@ impl<'a> Round<'a> {
             }
         }
         for line in lines.iter().filter(|line| line.backfill == Backfill::Easy && line.room > 0) {
-            let Some((class, key)) =
-                line.first_head(|class, key| self.is_within(line, class) && self.has_more(key))
-            else {
-                continue;
-            };
-            let whose = (key.job, key.group);
-            if let Some(promise) = self.book.known.get(&whose).cloned()
+            if let Some((whose, class)) = self.promised_first(line)
+                && let Some(promise) = self.book.known.get(&whose).cloned()
                 && let Some(row) = self.state.class(class)
             {
                 self.order_of(class, row);
@@ -235,19 +234,16 @@ impl<'a> Round<'a> {
         tasks.is_some_and(|tasks| !may_use(self.state, *kept, id, tasks))
     }
 
-    /// Whether any of the group waits that no plan starts.
-    fn has_more(&self, key: ReadyKey) -> bool {
-        let group = self.state.job(key.job).and_then(|job| job.groups.get(key.group as usize));
-        group.is_some_and(|group| match self.taken.tasks.get(&key.job) {
-            Some(taken) if group.gang => !taken.touches(group.numbers()),
-            Some(_) => self.next_tasks(key.job, group, 1).is_some(),
-            None => true,
-        })
+    pub(super) fn queue_of(&self, (job, _): Whose) -> Option<QueueId> {
+        self.state.job(job).map(|job| job.queue)
     }
 
-    fn class_of(&self, (job, group): Whose) -> Option<&'a Class> {
-        let group = self.state.job(job)?.groups.get(group as usize)?;
-        self.state.class(group.class)
+    fn class_of(&self, whose: Whose) -> Option<&'a Class> {
+        self.class_id_of(whose).and_then(|class| self.state.class(class))
+    }
+
+    fn class_id_of(&self, (job, group): Whose) -> Option<ClassId> {
+        self.state.job(job)?.groups.get(group as usize).map(|group| group.class)
     }
 
     fn backfill_of(&self, job: JobId) -> Option<Backfill> {
@@ -304,7 +300,7 @@ impl<'a> Round<'a> {
     }
 
     fn wait_first(&mut self, line: &Line<'_>, class: ClassId, row: &Class, whose: Whose) {
-        self.withdraw_others(line.queue, whose);
+        self.withdraw_others(line, whose);
         self.book.firsts.insert(whose, class);
         let promised = self.book.promised_at(whose);
         if promised.is_none_or(|at| at <= self.now()) {
@@ -323,7 +319,9 @@ impl<'a> Round<'a> {
             self.book.made.remove(&whose);
             return;
         }
-        if is_due {
+        if !is_due {
+            self.book.refused.remove(&whose);
+        } else {
             // One that could start now, but for what others were promised, is promised nothing: nothing is held for it.
             self.book.withdraw_guard(whose);
         }
@@ -361,22 +359,23 @@ impl<'a> Round<'a> {
 
     /// What is held for first tasks of the queue is for others now. Returns whose it was.
     fn let_go(&mut self, queue: QueueId) -> Vec<Whose> {
-        let of_queue = |other: &Whose| self.state.job(other.0).is_some_and(|job| job.queue == queue);
+        let of_queue = |whose: &Whose| self.queue_of(*whose) == Some(queue);
         let mut firsts: Vec<Whose> = self.book.firsts.keys().copied().filter(of_queue).collect();
         firsts.retain(|whose| self.book.hold_nothing(*whose));
         firsts
     }
 
     /// Somebody else is the first of the queue now.
-    fn withdraw_others(&mut self, queue: QueueId, whose: Whose) {
-        let of_queue = |other: &Whose| self.state.job(other.0).is_some_and(|job| job.queue == queue);
+    fn withdraw_others(&mut self, line: &Line<'_>, whose: Whose) {
+        let is_other = |other: &Whose| {
+            *other != whose && self.queue_of(*other) == Some(line.queue) && !self.waits_for_ends(line, *other)
+        };
         let book = &self.book;
         let others = book.known.keys().chain(book.firsts.keys()).copied();
-        let others: BTreeSet<Whose> = others.filter(|other| *other != whose && of_queue(other)).collect();
+        let others: BTreeSet<Whose> = others.filter(is_other).collect();
         for other in others {
+            self.book.hold_nothing(other);
             self.book.made.insert(other, None);
-            self.book.firsts.remove(&other);
-            self.book.withdraw_guard(other);
         }
     }
 
@@ -391,7 +390,7 @@ impl<'a> Round<'a> {
                 && let Some(row) = self.state.class(class)
             {
                 self.order_of(class, row);
-                self.withdraw_others(line.queue, whose);
+                self.withdraw_others(line, whose);
                 self.book.firsts.insert(whose, class);
                 self.promise_first(class, row, whose);
                 has_moved = true;

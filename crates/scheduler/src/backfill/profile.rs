@@ -77,13 +77,20 @@ impl Profile {
         self.steps.get(self.steps.partition_point(|(step, _)| *step <= at)).map(|(step, _)| *step)
     }
 
-    /// What is free from `start` on for so long, the least of each resource.
-    pub fn least_free(&self, start: Elapsed, length: Option<Duration>) -> Resources {
+    /// What is free then.
+    pub fn free_at(&self, at: Elapsed) -> &Resources {
+        &self.steps[self.place_of(at)].1
+    }
+
+    /// Since when less is free than at `start`, as long as that goes on, and the least of each resource from then on.
+    pub fn less_after(&self, start: Elapsed, length: Option<Duration>) -> Option<(Elapsed, Resources)> {
         let from = self.place_of(start);
         let until = self.steps.partition_point(|(at, _)| *at < end(start, length)).max(from + 1);
-        let mut least = self.steps[from].1.clone();
-        self.steps[from + 1..until].iter().for_each(|(_, free)| least.lower(free));
-        least
+        let mut less =
+            self.steps[from..until].iter().skip_while(|(_, free)| free.covers(&self.steps[from].1));
+        let (at, mut least) = less.next().cloned()?;
+        less.for_each(|(_, free)| least.lower(free));
+        Some((at, least))
     }
 
     /// Whether there is enough from `start` on for so long.

@@ -107,11 +107,10 @@ fn what_is_promised_stands_behind_a_head_that_is_on_its_way() {
     assert_eq!(plan_of(&w, &overlay).placements, []);
 }
 
-#[test]
-fn what_is_booked_while_the_first_task_runs_is_not_there_for_what_comes_before_it() {
-    let mut w = two_queues();
+/// Nine cores, of which three are booked from second 50 to 60, and six promised at second 10 for a hundred seconds.
+fn booked_while_the_first_runs(w: &mut World) {
     w.session("a", 9);
-    ask(&mut w, "other", 1, 4, 10);
+    ask(w, "other", 1, 4, 10);
     let booked = BookingSpec {
         name: "b".to_owned(),
         from: Some(Timestamp(50 * SECOND)),
@@ -121,8 +120,14 @@ fn what_is_booked_while_the_first_task_runs_is_not_there_for_what_comes_before_i
         ..BookingSpec::default()
     };
     assert_eq!(w.write(Op::PutBooking(booked)), machine::Reply::Done);
-    let first = ask(&mut w, "other", 1, 6, 100);
-    assert_eq!(promised(&w, first), Some(10));
+    let first = ask(w, "other", 1, 6, 100);
+    assert_eq!(promised(w, first), Some(10));
+}
+
+#[test]
+fn what_is_booked_while_the_first_task_runs_is_not_there_for_what_comes_before_it() {
+    let mut w = two_queues();
+    booked_while_the_first_runs(&mut w);
     let (long, short) = (ask(&mut w, "default", 1, 2, 100), ask(&mut w, "default", 1, 2, 10));
     assert_eq!([long, short].map(|job| runs(&w, job)), [false, true]);
 }
@@ -162,31 +167,107 @@ fn who_waited_lest_it_delay_another_has_somebody_give_way_once_the_room_is_taken
     }
 }
 
+/// One of `other` gives way for one that is cancelled by then; its gang may run once that has ended.
+fn gang_behind_what_gives_way(w: &mut World) -> JobId {
+    let (order, running_max) = (Some(Order::Priority), Some(4));
+    put(w, QueueSpec { order, preempt: Some(true), running_max, ..QueueSpec::default() }, "other");
+    w.session("a", 8);
+    ask(w, "other", 1, 2, 100);
+    ask(w, "default", 1, 6, 10);
+    let high = w.submit(asked("other", 1, 2, 5).with(|job| job.priority = 5));
+    rest(w);
+    assert_eq!(w.reserved("a"), Some((high, 0)));
+    w.write(Op::Cancel { targets: vec![machine::Target::job(high)] });
+    let gang = ask(w, "other", 3, 2, 10);
+    assert_eq!(promised(w, gang), Some(10));
+    gang
+}
+
 #[test]
 fn a_gang_keeps_its_promise_while_what_gives_way_fills_its_queue() {
     let mut w = two_queues();
-    put(
-        &mut w,
-        QueueSpec {
-            order: Some(Order::Priority),
-            preempt: Some(true),
-            running_max: Some(4),
-            ..QueueSpec::default()
-        },
-        "other",
-    );
-    w.session("a", 8);
-    ask(&mut w, "other", 1, 2, 100);
-    let long = ask(&mut w, "default", 1, 6, 10);
-    let high = w.submit(asked("other", 1, 2, 5).with(|job| job.priority = 5));
-    rest(&mut w);
-    assert_eq!(w.reserved("a"), Some((high, 0)));
-    let targets = vec![machine::Target::job(high)];
-    w.write(Op::Cancel { targets });
-    let gang = ask(&mut w, "other", 3, 2, 10);
-    assert_eq!(promised(&w, gang), Some(10));
+    let gang = gang_behind_what_gives_way(&mut w);
     put(&mut w, QueueSpec { running_max: Some(3), ..QueueSpec::default() }, "other");
     rest(&mut w);
     assert_eq!(promised(&w, gang), Some(10));
-    let _ = long;
+}
+
+#[test]
+fn what_is_promised_stands_behind_a_head_that_starts_in_the_same_round() {
+    let mut w = two_queues();
+    w.session("a", 6);
+    ask(&mut w, "other", 1, 3, 10);
+    let first = ask(&mut w, "other", 1, 5, 100);
+    put(&mut w, QueueSpec { order: Some(Order::Priority), ..QueueSpec::default() }, "other");
+    let high = w.submit(asked("other", 1, 1, 5).with(|job| job.priority = 5));
+    let long = w.submit(asked("default", 1, 2, 100));
+    rest(&mut w);
+    assert_eq!((runs(&w, high), runs(&w, long), promised(&w, first)), (true, false, Some(10)));
+    // Who comes before it in its own queue may delay it.
+    let higher = w.submit(asked("other", 1, 2, 50).with(|job| job.priority = 9));
+    rest(&mut w);
+    assert_eq!((runs(&w, higher), promised(&w, first)), (true, Some(50)));
+}
+
+#[test]
+fn a_gang_that_waits_for_what_gives_way_is_not_put_off_by_its_own_queue() {
+    let mut w = two_queues();
+    let gang = gang_behind_what_gives_way(&mut w);
+    ask(&mut w, "other", 1, 8, 10);
+    w.session("b", 1);
+    put(&mut w, QueueSpec { running_max: Some(3), ..QueueSpec::default() }, "other");
+    let small = ask(&mut w, "other", 1, 1, 1_000);
+    assert_eq!((promised(&w, gang), runs(&w, small)), (Some(10), false));
+}
+
+#[test]
+fn who_drains_a_worker_for_a_full_queue_puts_nobody_off() {
+    for seconds in [Some(1_000), None] {
+        let mut w = two_queues();
+        let third =
+            QueueSpec { backfill: Some(Backfill::FirstFit), running_max: Some(1), ..QueueSpec::default() };
+        put(&mut w, third, "third");
+        w.session("a", 4);
+        ask(&mut w, "other", 1, 3, 100);
+        let drained = match seconds {
+            Some(seconds) => w.submit(asked("third", 1, 4, seconds)),
+            None => w.submit(job(4).with(|job| job.queue = "third".to_owned())),
+        };
+        w.now = 90 * SECOND;
+        rest(&mut w);
+        assert_eq!(w.reserved("a"), Some((drained, 0)));
+        w.session("c", 1);
+        let first = w.submit(asked("other", 1, 4, 10));
+        w.submit(asked("third", 1, 1, 1_000));
+        let made = w.plan();
+        let mut overlay = Overlay::default();
+        overlay.add(1, &made);
+        assert_eq!((made.placements.len(), made.promises[0].job), (1, first));
+        w.submit(asked("default", 1, 1, 1_000));
+        let next = plan(&w.state, &mut Scratch::default(), &overlay, Budget::default());
+        assert_eq!(next.placements, []);
+    }
+}
+
+#[test]
+fn what_is_over_before_a_booking_begins_need_not_leave_room_for_it() {
+    let mut w = two_queues();
+    booked_while_the_first_runs(&mut w);
+    let over = ask(&mut w, "default", 1, 2, 20);
+    assert!(runs(&w, over));
+}
+
+#[test]
+fn who_has_another_give_way_puts_off_nobody_by_that() {
+    let mut w = two_queues();
+    preempting(&mut w, Backfill::FirstFit);
+    w.session("a", 8);
+    ask(&mut w, "default", 1, 4, 1_000);
+    ask(&mut w, "other", 1, 4, 10);
+    let first = ask(&mut w, "other", 1, 4, 100);
+    assert_eq!(promised(&w, first), Some(10));
+    let high = w.submit(asked("default", 1, 4, 8).with(|job| job.priority = 5));
+    rest(&mut w);
+    assert_eq!(w.reserved("a"), Some((high, 0)));
+    assert_eq!(promised(&w, first), Some(10));
 }

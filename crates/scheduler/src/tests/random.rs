@@ -332,15 +332,29 @@ proptest! {
     }
 }
 
-fn show_ask(cores: u64, gib: u64) -> Ask { Ask { cores, memory: gib << 30, gpus: 0, parity: None, noop: false } }
+fn show_ask(cores: u64, gib: u64) -> Ask {
+    Ask { cores, memory: gib << 30, gpus: 0, parity: None, noop: false }
+}
 #[test]
 fn show() {
-    fn ask(c: u64, g: u64) -> Ask { show_ask(c, g) }
-    fn submit(ask: Ask, priority: i32, queue: usize, len: u32) -> Event { Event::Submit { ask, priority, queue, spread: false, len } }
-    fn policy(queue: usize, order: usize, backfill: usize) -> Event { Event::Policy { queue, order, backfill } }
-    fn finish(place: usize) -> Event { Event::Finish { place } }
-    fn wait(seconds: u64) -> Event { Event::Wait { seconds } }
-    fn open(cores: u64, gib: u64, gpus: u32) -> Event { Event::Open { cores, memory: gib << 30, gpus } }
+    fn ask(c: u64, g: u64) -> Ask {
+        show_ask(c, g)
+    }
+    fn submit(ask: Ask, priority: i32, queue: usize, len: u32) -> Event {
+        Event::Submit { ask, priority, queue, spread: false, len }
+    }
+    fn policy(queue: usize, order: usize, backfill: usize) -> Event {
+        Event::Policy { queue, order, backfill }
+    }
+    fn finish(place: usize) -> Event {
+        Event::Finish { place }
+    }
+    fn wait(seconds: u64) -> Event {
+        Event::Wait { seconds }
+    }
+    fn open(cores: u64, gib: u64, gpus: u32) -> Event {
+        Event::Open { cores, memory: gib << 30, gpus }
+    }
     let mut w = world();
     let events = [
         open(5, 4, 3),
@@ -366,8 +380,13 @@ fn show() {
         println!("{event:?}");
         for n in 0..3 {
             let plan = w.plan();
-            if plan.is_empty() { break; }
-            println!("   {n} {plan:?}"); if plan.placements.len() == 3 { continue; }
+            if plan.is_empty() {
+                break;
+            }
+            println!("   {n} {plan:?}");
+            if plan.placements.len() == 3 {
+                continue;
+            }
             w.round();
         }
     }
