@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use machine::State;
-use machine::state::bookings::{Booked, in_the_way};
+use machine::state::bookings::{Booked, in_the_way, kept_free};
 use machine::state::queues::QueueId;
 use model::{Elapsed, JobId, Resources, SessionId};
 
+use crate::backfill::Whose;
 use crate::place::Round;
 
 /// Of which anything is booked.
@@ -44,6 +45,16 @@ impl Round<'_> {
         self.stands_off(session, total, job, asked, length)
     }
 
+    /// What a task that is begun now takes of the session, and what it must leave free there.
+    pub fn asked_beside_bookings(&self, session: SessionId, whose: Whose, asked: &Resources) -> Resources {
+        let booked = self.booked.get(&session).zip(self.state.job(whose.0));
+        let mut all = asked.clone();
+        if let Some((booked, job)) = booked {
+            all.add(&kept_free(booked, job.queue, self.now(), self.estimate(whose.0, whose.1)));
+        }
+        all
+    }
+
     fn stands_off(
         &self,
         session: SessionId,
@@ -56,6 +67,20 @@ impl Round<'_> {
         let queue = self.state.job(job).map(|job| job.queue);
         let Some((free, queue)) = free.zip(queue) else { return false };
         in_the_way(booked, free, asked, queue, self.now(), length).is_none()
+    }
+
+    /// What one of its owner's tasks takes, or leaves, is used of what is booked for it.
+    pub fn use_booked(&mut self, session: SessionId, job: JobId, change: impl Fn(&mut Resources)) {
+        let Some(booked) = self.booked.get_mut(&session) else { return };
+        let queue = self.state.job(job).map(|job| job.queue);
+        let mut is_owner = false;
+        for own in booked.iter_mut().filter(|booked| booked.queue.is_some() && booked.queue == queue) {
+            change(&mut own.used);
+            is_owner = true;
+        }
+        if is_owner {
+            self.look_anew(session);
+        }
     }
 
     /// What of the session nobody else may have, from when on and for how long: for promises, which are made to all alike.

@@ -94,7 +94,7 @@ impl Round<'_> {
         if group.gang {
             let members = self.seat(class, row, key, group, false);
             let is_whole = members.len() == group.len as usize;
-            self.unseat(members, row);
+            self.unseat(key.job, members, row);
             return is_whole;
         }
         let Some(tasks) = self.next_tasks(key.job, group, 1) else { return true };
@@ -122,14 +122,14 @@ impl Round<'_> {
             kept.into_iter().for_each(|book| self.book = book);
         }
         if members.len() < group.len as usize {
-            self.unseat(std::mem::take(&mut members), row);
+            self.unseat(key.job, std::mem::take(&mut members), row);
         }
         members
     }
 
-    fn unseat(&mut self, members: Vec<Seat>, row: &Class) {
+    fn unseat(&mut self, job: JobId, members: Vec<Seat>, row: &Class) {
         for (session, units) in members {
-            self.vacate(session, row, &units);
+            self.vacate(job, session, row, &units);
         }
     }
 }

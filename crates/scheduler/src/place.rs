@@ -94,25 +94,34 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// One in which what is to drain does so from the beginning: what is promised there goes by that before anybody is placed
-    /// beside it. `None`: nothing is.
+    /// One in which what is to drain does so before anybody has a turn: what is promised there goes by that before somebody is
+    /// placed beside it. `None`: nothing is.
     pub fn with_drains(&mut self, overlay: &Overlay) -> Option<Round<'a>> {
-        let late = std::mem::take(&mut self.drains_late);
-        let mut round = if late.is_empty() { return None } else { Round::new(self.state, overlay) };
-        // Where one drains that it has let go, that one stands until the plan is applied.
-        let is_open = |of: &Reservation| !round.reserved.contains_key(&of.session);
-        let late: Vec<Reservation> = late.into_iter().filter(is_open).collect();
+        let mut late = std::mem::take(&mut self.drains_late);
+        late.retain(|of| !self.drains.contains(of));
         if late.is_empty() {
             return None;
         }
-        round.drains = self.drains.iter().copied().chain(late).collect();
-        round.reserved.extend(round.drains.iter().map(|of| (of.session, (of.job, of.task))));
+        let mut round = Round::new(self.state, overlay);
+        round.drains = std::mem::take(&mut self.drains);
+        round.drains.append(&mut late);
         Some(round)
+    }
+
+    /// Where one drains that was not placed, that one stands. Whether others do.
+    fn drain(&mut self) -> bool {
+        let reserved = &mut self.reserved;
+        self.drains
+            .retain(|of| *reserved.entry(of.session).or_insert((of.job, of.task)) == (of.job, of.task));
+        !self.drains.is_empty()
     }
 
     pub fn run(&mut self, budget: Budget) -> Plan {
         // Before anything in line: whoever is ahead of it may not use its worker, and must not keep it from it.
         reserve::place_drained(self);
+        if self.drain() {
+            reserve::place_drained(self);
+        }
         slices::resume_left(self);
         let mut lines = lines(self.state, &self.taken, budget.skips_max);
         self.stand_by_promises(&lines);
@@ -147,8 +156,10 @@ impl<'a> Round<'a> {
         let loosened = self.state.queues().filter(|queue| queue.loosened && !in_flight.contains(&queue.id));
         self.plan.compressed = loosened.map(|queue| queue.id).collect();
         self.plan.promises = std::mem::take(&mut self.book).changes();
-        let drains = |of: &Reservation| self.reserved.get(&of.session) == Some(&(of.job, of.task));
-        let drains: Vec<Reservation> = self.drains.iter().copied().filter(drains).collect();
+        let made = &self.plan.reservations;
+        let stands = |of: &Reservation| self.reserved.get(&of.session) == Some(&(of.job, of.task));
+        let is_new = |of: &&Reservation| stands(of) && !made.contains(of);
+        let drains: Vec<Reservation> = self.drains.iter().filter(is_new).copied().collect();
         self.plan.reservations.splice(0..0, drains);
         // What goes on may need the room of any of those that stop.
         self.plan.switches.sort_by_key(|switch| switch.to == Pace::Runs);
@@ -521,22 +532,24 @@ impl<'a> Round<'a> {
 
     /// Takes the room of one task. Returns the units.
     pub fn occupy(&mut self, job: JobId, group: u32, session: SessionId, row: &Class) -> Vec<UnitShare> {
+        let asked = &row.key.resources;
         if self.taken.promises {
-            let (now, estimate) = (self.now(), self.estimate(job, group));
-            self.book.take(session, (job, group), &row.key.resources, now, estimate);
+            self.take_promised(session, (job, group), asked);
         }
         let Some(room) = self.rooms.get_mut(&session) else { return Vec::new() };
-        let Some(units) = room.fit(&row.key.resources) else { return Vec::new() };
-        room.take(&row.key.resources, &units);
+        let Some(units) = room.fit(asked) else { return Vec::new() };
+        room.take(asked, &units);
         self.takers.changed(self.state, session, room);
+        self.use_booked(session, job, |used| used.add(asked));
         units
     }
 
     /// Gives it back.
-    pub fn vacate(&mut self, session: SessionId, row: &Class, units: &[UnitShare]) {
+    pub fn vacate(&mut self, job: JobId, session: SessionId, row: &Class, units: &[UnitShare]) {
         if let Some(room) = self.rooms.get_mut(&session) {
             room.give_back(&row.key.resources, units);
             self.takers.changed(self.state, session, room);
+            self.use_booked(session, job, |used| used.subtract(&row.key.resources));
         }
     }
 

@@ -9,7 +9,7 @@ use model::policy::Backfill;
 use model::time::micros;
 use model::{ClassId, JobId, Resources, SessionId};
 
-use crate::backfill::end;
+use crate::backfill::{Whose, end};
 use crate::place::Round;
 use crate::queues::Line;
 
@@ -76,7 +76,7 @@ fn make_room(round: &mut Round<'_>, class: ClassId, row: &Class, task: (JobId, u
     };
     let open = round.takers_of(class, row).filter(is_open).take(SESSIONS_MAX);
     let victims = |id: SessionId, steps_max: usize| {
-        let victims = victims(round, id, row, task.0, steps_max)?;
+        let victims = victims(round, id, row, (task.0, place), steps_max)?;
         let leaves = |row: &&Allocation| row.preempted || victims.seqs.contains(&row.seq);
         let leaves = round.state.session(id)?.allocations.values().filter(leaves);
         round.keeps_places(id, leaves, asked, estimate).then_some(victims)
@@ -129,10 +129,10 @@ fn victims(
     round: &Round<'_>,
     session: SessionId,
     row: &Class,
-    job: JobId,
+    whose: Whose,
     steps_max: usize,
 ) -> Option<Victims> {
-    let state = round.state;
+    let (state, job) = (round.state, whose.0);
     let all = || state.session(session).into_iter().flat_map(|row| row.allocations.values());
     let mut able: Vec<Able<'_>> = all()
         .filter(|allocation| may_give_way(state, allocation, job))
@@ -140,19 +140,23 @@ fn victims(
         .collect();
     able.sort_by_key(|able| (able.priority, able.done, able.allocation.seq));
     let mut room = round.rooms.get(&session)?.clone();
+    let asked = Asked {
+        own: &row.key.resources,
+        all: round.asked_beside_bookings(session, whose, &row.key.resources),
+    };
     // What is free, and kept for others, nobody needs to make.
-    if room.fit(&row.key.resources).is_some() {
+    if asked.fits(&room) {
         return None;
     }
     // What others are giving back already.
     let leaving = all().filter(|allocation| allocation.preempted);
     leaving.for_each(|allocation| room.give_back(&allocation.resources, &allocation.units));
-    let needed = needed(&able, room.clone(), &row.key.resources)?;
+    let needed = needed(&able, room.clone(), &asked)?;
     let highest = able[..needed].last().map(|able| able.priority);
     // None of a higher priority has to.
     able.retain(|able| Some(able.priority) <= highest);
     able.sort_by_key(|able| (able.done, able.allocation.seq));
-    let mut search = Search { able: &able, asked: &row.key.resources, steps_left: steps_max, best: None };
+    let mut search = Search { able: &able, asked: &asked, steps_left: steps_max, best: None };
     search.best = search.greedy(room.clone());
     search.visit(0, &room, &mut Vec::new(), 0);
     let ((done, count), chosen) = search.best?;
@@ -160,15 +164,27 @@ fn victims(
     Some(Victims { seqs, cost: (highest, done, count) })
 }
 
+/// What a task asks for, and that with what it must leave free there.
+struct Asked<'a> {
+    own: &'a Resources,
+    all: Resources,
+}
+
+impl Asked<'_> {
+    fn fits(&self, room: &Room) -> bool {
+        room.free.covers(&self.all) && room.fit(self.own).is_some()
+    }
+}
+
 /// How many of them make room together, from the first on.
-fn needed(able: &[Able<'_>], mut room: Room, asked: &Resources) -> Option<usize> {
+fn needed(able: &[Able<'_>], mut room: Room, asked: &Asked<'_>) -> Option<usize> {
     for (count, able) in able.iter().enumerate() {
-        if room.fit(asked).is_some() {
+        if asked.fits(&room) {
             return Some(count);
         }
         room.give_back(&able.allocation.resources, &able.allocation.units);
     }
-    room.fit(asked).is_some().then_some(able.len())
+    asked.fits(&room).then_some(able.len())
 }
 
 /// Sets looked at for one worker: the best of small numbers of tasks is found, and of large ones a good one.
@@ -178,7 +194,7 @@ const STEPS_MAX: usize = 128;
 struct Search<'a> {
     /// The one that has done least first.
     able: &'a [Able<'a>],
-    asked: &'a Resources,
+    asked: &'a Asked<'a>,
     steps_left: usize,
     best: Option<((u64, usize), Vec<usize>)>,
 }
@@ -193,7 +209,7 @@ impl Search<'_> {
             let Able { allocation, .. } = self.able[place];
             let mut without = room.clone();
             without.take(&allocation.resources, &allocation.units);
-            if without.fit(self.asked).is_some() {
+            if self.asked.fits(&without) {
                 room = without;
                 chosen.retain(|other| *other != place);
             }
@@ -204,7 +220,7 @@ impl Search<'_> {
 
     /// All sets of the chosen ones with any from `next` on, depth first, but for those that cost more than the best does.
     fn visit(&mut self, next: usize, room: &Room, chosen: &mut Vec<usize>, done: u64) {
-        if room.fit(self.asked).is_some() {
+        if self.asked.fits(room) {
             let cost = (done, chosen.len());
             if self.best.as_ref().is_none_or(|(best, _)| cost < *best) {
                 self.best = Some((cost, chosen.clone()));

@@ -72,7 +72,8 @@ pub(crate) fn resume(round: &mut Round<'_>, standing: Standing) -> bool {
     round.book.leave_to_firsts(standing.session, &processor, end(round.now(), left));
     if let Some(left) = left.filter(|_| allocation.is_suspended()) {
         // What it has kept while it stood still is given back then too.
-        round.book.note_end(standing.session, round.now().plus(left), allocation.resources.clone());
+        let back = round.given_back(standing.session, allocation.queue, round.now().plus(left));
+        round.book.note_end(standing.session, back, allocation.resources.clone());
     }
     round.switch(standing.session, standing.seq, Pace::Runs);
     round.look_anew(standing.session);

@@ -139,7 +139,7 @@ impl Book {
     }
 
     /// The task starts now on the session.
-    pub fn take(
+    fn take(
         &mut self,
         session: SessionId,
         whose: Whose,
@@ -152,9 +152,6 @@ impl Book {
         self.withdraw_guard(whose);
         if let Some(profile) = self.profiles.get_mut(&session) {
             profile.block(now, asked, estimate);
-        }
-        if estimate.is_some() {
-            self.note_end(session, end, asked.clone());
         }
         self.firsts.remove(&whose);
         self.refused.remove(&whose);
@@ -188,6 +185,16 @@ impl Book {
 }
 
 impl<'a> Round<'a> {
+    /// The task starts now on the session.
+    pub fn take_promised(&mut self, session: SessionId, whose: Whose, asked: &Resources) {
+        let (now, estimate) = (self.now(), self.estimate(whose.0, whose.1));
+        self.book.take(session, whose, asked, now, estimate);
+        if let Some(queue) = self.queue_of(whose).filter(|_| estimate.is_some()) {
+            let back = self.given_back(session, queue, end(now, estimate));
+            self.book.note_end(session, back, asked.clone());
+        }
+    }
+
     pub fn now(&self) -> Elapsed {
         self.state.stamp().elapsed
     }

@@ -63,6 +63,13 @@ pub(super) enum Event {
         order: usize,
         backfill: usize,
     },
+    /// So many cores of one worker for the queue, or for nobody, so many seconds from now on.
+    Book {
+        queue: Option<usize>,
+        cores: u64,
+        from: u64,
+        length: u64,
+    },
     /// Whether tasks of the queue give way, whatever its backfill.
     Preempt {
         queue: usize,
@@ -120,6 +127,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0usize..3, 0usize..14, 0usize..4)
             .prop_map(|(queue, order, backfill)| Event::Policy { queue, order, backfill }),
         1 => (0usize..3, any::<bool>()).prop_map(|(queue, on)| Event::Preempt { queue, on }),
+        1 => (prop::option::of(0usize..3), 1u64..5, 0u64..100, 1u64..100)
+            .prop_map(|(queue, cores, from, length)| Event::Book { queue, cores, from, length }),
         4 => (worker(), any::<u64>()).prop_map(|(worker, chance)| Event::Claim { worker, chance }),
         4 => (1u64..200).prop_map(|seconds| Event::Wait { seconds }),
         4 => Just(Event::Land),
@@ -196,6 +205,18 @@ fn happen(w: &mut World, event: &Event) {
                 mode: Some(mode),
                 ..QueueSpec::default()
             })));
+        }
+        Event::Book { queue: place, cores, from, length } => {
+            let spec = machine::BookingSpec {
+                name: "b".to_owned(),
+                queue: place.as_ref().map(queue),
+                from: Some(model::Timestamp(w.now + from * 1_000_000)),
+                length: Duration::from_secs(*length),
+                count: 1,
+                resources: Resources::cores(*cores),
+                ..machine::BookingSpec::default()
+            };
+            drop(w.write(Op::PutBooking(spec)));
         }
         Event::Preempt { queue: place, on } => {
             let spec = QueueSpec { name: queue(place), preempt: Some(*on), ..QueueSpec::default() };
@@ -328,66 +349,6 @@ proptest! {
             w.round();
             let again = w.plan();
             prop_assert!(again.is_empty(), "after {:?}: {:?}", event, again);
-        }
-    }
-}
-
-fn show_ask(cores: u64, gib: u64) -> Ask {
-    Ask { cores, memory: gib << 30, gpus: 0, parity: None, noop: false }
-}
-#[test]
-fn show() {
-    fn ask(c: u64, g: u64) -> Ask {
-        show_ask(c, g)
-    }
-    fn submit(ask: Ask, priority: i32, queue: usize, len: u32) -> Event {
-        Event::Submit { ask, priority, queue, spread: false, len }
-    }
-    fn policy(queue: usize, order: usize, backfill: usize) -> Event {
-        Event::Policy { queue, order, backfill }
-    }
-    fn finish(place: usize) -> Event {
-        Event::Finish { place }
-    }
-    fn wait(seconds: u64) -> Event {
-        Event::Wait { seconds }
-    }
-    fn open(cores: u64, gib: u64, gpus: u32) -> Event {
-        Event::Open { cores, memory: gib << 30, gpus }
-    }
-    let mut w = world();
-    let events = [
-        open(5, 4, 3),
-        submit(ask(1, 3), 0, 0, 1),
-        submit(ask(4, 0), 0, 0, 1),
-        policy(2, 0, 0),
-        submit(ask(2, 0), -2, 2, 1),
-        Event::Cancel { job: 0 },
-        submit(ask(1, 0), 0, 0, 1),
-        submit(ask(1, 0), -2, 0, 1),
-        finish(6),
-        submit(ask(2, 0), -2, 1, 1),
-        wait(60),
-        Event::Cancel { job: 0 },
-        submit(ask(1, 0), 0, 0, 1),
-        Event::Uncordon { worker: 0 },
-        submit(ask(1, 0), 0, 2, 1),
-        policy(1, 0, 2),
-        finish(0),
-    ];
-    for event in &events {
-        happen(&mut w, event);
-        println!("{event:?}");
-        for n in 0..3 {
-            let plan = w.plan();
-            if plan.is_empty() {
-                break;
-            }
-            println!("   {n} {plan:?}");
-            if plan.placements.len() == 3 {
-                continue;
-            }
-            w.round();
         }
     }
 }
