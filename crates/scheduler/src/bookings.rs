@@ -93,6 +93,16 @@ impl Round<'_> {
         })
     }
 
+    /// The same of what is kept for its queue.
+    pub fn kept_for(
+        &self,
+        session: SessionId,
+        (job, _): Whose,
+    ) -> impl Iterator<Item = (&Booked, Resources)> {
+        let queue = self.state.job(job).map(|job| job.queue);
+        self.kept(session).filter(move |(booked, _)| booked.queue.is_some() && booked.queue == queue)
+    }
+
     /// When others may have what a task of the queue gives back by then: what it used of its queue's booking is kept until that is over.
     pub fn given_back(&self, session: SessionId, queue: QueueId, end: Elapsed) -> Elapsed {
         let booked = self.booked.get(&session).into_iter().flatten();

@@ -16,6 +16,7 @@ use machine::state::sessions::{ClassKey, Room};
 use machine::{CLAIMS_MAX, Group, Placement, Session, State, claimable};
 use model::{ClassId, Run, SessionId};
 
+use crate::bookings::is_booked;
 use crate::overlay::Taken;
 use crate::overlay::room;
 use crate::place::{alike, longest_run};
@@ -68,6 +69,7 @@ pub fn offer(state: &State, id: SessionId) -> Offer {
         state,
         session,
         room: room(state, session, &Taken::default()),
+        is_booked: is_booked(state, session),
         window: Window::default(),
         vain: 0,
     };
@@ -79,6 +81,8 @@ struct Search<'a> {
     state: &'a State,
     session: &'a Session,
     room: Room,
+    /// Something of the worker is booked: what one task leaves of that says nothing of two, so that each is claimed alone.
+    is_booked: bool,
     window: Window,
     /// Groups that had room and may not go there.
     vain: usize,
@@ -182,6 +186,7 @@ impl Search<'_> {
         let queued = window.queued.get(&line.queue).copied().unwrap_or(0) + count;
         let fits =
             window.channels.last().is_some_and(|channel| channel.len() < CLAIMS_MAX) && queued <= line.room;
+        let fits = fits && !self.is_booked;
         let mut left = window.left.take().filter(|_| fits);
         let mut units = left.as_ref().and_then(|left| left.fit(&class.resources));
         if units.is_none() {

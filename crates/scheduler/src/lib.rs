@@ -8,6 +8,7 @@ mod ahead;
 mod backfill;
 mod bookings;
 pub mod claim;
+mod drains;
 mod explain;
 mod fit;
 mod gang;
@@ -45,7 +46,7 @@ pub const PLACEMENTS_PER_PLAN_MAX: usize = 512;
 /// Tasks beyond so many get no promise, and start none before those.
 pub const SKIPS_PER_PLAN_MAX: usize = 512;
 
-/// Times that a plan is made anew since somebody starves, for whom a worker drains that was promised to others.
+/// Times that a round is made anew since somebody starves, for whom a worker drains on which others were promised a start.
 const DRAINS_MAX: usize = 3;
 
 impl Default for Budget {

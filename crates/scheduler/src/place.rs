@@ -8,12 +8,13 @@ use machine::state::bookings::Booked;
 use machine::state::index::ReadyKey;
 use machine::state::queues::QueueId;
 use machine::state::sessions::{Class, ClassKey, Room};
-use machine::{Group, Placement, Plan, Reservation, State};
+use machine::{Group, Placement, Plan, State};
 use model::policy::Backfill;
 use model::{ClassId, JobId, Kind, Pace, Resources, Run, SessionId, UnitShare};
 
 use crate::backfill::{Book, Whose};
 use crate::bookings;
+use crate::drains::Drains;
 use crate::gang;
 use crate::overlay::{Overlay, Taken, room};
 use crate::queues::{Line, lines, next_turn};
@@ -31,10 +32,7 @@ pub(crate) struct Round<'a> {
     /// By class, with the least share that must be free.
     orders: BTreeMap<ClassId, (OrderId, u64)>,
     full: BTreeSet<ClassId>,
-    /// What drains from the beginning of this round on, by what an earlier one found.
-    drains: Vec<Reservation>,
-    /// What drains for whoever starves as this round found, where it had looked at promises by then.
-    pub drains_late: Vec<Reservation>,
+    pub drains: Drains,
     /// Something that drained for a task does so no more.
     pub released: bool,
     /// Tasks for which running ones may still be stopped.
@@ -79,8 +77,7 @@ impl<'a> Round<'a> {
             taken,
             rooms,
             reserved,
-            drains: Vec::new(),
-            drains_late: Vec::new(),
+            drains: Drains::default(),
             takers,
             orders,
             full,
@@ -92,28 +89,6 @@ impl<'a> Round<'a> {
             plan: Plan::default(),
             is_cut_short: false,
         }
-    }
-
-    /// One in which what is to drain does so before anybody has a turn: what is promised there goes by that before somebody is
-    /// placed beside it. `None`: nothing is.
-    pub fn with_drains(&mut self, overlay: &Overlay) -> Option<Round<'a>> {
-        let mut late = std::mem::take(&mut self.drains_late);
-        late.retain(|of| !self.drains.contains(of));
-        if late.is_empty() {
-            return None;
-        }
-        let mut round = Round::new(self.state, overlay);
-        round.drains = std::mem::take(&mut self.drains);
-        round.drains.append(&mut late);
-        Some(round)
-    }
-
-    /// Where one drains that was not placed, that one stands. Whether others do.
-    fn drain(&mut self) -> bool {
-        let reserved = &mut self.reserved;
-        self.drains
-            .retain(|of| *reserved.entry(of.session).or_insert((of.job, of.task)) == (of.job, of.task));
-        !self.drains.is_empty()
     }
 
     pub fn run(&mut self, budget: Budget) -> Plan {
@@ -156,11 +131,7 @@ impl<'a> Round<'a> {
         let loosened = self.state.queues().filter(|queue| queue.loosened && !in_flight.contains(&queue.id));
         self.plan.compressed = loosened.map(|queue| queue.id).collect();
         self.plan.promises = std::mem::take(&mut self.book).changes();
-        let made = &self.plan.reservations;
-        let stands = |of: &Reservation| self.reserved.get(&of.session) == Some(&(of.job, of.task));
-        let is_new = |of: &&Reservation| stands(of) && !made.contains(of);
-        let drains: Vec<Reservation> = self.drains.iter().filter(is_new).copied().collect();
-        self.plan.reservations.splice(0..0, drains);
+        self.tell_drains();
         // What goes on may need the room of any of those that stop.
         self.plan.switches.sort_by_key(|switch| switch.to == Pace::Runs);
         std::mem::take(&mut self.plan)
@@ -495,7 +466,7 @@ impl<'a> Round<'a> {
 
     /// Whether nobody who was promised it, or has booked it, is delayed by what takes so long from now on.
     fn heeds(&self, session: SessionId, whose: Whose, asked: &Resources, left: Option<Duration>) -> bool {
-        (self.book.is_empty() || self.book.allows(session, whose, asked, self.now(), left))
+        (self.book.is_empty() || self.keeps_promises(session, whose, asked, left))
             && self.is_unbooked(session, whose.0, asked, left)
     }
 

@@ -79,7 +79,7 @@ fn make_room(round: &mut Round<'_>, class: ClassId, row: &Class, task: (JobId, u
         let victims = victims(round, id, row, (task.0, place), steps_max)?;
         let leaves = |row: &&Allocation| row.preempted || victims.seqs.contains(&row.seq);
         let leaves = round.state.session(id)?.allocations.values().filter(leaves);
-        round.keeps_places(id, leaves, asked, estimate).then_some(victims)
+        round.keeps_places(id, leaves, (task.0, place), asked, estimate).then_some(victims)
     };
     let cheap = open.filter_map(|id| Some((victims(id, 0)?.cost, id)));
     let mut cheap: Vec<_> = cheap.collect();

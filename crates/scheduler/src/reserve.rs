@@ -64,7 +64,7 @@ pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> boo
     let drains = round.plan.reservations.get(before..).unwrap_or_default().to_vec();
     let has_promised = !drains.is_empty() && round.book.has_promised();
     if has_promised {
-        round.drains_late.extend_from_slice(&drains);
+        round.drains.late.extend_from_slice(&drains);
     }
     let gives_way = || round.state.queues().any(|queue| queue.policy.preempt);
     has_placed || has_promised || (!drains.is_empty() && gives_way())

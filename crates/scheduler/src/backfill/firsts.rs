@@ -258,7 +258,8 @@ impl Round<'_> {
 
     /// What is free there beside what the first of other queues are promised. `None`: nothing, as far as anybody knows.
     pub(super) fn profile_beside(&self, session: SessionId, whose: Whose) -> Option<Profile> {
-        let mut profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone());
+        let free = self.rooms.get(&session)?.free.clone();
+        let mut profile = self.fresh_profile(session, free, self.queue_of(whose));
         if self.drains_for_another(session, whose) {
             self.leave_to_drained(session, &mut profile)?;
         }
@@ -311,7 +312,7 @@ impl Round<'_> {
         asked: Resources,
     ) -> Option<Guard> {
         // Whom the session drains for counts as nobody: only who goes before that one starts there before it.
-        let profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone());
+        let profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone(), None);
         let mut spare = profile.free_at(at).clone();
         let mut later = profile.less_after(at, length);
         spare.subtract(&asked);

@@ -74,11 +74,13 @@ impl Round<'_> {
         self.leave_place(whose, &row.key.resources, estimate);
         let sessions = self.open_sessions(class, row, whose);
         let mut start = self.start_of(&sessions, now, row, whose);
-        if start.as_ref().is_some_and(|(at, _)| *at <= now) {
-            if self.start_gang(class, row, key, group) {
-                self.book.has_left |= place.is_some();
-                return true;
-            }
+        let is_owner = sessions.iter().any(|session| self.kept_for(*session, whose).next().is_some());
+        let is_due = start.as_ref().is_some_and(|(at, _)| *at <= now);
+        if (is_due || is_owner) && self.start_gang(class, row, key, group) {
+            self.book.has_left |= place.is_some();
+            return true;
+        }
+        if is_due {
             // It would delay somebody: not before something else ends.
             let next =
                 sessions.iter().filter_map(|session| self.book.profiles.get(session)?.next_after(now)).min();

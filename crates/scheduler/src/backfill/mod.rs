@@ -87,19 +87,6 @@ impl Book {
         book
     }
 
-    /// Whether the task may start now on the session without delaying anybody else.
-    pub fn allows(
-        &self,
-        session: SessionId,
-        whose: Whose,
-        asked: &Resources,
-        now: Elapsed,
-        estimate: Option<Duration>,
-    ) -> bool {
-        self.allows_beside_firsts(session, whose, asked, end(now, estimate))
-            && self.profiles.get(&session).is_none_or(|profile| profile.fits(now, asked, estimate))
-    }
-
     /// What a plan in flight, or this one, starts or has go on should end then, and give this back.
     pub fn note_end(&mut self, session: SessionId, end: Elapsed, resources: Resources) {
         self.placed.entry(session).or_default().push((end, resources));
@@ -262,15 +249,18 @@ impl<'a> Round<'a> {
     fn profile(&mut self, session: SessionId) -> Option<&mut Profile> {
         let free = self.rooms.get(&session)?.free.clone();
         if !self.book.profiles.contains_key(&session) {
-            let profile = self.fresh_profile(session, free);
+            let profile = self.fresh_profile(session, free, None);
             self.book.profiles.insert(session, profile);
         }
         self.book.profiles.get_mut(&session)
     }
 
-    fn fresh_profile(&self, session: SessionId, free: Resources) -> Profile {
+    /// What will be free there; what is booked is not, but for a queue that is meant to have it.
+    fn fresh_profile(&self, session: SessionId, free: Resources, queue: Option<QueueId>) -> Profile {
         let mut profile = Profile::new(self.now(), free, self.ends(session));
-        for (booked, open) in self.kept(session) {
+        for (booked, open) in
+            self.kept(session).filter(|(booked, _)| queue.is_none() || booked.queue != queue)
+        {
             profile.block(booked.from, &open, Some(booked.to.since(booked.from)));
         }
         profile

@@ -13,7 +13,7 @@ use model::policy::Backfill;
 use model::{ClassId, Elapsed, Resources, Run, SessionId};
 
 use super::profile::Profile;
-use super::{Book, Whose, gangs};
+use super::{Book, Whose, end, gangs};
 use crate::place::Round;
 use crate::queues::Line;
 
@@ -182,7 +182,8 @@ impl Round<'_> {
             let Some(mut at) = earliest.filter(|_| !reserved) else {
                 continue;
             };
-            if at <= now && self.is_open(session, row, whose, tasks, estimate) {
+            let may_start = at <= now || self.kept_for(session, whose).next().is_some();
+            if may_start && self.is_open(session, row, whose, tasks, estimate) {
                 self.book.has_left |= place.is_some_and(|place| place.at > now || place.session != session);
                 return Some(session);
             }
@@ -247,16 +248,39 @@ impl Round<'_> {
         &self,
         session: SessionId,
         leaves: impl Iterator<Item = &'r Allocation>,
+        whose: Whose,
         asked: &Resources,
         estimate: Option<Duration>,
     ) -> bool {
-        let Some(profile) = self.book.profiles.get(&session) else { return true };
-        let (mut profile, now) = (profile.clone(), self.now());
+        let Some(profile) = self.places_for(session, whose) else { return true };
+        let (mut profile, now) = (profile.into_owned(), self.now());
         for allocation in leaves {
             let left = allocation.expected_end(now).map(|end| end.since(now));
             profile.release(now, &allocation.resources, left);
         }
         profile.fits(now, asked, estimate)
+    }
+
+    /// Whether the task may start now on the session without delaying anybody else who was promised a start.
+    pub fn keeps_promises(
+        &self,
+        session: SessionId,
+        whose: Whose,
+        asked: &Resources,
+        estimate: Option<Duration>,
+    ) -> bool {
+        let now = self.now();
+        self.book.allows_beside_firsts(session, whose, asked, end(now, estimate))
+            && self.places_for(session, whose).is_none_or(|profile| profile.fits(now, asked, estimate))
+    }
+
+    /// What is free beside those who have a place in time there, where it was looked at, with what is booked for its queue.
+    fn places_for(&self, session: SessionId, whose: Whose) -> Option<Cow<'_, Profile>> {
+        let mut profile = Cow::Borrowed(self.book.profiles.get(&session)?);
+        for (booked, open) in self.kept_for(session, whose) {
+            profile.to_mut().release(booked.from, &open, Some(booked.to.since(booked.from)));
+        }
+        Some(profile)
     }
 
     /// Its old place is free for itself.

@@ -223,3 +223,27 @@ fn no_channel_has_more_of_a_queue_than_its_ceiling_allows() {
     assert_eq!(claim(&mut w, a, offered, 0), (2, 0));
     assert!(offer(&w.state, a).is_empty());
 }
+
+/// Found by random plans.
+#[test]
+fn what_is_claimed_at_once_leaves_what_is_booked() {
+    let mut w = World::new();
+    let a = w.session("a", 4);
+    set(&mut w, Mode::Claim);
+    let booked = machine::BookingSpec {
+        name: "b".to_owned(),
+        length: Duration::from_secs(10),
+        count: 1,
+        resources: Resources::cores(2),
+        ..machine::BookingSpec::default()
+    };
+    assert_eq!(w.write(Op::PutBooking(booked)), machine::Reply::Done);
+    for _ in 0..4 {
+        w.submit(job(1));
+    }
+    for _ in 0..2 {
+        let offered = offer(&w.state, a);
+        assert_eq!(claim(&mut w, a, offered, 0), (1, 0));
+    }
+    assert!(offer(&w.state, a).is_empty());
+}

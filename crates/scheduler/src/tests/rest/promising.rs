@@ -115,3 +115,18 @@ fn nobody_is_stopped_for_one_that_a_booking_keeps_from_starting_all_the_same() {
         finish(8),
     ]);
 }
+
+#[test]
+fn a_place_in_time_does_not_keep_the_owner_of_a_booking_from_it() {
+    is_at_rest(&[
+        submit(ask(2, 1), 0, 1, 1),
+        policy(1, 3, 3),
+        Event::PauseJob { job: 0, on: true },
+        open(4, 3, 1),
+        Event::Book { queue: Some(0), cores: 3, from: 0, length: 37 },
+        Event::PauseJob { job: 0, on: false },
+        Event::PauseQueue { queue: 0, on: false },
+        submit(ask(2, 2), 2, 0, 2),
+        open(2, 1, 0),
+    ]);
+}
