@@ -73,12 +73,13 @@ impl Round<'_> {
     pub fn use_booked(&mut self, session: SessionId, job: JobId, change: impl Fn(&mut Resources)) {
         let Some(booked) = self.booked.get_mut(&session) else { return };
         let queue = self.state.job(job).map(|job| job.queue);
-        let mut is_owner = false;
-        for own in booked.iter_mut().filter(|booked| booked.queue.is_some() && booked.queue == queue) {
-            change(&mut own.used);
-            is_owner = true;
-        }
-        if is_owner {
+        let own = booked.iter_mut().filter(|booked| booked.queue.is_some() && booked.queue == queue);
+        own.for_each(|booked| change(&mut booked.used));
+    }
+
+    /// A task of the job begins there: where it is of a booking's owner, others find more of that free by then.
+    pub fn see_owner(&mut self, session: SessionId, whose: Whose) {
+        if self.kept_for(session, whose).next().is_some() {
             self.look_anew(session);
         }
     }
@@ -99,7 +100,8 @@ impl Round<'_> {
         session: SessionId,
         (job, _): Whose,
     ) -> impl Iterator<Item = (&Booked, Resources)> {
-        let queue = self.state.job(job).map(|job| job.queue);
+        let is_booked = self.booked.contains_key(&session);
+        let queue = self.state.job(job).filter(|_| is_booked).map(|job| job.queue);
         self.kept(session).filter(move |(booked, _)| booked.queue.is_some() && booked.queue == queue)
     }
 

@@ -117,6 +117,9 @@ impl Round<'_> {
             };
             let Some(session) = self.takers().first_open(order, least, is_open) else { break };
             members.push((session, self.occupy(key.job, key.group, session, row)));
+            if heeds {
+                self.see_owner(session, whose);
+            }
         }
         if members.len() < group.len as usize || !heeds {
             kept.into_iter().for_each(|book| self.book = book);

@@ -360,6 +360,7 @@ impl<'a> Round<'a> {
         for (nth, (id, row)) in (0..).zip(std::iter::once((class, row)).chain(others)) {
             if let Choice::Session(session) = self.choose(id, row, key, tasks) {
                 self.occupy(key.job, key.group, session, row);
+                self.see_owner(session, (key.job, key.group));
                 self.release_served(key.job, tasks);
                 self.note(key.job, tasks, session, nth);
                 return Some(row);
@@ -497,6 +498,7 @@ impl<'a> Round<'a> {
 
     pub fn take(&mut self, job: JobId, group: u32, tasks: Run, session: SessionId, row: &Class) {
         self.occupy(job, group, session, row);
+        self.see_owner(session, (job, group));
         self.release_served(job, tasks);
         self.note(job, tasks, session, 0);
     }

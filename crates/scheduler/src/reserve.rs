@@ -37,7 +37,7 @@ pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> boo
         passed_over.filter(|(key, _)| !round.book.awaits_start((key.job, key.group), round.now()));
     let mut starving: Vec<(Elapsed, ReadyKey, ClassId)> =
         passed_over.filter_map(|(key, class)| Some((since(round, key)?, key, class))).collect();
-    let (mut has_placed, before) = (false, round.plan.reservations.len());
+    let (mut has_placed, before) = (false, round.plan.reservations.clone());
     starving.sort();
     let reservations_max = (round.rooms.len() / WORKERS_PER_RESERVATION).max(1);
     for (_, key, class) in starving {
@@ -61,13 +61,13 @@ pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> boo
             has_placed |= place_promised(round, lines, session, task);
         }
     }
-    let drains = round.plan.reservations.get(before..).unwrap_or_default().to_vec();
-    let has_promised = !drains.is_empty() && round.book.has_promised();
-    if has_promised {
-        round.drains.late.extend_from_slice(&drains);
-    }
+    let is_new = |of: &&Reservation| !before.contains(of);
+    let drains: Vec<Reservation> = round.plan.reservations.iter().filter(is_new).copied().collect();
+    let late = drains.iter().filter(|of| round.is_promised_on(of.session)).copied().collect::<Vec<_>>();
+    let puts_off = !late.is_empty();
+    round.drains.late.extend(late);
     let gives_way = || round.state.queues().any(|queue| queue.policy.preempt);
-    has_placed || has_promised || (!drains.is_empty() && gives_way())
+    has_placed || puts_off || (!drains.is_empty() && gives_way())
 }
 
 /// Places the task on the session that drains for it from now on, if all that kept it from there was a promise.
@@ -216,7 +216,11 @@ pub(crate) fn place_drained(round: &mut Round<'_>) {
     // For the tasks of a queue that runs as many as it may nobody drains before that changes.
     let queue_of = |id: JobId| state.job(id).and_then(|job| state.queue(job.queue));
     let mut reserved = std::mem::take(&mut round.reserved);
-    reserved.retain(|_, (id, _)| queue_of(*id).is_some_and(|queue| may_run_more(round, queue)));
+    reserved.retain(|session, (id, task)| {
+        // What a plan in flight has drain may be for one that has somebody stopped.
+        round.taken.reserved.get(session) == Some(&(*id, *task))
+            || queue_of(*id).is_some_and(|queue| may_run_more(round, queue))
+    });
     round.reserved = reserved;
     // Nobody was refused anything yet.
     round.released = false;

@@ -465,6 +465,7 @@ mod gang_promises;
 mod gangs;
 mod giving_way;
 mod held;
+mod owners;
 mod preempting;
 mod random;
 mod ratio;

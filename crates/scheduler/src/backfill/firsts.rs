@@ -76,6 +76,22 @@ impl Book {
         counted.all(|guard| guard.allows(guards.iter().filter(counts), asked, end))
     }
 
+    /// The first task of the queue is promised nothing where somebody who goes before it in its queue starts in its way.
+    pub(super) fn leave_first_behind(
+        &mut self,
+        session: SessionId,
+        whose: Whose,
+        asked: &Resources,
+        end: Elapsed,
+    ) {
+        let (Some(first), Some(guards)) = (self.ahead, self.guards.get(&session)) else { return };
+        let others = || guards.iter().filter(|guard| guard.whose != whose);
+        let mut own = guards.iter().filter(|guard| guard.whose == first && first != whose);
+        if own.any(|guard| !guard.allows(others(), asked, end)) {
+            self.withdraw_guard(first);
+        }
+    }
+
     /// When the first task of a queue is to start.
     pub(super) fn promised_at(&self, whose: Whose) -> Option<Elapsed> {
         self.guards.values().flatten().find(|guard| guard.whose == whose).map(|guard| guard.at)
@@ -170,8 +186,15 @@ impl Round<'_> {
         self.book.ahead = self.book.firsts.keys().filter(|_| goes_before).find(of_queue).copied();
     }
 
+    /// Whom a head has delayed by that is promised another start at once, beside those of the other queues.
     pub fn look_at_all_firsts(&mut self) {
-        self.book.ahead = None;
+        let Some(first) = self.book.ahead.take() else { return };
+        if self.book.promised_at(first).is_none()
+            && let Some(class) = self.book.firsts.get(&first).copied()
+            && let Some(row) = self.state.class(class)
+        {
+            self.promise_first(class, row, first);
+        }
     }
 
     /// Has what the first of a queue was promised before stand as it was.
@@ -258,8 +281,7 @@ impl Round<'_> {
 
     /// What is free there beside what the first of other queues are promised. `None`: nothing, as far as anybody knows.
     pub(super) fn profile_beside(&self, session: SessionId, whose: Whose) -> Option<Profile> {
-        let free = self.rooms.get(&session)?.free.clone();
-        let mut profile = self.fresh_profile(session, free, self.queue_of(whose));
+        let mut profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone());
         if self.drains_for_another(session, whose) {
             self.leave_to_drained(session, &mut profile)?;
         }
@@ -312,12 +334,25 @@ impl Round<'_> {
         asked: Resources,
     ) -> Option<Guard> {
         // Whom the session drains for counts as nobody: only who goes before that one starts there before it.
-        let profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone(), None);
+        let profile = self.fresh_profile(session, self.rooms.get(&session)?.free.clone());
         let mut spare = profile.free_at(at).clone();
         let mut later = profile.less_after(at, length);
         spare.subtract(&asked);
         later.iter_mut().for_each(|(_, least)| least.subtract(&asked));
         Some(Guard { whose, at, over: end(at, length), asked, spare, later })
+    }
+
+    /// Whether others than those who run there have anything of it, now or later.
+    pub(super) fn is_shared(&self, session: SessionId, whose: Whose) -> bool {
+        self.book.guards_beside(session, whose).next().is_some()
+            || self.booked.contains_key(&session)
+            || self.drains_for_another(session, whose)
+    }
+
+    /// Whether anybody was promised a start there, or a place in time.
+    pub fn is_promised_on(&self, session: SessionId) -> bool {
+        self.book.profiles.contains_key(&session)
+            || self.book.guards.get(&session).is_some_and(|guards| !guards.is_empty())
     }
 
     /// When the class will have room on the session without delaying others who were promised something there, and, where
@@ -331,8 +366,7 @@ impl Round<'_> {
         let (now, asked, room) = (self.now(), &row.key.resources, self.rooms.get(&session)?);
         // Where there is enough, but not of single units, it does not start before something ends.
         let (mut free, lacks_units) = (room.free.clone(), room.fit(asked).is_none());
-        let is_shared = self.book.guards_beside(session, whose).next().is_some();
-        if is_shared || self.booked.contains_key(&session) || self.drains_for_another(session, whose) {
+        if self.is_shared(session, whose) {
             let (profile, length) = (self.profile_beside(session, whose)?, self.estimate(whose.0, whose.1));
             let mut at = profile.earliest(now, asked, length)?;
             if at <= now && lacks_units {

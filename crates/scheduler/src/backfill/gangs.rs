@@ -14,9 +14,10 @@ use machine::{Group, Promise};
 use model::validate::GANG_MEMBERS_MAX;
 use model::{ClassId, Elapsed, Resources, SessionId};
 
-use super::Whose;
+use super::firsts::Guard;
 use super::places::remember_first;
 use super::profile::Profile;
+use super::{Whose, end};
 use crate::place::Round;
 use crate::queues::Line;
 
@@ -38,8 +39,15 @@ impl Round<'_> {
         let (at, seats) = self.start_beside(&profiles, self.now(), row, length)?;
         let promise = promise_of(&seats, at);
         for (session, members) in seats {
-            let guard =
-                self.guard_beside(whose, (session, at), length, times(&row.key.resources, members))?;
+            let asked = times(&row.key.resources, members);
+            let guard = if self.is_shared(session, whose) {
+                self.guard_beside(whose, (session, at), length, asked)?
+            } else {
+                let place = profiles.binary_search_by_key(&session, |(id, _)| *id).expect("seated there");
+                let mut spare = profiles[place].1.free_at(at).clone();
+                spare.subtract(&asked);
+                Guard { whose, at, over: end(at, length), asked, spare, later: None }
+            };
             self.book.guard(session, guard);
         }
         Some(promise)
@@ -74,13 +82,11 @@ impl Round<'_> {
         self.leave_place(whose, &row.key.resources, estimate);
         let sessions = self.open_sessions(class, row, whose);
         let mut start = self.start_of(&sessions, now, row, whose);
-        let is_owner = sessions.iter().any(|session| self.kept_for(*session, whose).next().is_some());
-        let is_due = start.as_ref().is_some_and(|(at, _)| *at <= now);
-        if (is_due || is_owner) && self.start_gang(class, row, key, group) {
-            self.book.has_left |= place.is_some();
-            return true;
-        }
-        if is_due {
+        if start.as_ref().is_some_and(|(at, _)| *at <= now) {
+            if self.start_gang(class, row, key, group) {
+                self.book.has_left |= place.is_some();
+                return true;
+            }
             // It would delay somebody: not before something else ends.
             let next =
                 sessions.iter().filter_map(|session| self.book.profiles.get(session)?.next_after(now)).min();

@@ -175,6 +175,7 @@ impl<'a> Round<'a> {
     /// The task starts now on the session.
     pub fn take_promised(&mut self, session: SessionId, whose: Whose, asked: &Resources) {
         let (now, estimate) = (self.now(), self.estimate(whose.0, whose.1));
+        self.book.leave_first_behind(session, whose, asked, end(now, estimate));
         self.book.take(session, whose, asked, now, estimate);
         if let Some(queue) = self.queue_of(whose).filter(|_| estimate.is_some()) {
             let back = self.given_back(session, queue, end(now, estimate));
@@ -247,20 +248,18 @@ impl<'a> Round<'a> {
 
     /// Made at its first use; none of a session that takes nothing.
     fn profile(&mut self, session: SessionId) -> Option<&mut Profile> {
-        let free = self.rooms.get(&session)?.free.clone();
         if !self.book.profiles.contains_key(&session) {
-            let profile = self.fresh_profile(session, free, None);
+            let free = self.rooms.get(&session)?.free.clone();
+            let profile = self.fresh_profile(session, free);
             self.book.profiles.insert(session, profile);
         }
         self.book.profiles.get_mut(&session)
     }
 
-    /// What will be free there; what is booked is not, but for a queue that is meant to have it.
-    fn fresh_profile(&self, session: SessionId, free: Resources, queue: Option<QueueId>) -> Profile {
+    /// What will be free there. What is booked is not: a queue that promises has no booking.
+    fn fresh_profile(&self, session: SessionId, free: Resources) -> Profile {
         let mut profile = Profile::new(self.now(), free, self.ends(session));
-        for (booked, open) in
-            self.kept(session).filter(|(booked, _)| queue.is_none() || booked.queue != queue)
-        {
+        for (booked, open) in self.kept(session) {
             profile.block(booked.from, &open, Some(booked.to.since(booked.from)));
         }
         profile

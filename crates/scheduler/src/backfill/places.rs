@@ -1,7 +1,7 @@
 //! Places in time: what is promised on one session, kept from round to round, and moved up where something became free.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use machine::eligible::{accepts, may_use};
@@ -67,11 +67,12 @@ impl Round<'_> {
     /// Somebody was placed on the sessions without regard to what was promised there: what cannot be kept is promised anew.
     fn stand_again(&mut self, sessions: &[SessionId]) {
         let book = &self.book;
-        let all: BTreeSet<Whose> = book.known.keys().chain(book.made.keys()).copied().collect();
-        let is_there = |promise: &&Promise| promise.sessions().any(|session| sessions.contains(&session));
-        let places =
-            all.into_iter().filter_map(|whose| Some((whose, book.place(whose).filter(is_there)?.clone())));
-        let mut places: Vec<(Whose, Promise)> = places.collect();
+        let made = book.made.iter().filter_map(|(whose, promise)| Some((whose, promise.as_ref()?)));
+        let kept = book.known.iter().filter(|(whose, _)| !book.made.contains_key(whose));
+        let is_there = |promise: &Promise| promise.sessions().any(|session| sessions.contains(&session));
+        let places = made.chain(kept).filter(|(_, promise)| is_there(promise));
+        let mut places: Vec<(Whose, Promise)> =
+            places.map(|(whose, promise)| (*whose, promise.clone())).collect();
         places.retain(|(whose, _)| self.backfill_of(whose.0) == Some(Backfill::Conservative));
         places.sort_by_key(|(whose, promise)| (promise.at, *whose));
         for (whose, promise) in &places {
@@ -182,8 +183,7 @@ impl Round<'_> {
             let Some(mut at) = earliest.filter(|_| !reserved) else {
                 continue;
             };
-            let may_start = at <= now || self.kept_for(session, whose).next().is_some();
-            if may_start && self.is_open(session, row, whose, tasks, estimate) {
+            if at <= now && self.is_open(session, row, whose, tasks, estimate) {
                 self.book.has_left |= place.is_some_and(|place| place.at > now || place.session != session);
                 return Some(session);
             }
@@ -223,6 +223,9 @@ impl Round<'_> {
         asked: &Resources,
         estimate: Option<Duration>,
     ) -> Option<Elapsed> {
+        if self.book.guards.is_empty() {
+            return self.profile(session)?.earliest(from, asked, estimate);
+        }
         self.profile(session)?;
         self.places_beside_firsts(session, whose)?.earliest(from, asked, estimate)
     }

@@ -203,10 +203,12 @@ fn what_is_promised_stands_behind_a_head_that_starts_in_the_same_round() {
     let long = w.submit(asked("default", 1, 2, 100));
     rest(&mut w);
     assert_eq!((runs(&w, high), runs(&w, long), promised(&w, first)), (true, false, Some(10)));
-    // Who comes before it in its own queue may delay it.
+    // Who comes before it in its own queue may delay it, and not the first of another, which was promised second 110 and goes
+    // before it by that.
     let higher = w.submit(asked("other", 1, 2, 50).with(|job| job.priority = 9));
     rest(&mut w);
-    assert_eq!((runs(&w, higher), promised(&w, first)), (true, Some(50)));
+    assert!(runs(&w, higher));
+    assert_eq!([first, long].map(|job| promised(&w, job)), [Some(110), Some(10)]);
 }
 
 #[test]
@@ -270,4 +272,19 @@ fn who_has_another_give_way_puts_off_nobody_by_that() {
     rest(&mut w);
     assert_eq!(w.reserved("a"), Some((high, 0)));
     assert_eq!(promised(&w, first), Some(10));
+}
+
+#[test]
+fn who_goes_before_the_first_of_its_own_queue_delays_no_other() {
+    let mut w = two_queues();
+    put(&mut w, QueueSpec { order: Some(Order::Priority), ..QueueSpec::default() }, "other");
+    w.session("a", 4);
+    ask(&mut w, "default", 1, 2, 10);
+    let first = ask(&mut w, "other", 1, 4, 5);
+    let second = ask(&mut w, "default", 1, 4, 10);
+    assert_eq!([first, second].map(|job| promised(&w, job)), [Some(10), Some(15)]);
+    let high = w.submit(asked("other", 1, 2, 14).with(|job| job.priority = 5));
+    rest(&mut w);
+    assert!(runs(&w, high));
+    assert_eq!([first, second].map(|job| promised(&w, job)), [Some(24), Some(14)]);
 }
