@@ -1,9 +1,11 @@
 //! Time of one round of planning.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use machine::Command;
 use micro::world::single;
-use micro::{World, classes, load::round};
+use micro::{World, classes, load::round, promises};
 use model::Resources;
+use model::policy::Backfill;
 
 fn one_class(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("plan");
@@ -44,5 +46,22 @@ fn large(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_class, many_classes, large);
+/// What a round costs in which gangs are promised starts for the first time, and one in which they have them.
+fn gangs(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("gangs");
+    group.sample_size(10);
+    for backfill in [Backfill::Easy, Backfill::Conservative] {
+        for (workers, gangs) in [(100, 10), (1_000, 100), (10_000, 300)] {
+            let mut world = promises::gangs(backfill, workers, gangs);
+            let id = |what| BenchmarkId::new(format!("{backfill}, {workers} workers, {what}"), gangs);
+            group.bench_function(id("first"), |bencher| bencher.iter(|| round(&world.state)));
+            let plan = round(&world.state);
+            world.run(vec![Command::Place(plan)]);
+            group.bench_function(id("again"), |bencher| bencher.iter(|| round(&world.state)));
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, one_class, many_classes, large, gangs);
 criterion_main!(benches);

@@ -44,6 +44,31 @@ pub fn waiting(backfill: Backfill, first: First) -> World {
     world
 }
 
+/// On each of so many workers three of four cores are in use for ten minutes, more or less; so many gangs wait, each of whole workers, two
+/// in a hundred of all, but 1,000 at most.
+pub fn gangs(backfill: Backfill, workers: u64, gangs: u64) -> World {
+    let mut world = World::new();
+    world.open_workers(workers, &Resources::cores(CORES_PER_SESSION));
+    let spec = QueueSpec { name: "default".to_owned(), backfill: Some(backfill), ..QueueSpec::default() };
+    let command = world.write(1, Op::PutQueue(spec));
+    world.run(vec![command]);
+    world.submit_all((0..workers).map(|number| timed(number, CORES_PER_SESSION - 1, 550 + number % 100)));
+    loop {
+        let plan = round(&world.state);
+        if plan.placements.is_empty() {
+            break;
+        }
+        world.run(vec![Command::Place(plan)]);
+    }
+    let members = u32::try_from((workers / 50).clamp(2, 1_000)).unwrap_or(u32::MAX);
+    world.submit_all((0..gangs).map(|number| {
+        let mut spec = timed(number, CORES_PER_SESSION, 60 + number % 50);
+        spec.tasks[0].set_gang(members);
+        spec
+    }));
+    world
+}
+
 fn wide(first: First) -> JobSpec {
     let mut spec = timed(0, CORES_PER_SESSION, 600);
     if matches!(first, First::Gang) {

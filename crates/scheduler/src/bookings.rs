@@ -79,7 +79,7 @@ impl Round<'_> {
 
     /// A task of the job begins there: where it is of a booking's owner, others find more of that free by then.
     pub fn see_owner(&mut self, session: SessionId, whose: Whose) {
-        if self.kept_for(session, whose).next().is_some() {
+        if self.booked.contains_key(&session) && self.kept_for(session, whose).next().is_some() {
             self.look_anew(session);
         }
     }

@@ -349,10 +349,11 @@ impl Round<'_> {
             || self.drains_for_another(session, whose)
     }
 
-    /// Whether anybody was promised a start there, or a place in time.
+    /// Whether it may matter to anybody's promise for whom the session drains: there is one, or someone has found none anywhere.
     pub fn is_promised_on(&self, session: SessionId) -> bool {
         self.book.profiles.contains_key(&session)
             || self.book.guards.get(&session).is_some_and(|guards| !guards.is_empty())
+            || self.book.firsts.keys().any(|whose| self.book.promised_at(*whose).is_none())
     }
 
     /// When the class will have room on the session without delaying others who were promised something there, and, where
@@ -369,7 +370,8 @@ impl Round<'_> {
         if self.is_shared(session, whose) {
             let (profile, length) = (self.profile_beside(session, whose)?, self.estimate(whose.0, whose.1));
             let mut at = profile.earliest(now, asked, length)?;
-            if at <= now && lacks_units {
+            // What is free now does not do where only what ends by then leaves what is booked.
+            if at <= now && (lacks_units || !self.is_unbooked(session, whose.0, asked, length)) {
                 at = profile.earliest(profile.next_after(now)?, asked, length)?;
             }
             return Some((at, None));

@@ -130,3 +130,29 @@ fn a_place_in_time_does_not_keep_the_owner_of_a_booking_from_it() {
         open(2, 1, 0),
     ]);
 }
+
+#[test]
+fn who_could_start_but_for_a_booking_is_promised_when_something_ends() {
+    is_at_rest(&[
+        policy(2, 8, 2),
+        open(1, 1, 0),
+        Event::End { worker: 1 },
+        open(1, 1, 1),
+        submit(ask(2, 2), 0, 2, 2),
+        submit(ask(2, 0), -1, 2, 1),
+        submit(ask(1, 0), 0, 0, 1),
+        submit(ask(2, 0), -1, 0, 1),
+        open(4, 2, 1),
+        submit(ask(1, 0), 0, 0, 1),
+        submit(ask(2, 0), 0, 0, 1),
+        Event::End { worker: 3 },
+        wait(60),
+        finish(0),
+        finish(1),
+        submit(ask(1, 2), 0, 0, 1),
+        submit(ask(1, 2), 0, 0, 1),
+        Event::Book { queue: None, cores: 2, from: 10, length: 1 },
+        finish(13),
+        submit(ask(1, 2), 0, 2, 1),
+    ]);
+}
