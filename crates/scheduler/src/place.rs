@@ -1,6 +1,7 @@
 //! One round: heads of queues in turn, each to a session that has room.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use machine::eligible::{accepts, drains_for, may_use};
@@ -32,6 +33,8 @@ pub(crate) struct Round<'a> {
     /// By class, with the least share that must be free.
     orders: BTreeMap<ClassId, (OrderId, u64)>,
     full: BTreeSet<ClassId>,
+    /// Sessions that take the class, where gangs of it were looked at.
+    pub seats_of: BTreeMap<ClassId, Arc<[SessionId]>>,
     pub drains: Drains,
     /// Something that drained for a task does so no more.
     pub released: bool,
@@ -70,7 +73,7 @@ impl<'a> Round<'a> {
                 book.note_end(*session, end, row.resources.clone());
             }
         }
-        let (takers, orders, full) = Default::default();
+        let (takers, orders, full, seats_of) = Default::default();
         let booked = bookings::of_sessions(state);
         Round {
             state,
@@ -81,6 +84,7 @@ impl<'a> Round<'a> {
             takers,
             orders,
             full,
+            seats_of,
             released: false,
             preempts_left: preempt::TASKS_MAX,
             ahead: None,

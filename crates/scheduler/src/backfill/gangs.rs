@@ -5,6 +5,7 @@
 
 use std::borrow::{Borrow, Cow};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use machine::eligible::members_when_idle;
@@ -31,10 +32,9 @@ impl Round<'_> {
     /// Promises a gang that is the first of its queue the earliest start there is. `None`: by the estimates there is none.
     pub(super) fn guard_gang(&mut self, class: ClassId, row: &Class, whose: Whose) -> Option<Promise> {
         self.book.withdraw_guard(whose);
-        let profiles: Vec<(SessionId, Profile)> = self
-            .sessions_for(class, row)
-            .filter_map(|session| Some((session, self.profile_beside(session, whose)?)))
-            .collect();
+        let sessions = self.sessions_for(class, row);
+        let profile = |session: &SessionId| Some((*session, self.profile_beside(*session, whose)?));
+        let profiles: Vec<(SessionId, Profile)> = sessions.iter().filter_map(profile).collect();
         let length = self.estimate(whose.0, whose.1);
         let (at, seats) = self.start_beside(&profiles, self.now(), row, length)?;
         let promise = promise_of(&seats, at);
@@ -111,8 +111,9 @@ impl Round<'_> {
 
     /// Those that take the class and drain for nobody else, each with its profile.
     fn open_sessions(&mut self, class: ClassId, row: &Class, whose: Whose) -> Vec<SessionId> {
+        let all = self.sessions_for(class, row);
         let is_open = |session: &SessionId| !self.drains_for_another(*session, whose);
-        let mut sessions: Vec<SessionId> = self.sessions_for(class, row).filter(is_open).collect();
+        let mut sessions: Vec<SessionId> = all.iter().copied().filter(is_open).collect();
         sessions.retain(|session| self.profile(*session).is_some());
         sessions
     }
@@ -222,10 +223,16 @@ impl Round<'_> {
         has_any
     }
 
-    /// Those that take the class, by id: another order would move members from worker to worker between rounds.
-    fn sessions_for(&self, class: ClassId, row: &Class) -> impl Iterator<Item = SessionId> + use<> {
-        let sessions: BTreeSet<SessionId> = self.takers_of(class, row).collect();
-        sessions.into_iter()
+    /// Those that take the class, by id: another order would move members from worker to worker between rounds. They are the
+    /// same for all gangs of the class.
+    fn sessions_for(&mut self, class: ClassId, row: &Class) -> Arc<[SessionId]> {
+        if let Some(known) = self.seats_of.get(&class) {
+            return known.clone();
+        }
+        self.order_of(class, row);
+        let mut sessions: Vec<SessionId> = self.takers_of(class, row).collect();
+        sessions.sort_unstable();
+        self.seats_of.entry(class).or_insert(sessions.into()).clone()
     }
 
     /// Whether it is a gang for which the ceiling leaves room, once what gives way has ended, and not before.
