@@ -10,17 +10,19 @@ use crate::place::Round;
 pub(crate) struct Drains {
     /// From the beginning of this round on, by what an earlier one found.
     early: Vec<Reservation>,
-    /// As this round found, where it had looked at promises by then.
+    /// As this round found.
     pub late: Vec<Reservation>,
+    /// Any of those may matter to what is promised.
+    pub puts_off: bool,
 }
 
 impl<'a> Round<'a> {
     /// One in which what is to drain does so before anybody has a turn: what is promised there goes by that before somebody is
-    /// placed beside it. `None`: nothing is.
+    /// placed beside it. All drain that did: for some of them alone others might. `None`: nothing is put off.
     pub fn with_drains(&mut self, overlay: &Overlay) -> Option<Round<'a>> {
-        let Drains { mut early, mut late } = std::mem::take(&mut self.drains);
+        let Drains { mut early, mut late, puts_off } = std::mem::take(&mut self.drains);
         late.retain(|of| !early.contains(of));
-        if late.is_empty() {
+        if late.is_empty() || !puts_off {
             return None;
         }
         early.append(&mut late);

@@ -63,9 +63,9 @@ pub(crate) fn for_starving(round: &mut Round<'_>, lines: &mut [Line<'_>]) -> boo
     }
     let is_new = |of: &&Reservation| !before.contains(of);
     let drains: Vec<Reservation> = round.plan.reservations.iter().filter(is_new).copied().collect();
-    let late = drains.iter().filter(|of| round.is_promised_on(of.session)).copied().collect::<Vec<_>>();
-    let puts_off = !late.is_empty();
-    round.drains.late.extend(late);
+    let puts_off = drains.iter().any(|of| round.puts_off(of));
+    round.drains.late.extend(&drains);
+    round.drains.puts_off |= puts_off;
     let gives_way = || round.state.queues().any(|queue| queue.policy.preempt);
     has_placed || puts_off || (!drains.is_empty() && gives_way())
 }

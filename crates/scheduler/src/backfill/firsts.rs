@@ -7,7 +7,7 @@ use std::time::Duration;
 use machine::eligible::{accepts, still_waits};
 use machine::state::queues::QueueId;
 use machine::state::sessions::Class;
-use machine::{Allocation, Preemption, Promise};
+use machine::{Allocation, Preemption, Promise, Reservation};
 use model::policy::Backfill;
 use model::{ClassId, Elapsed, Resources, SessionId};
 
@@ -89,6 +89,7 @@ impl Book {
         let mut own = guards.iter().filter(|guard| guard.whose == first && first != whose);
         if own.any(|guard| !guard.allows(others(), asked, end)) {
             self.withdraw_guard(first);
+            self.left_behind = Some(first);
         }
     }
 
@@ -179,22 +180,22 @@ impl Round<'_> {
     }
 
     /// The head of the line is looked at from now on: as long as nothing of it waits, it goes before the first task of its own
-    /// queue.
+    /// queue. Whom heads of another queue have delayed is promised another start before that, beside those of the other queues.
     pub fn look_before_first(&mut self, line: &Line<'_>) {
+        let left = self.book.left_behind.filter(|first| self.queue_of(*first) != Some(line.queue));
+        if let Some(first) = left {
+            self.book.left_behind = None;
+            let class = self.book.firsts.get(&first).copied();
+            let row = class.and_then(|class| self.state.class(class));
+            class.zip(row).into_iter().for_each(|(class, row)| self.promise_first(class, row, first));
+        }
         let goes_before = line.backfill == Backfill::Easy && !line.is_waiting();
         let of_queue = |whose: &&Whose| self.queue_of(**whose) == Some(line.queue);
         self.book.ahead = self.book.firsts.keys().filter(|_| goes_before).find(of_queue).copied();
     }
 
-    /// Whom a head has delayed by that is promised another start at once, beside those of the other queues.
     pub fn look_at_all_firsts(&mut self) {
-        let Some(first) = self.book.ahead.take() else { return };
-        if self.book.promised_at(first).is_none()
-            && let Some(class) = self.book.firsts.get(&first).copied()
-            && let Some(row) = self.state.class(class)
-        {
-            self.promise_first(class, row, first);
-        }
+        self.book.ahead = None;
     }
 
     /// Has what the first of a queue was promised before stand as it was.
@@ -349,11 +350,20 @@ impl Round<'_> {
             || self.drains_for_another(session, whose)
     }
 
-    /// Whether it may matter to anybody's promise for whom the session drains: there is one, or someone has found none anywhere.
-    pub fn is_promised_on(&self, session: SessionId) -> bool {
+    /// Whether it matters to anybody's promise that the session drains: there is one, or someone else whom the session takes has
+    /// found none anywhere.
+    pub fn puts_off(&self, of: &Reservation) -> bool {
+        let (state, session) = (self.state, of.session);
+        let takes = |class: ClassId| {
+            let (own, row) = (state.session(session), state.class(class));
+            own.zip(row).is_some_and(|(own, row)| accepts(state, own, &row.key).is_ok())
+        };
+        let waits = |(whose, class): (&Whose, &ClassId)| {
+            whose.0 != of.job && self.book.promised_at(*whose).is_none() && takes(*class)
+        };
         self.book.profiles.contains_key(&session)
             || self.book.guards.get(&session).is_some_and(|guards| !guards.is_empty())
-            || self.book.firsts.keys().any(|whose| self.book.promised_at(*whose).is_none())
+            || self.book.firsts.iter().any(waits)
     }
 
     /// When the class will have room on the session without delaying others who were promised something there, and, where

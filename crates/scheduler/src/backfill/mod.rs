@@ -51,6 +51,8 @@ pub(crate) struct Book {
     /// Whoever comes before this one in its own queue may delay it: the first task of the queue whose head is looked at, while
     /// nothing of it waits.
     ahead: Option<Whose>,
+    /// A first task that somebody of its own queue has delayed, and that is promised nothing since.
+    left_behind: Option<Whose>,
     /// Of those for which there is, by session.
     guards: BTreeMap<SessionId, Vec<Guard>>,
     /// The same, as they were before all were looked at the last time.

@@ -288,3 +288,34 @@ fn who_goes_before_the_first_of_its_own_queue_delays_no_other() {
     assert!(runs(&w, high));
     assert_eq!([first, second].map(|job| promised(&w, job)), [Some(24), Some(14)]);
 }
+
+/// An older gang has its workers drain although the round is made anew for a younger task.
+#[test]
+fn all_who_starve_have_workers_drain_where_one_of_them_puts_off_a_promise() {
+    let mut w = two_queues();
+    put(&mut w, QueueSpec { backfill: Some(Backfill::FirstFit), ..QueueSpec::default() }, "default");
+    put(&mut w, QueueSpec { backfill: Some(Backfill::FirstFit), ..QueueSpec::default() }, "third");
+    let on = |w: &mut World, name: &str, mut spec: JobSpec| {
+        w.session(name, 4);
+        let (label, value) = ("name".to_owned(), name.to_owned());
+        spec.tasks[0].constraints = vec![model::Constraint::Equals { label, value }].into();
+        w.submit(spec);
+        w.round();
+    };
+    on(&mut w, "a", job(1));
+    on(&mut w, "b", job(1));
+    on(&mut w, "c", asked("default", 1, 2, 100));
+    (0..9).for_each(|number| on(&mut w, &format!("full{number}"), job(4)));
+    let first = ask(&mut w, "other", 1, 4, 10);
+    assert_eq!(promised(&w, first), Some(100));
+    let mut members = job(4);
+    members.tasks[0].set_gang(2);
+    let gang = w.submit(members);
+    w.now = SECOND;
+    let task = w.submit(job(4).with(|job| job.queue = "third".to_owned()));
+    w.now = 62 * SECOND;
+    w.apply(Command::Tick);
+    let plan = w.plan();
+    let drains = |id: JobId| plan.reservations.iter().filter(|of| of.job == id).count();
+    assert_eq!((drains(gang), drains(task)), (2, 1), "{plan:?}");
+}
