@@ -117,6 +117,7 @@ async fn gang(cli: &Cli, ledger: &std::path::Path, members: u32) -> String {
 /// ended to leave room for all of it. The cores of a member are free when it has ended, though the gang goes on.
 fn assert_one_after_the_other(ledger: &Ledger, jobs: &[String], members: usize, cores: usize) {
     assert!(ledger.started_twice().is_empty(), "{:?}", ledger.started_twice());
+    assert!(ledger.overlaps().is_empty(), "{:?}", ledger.overlaps());
     let of = |job: &str, word: Word| -> Vec<usize> {
         let lines = ledger.lines.iter().enumerate();
         let own = lines.filter(|(_, (said, by))| *said == word && by.task.split('.').next() == Some(job));

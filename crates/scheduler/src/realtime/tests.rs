@@ -68,6 +68,7 @@ fn response_times_accept_what_both_bounds_refuse() {
     assert_eq!(responses(&found), [1, 3, 10]);
     let harmonic = preemptive(&implicit(&[(1, 2), (1, 4), (2, 8)]), Priority::Rms);
     assert!(harmonic.accepted);
+    assert_eq!(harmonic.tests[0].value, 1.0);
     assert_eq!(responses(&harmonic), [1, 2, 8]);
 }
 
